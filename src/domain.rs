@@ -1,0 +1,296 @@
+//! Domain names: `name`, `*.name` (all below), `.name` (both), matched on label boundaries.
+//!
+//! The table is a byte arena with all names, an array of keys, and a hash index over them. Which rule wins at
+//! a name and below it is settled when the table is built, inheritance included, so that a question walks its
+//! labels once, longest suffix first, and stops at the first name that it finds. Names come from the
+//! administrator, questions from strangers: the hash is seeded at random.
+
+use crate::diagnostic::{Fault, quote};
+use arrayvec::ArrayString;
+use hashbrown::{DefaultHashBuilder, HashTable};
+use std::hash::BuildHasher;
+
+/// Longest domain name as text, in bytes (RFC 1035 section 2.3.4: 255 octets on the wire).
+pub const MAX_NAME: usize = 253;
+/// Longest label, in bytes.
+const MAX_LABEL: usize = 63;
+/// All names of one table together, in bytes: offsets are 32 bits wide.
+const MAX_NAMES: usize = u32::MAX as usize;
+
+/// A domain name in lower case without a trailing dot.
+pub type Folded = ArrayString<MAX_NAME>;
+
+/// What an entry covers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// `name`: that name alone.
+    Exact,
+    /// `*.name`: all names below it.
+    Below,
+    /// `.name`: the name and all below it.
+    Both,
+}
+
+impl Form {
+    /// What stands before the name.
+    pub fn prefix(self) -> &'static str {
+        match self {
+            Form::Exact => "",
+            Form::Below => "*.",
+            Form::Both => ".",
+        }
+    }
+}
+
+/// Brings a name from a stranger into the form of the table; `None` if it is not a domain name in ASCII.
+pub fn fold(name: &[u8]) -> Option<Folded> {
+    let name = name.strip_suffix(b".").unwrap_or(name);
+    let mut folded = Folded::new();
+    for label in name.split(|b| *b == b'.') {
+        if label.is_empty() || label.len() > MAX_LABEL {
+            return None;
+        }
+        if !folded.is_empty() {
+            folded.try_push('.').ok()?;
+        }
+        for byte in label {
+            if !(byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_')) {
+                return None;
+            }
+            folded.try_push(char::from(byte.to_ascii_lowercase())).ok()?;
+        }
+    }
+    Some(folded)
+}
+
+/// Reads an entry of a domain list.
+pub fn parse_entry(text: &str) -> Result<(Form, Folded), Fault> {
+    let (form, name) = match (text.strip_prefix("*."), text.strip_prefix('.')) {
+        (Some(name), _) => (Form::Below, name),
+        (None, Some(name)) => (Form::Both, name),
+        (None, None) => (Form::Exact, text),
+    };
+    match fold(name.as_bytes()) {
+        Some(folded) if !folded.rsplit('.').next().is_some_and(|top| top.bytes().all(|b| b.is_ascii_digit())) => Ok((form, folded)),
+        _ => Err(Fault::new(format!("{} is not a domain name", quote(text.as_bytes())), remedy(text, name))),
+    }
+}
+
+fn remedy(text: &str, name: &str) -> String {
+    if let Some((_, domain)) = text.rsplit_once('@') {
+        format!("write the domain alone: {}", domain.escape_default())
+    } else if !text.is_ascii() {
+        "write its ASCII form (xn--...)".into()
+    } else if name.parse::<std::net::IpAddr>().is_ok() {
+        "put addresses into a [[list]]".into()
+    } else if text.contains('*') {
+        "a star stands only at the start, as in *.example.org".into()
+    } else if text.starts_with('!') {
+        "leave it out: a domain list has no holes".into()
+    } else {
+        "write example.org, *.example.org (all below) or .example.org (both)".into()
+    }
+}
+
+/// Number of a rule, from 1; 0 is "none". A lower number stands earlier in the policy.
+type Rule = u32;
+
+/// One name of the table.
+#[derive(Clone, Copy, Debug)]
+struct Key {
+    start: u32,
+    length: u8,
+    /// The rules that name it, by form, as they stand in the policy.
+    own: [Rule; 3],
+    /// The rule for this very name.
+    at: Rule,
+    /// The rule for names below it.
+    below: Rule,
+}
+
+/// Domain rules, ready to be asked.
+#[derive(Clone, Debug, Default)]
+pub struct DomainTable {
+    names: String,
+    keys: Vec<Key>,
+    index: HashTable<u32>,
+    seed: DefaultHashBuilder,
+}
+
+impl DomainTable {
+    /// Adds a rule. Of two rules of the same form for the same name the first one counts.
+    /// Returns the number of the name, for `name`.
+    pub(crate) fn add(&mut self, form: Form, name: &Folded, rule: Rule) -> Result<u32, Fault> {
+        let at = match self.find(name) {
+            Some(at) => at,
+            None => self.insert(name)?,
+        };
+        if let Some(own) = self.keys.get_mut(at as usize).and_then(|key| key.own.get_mut(form as usize))
+            && *own == 0
+        {
+            *own = rule;
+        }
+        Ok(at)
+    }
+
+    fn insert(&mut self, name: &Folded) -> Result<u32, Fault> {
+        let full = || Fault::limit("the names of all domain lists together are too long", format!("keep them below {MAX_NAMES} bytes"));
+        let at = u32::try_from(self.keys.len()).map_err(|_| full())?;
+        let start = u32::try_from(self.names.len()).map_err(|_| full())?;
+        let length = u8::try_from(name.len()).map_err(|_| full())?;
+        self.names.push_str(name);
+        self.keys.push(Key { start, length, own: [0; 3], at: 0, below: 0 });
+        let (names, keys, seed) = (&self.names, &self.keys, &self.seed);
+        let hash = |at: &u32| seed.hash_one(name_of(names, keys, *at).unwrap_or("").as_bytes());
+        self.index.insert_unique(hash(&at), at, hash);
+        Ok(at)
+    }
+
+    /// Settles which rule wins at and below each name: that of the earliest list; inside one list the most
+    /// specific. `list_of` tells the list of a rule.
+    pub(crate) fn settle(&mut self, list_of: impl Fn(Rule) -> u16) {
+        let mut order: Vec<u32> = (0..).take(self.keys.len()).collect();
+        // Names with fewer labels first, so that what a name inherits is settled before it.
+        order.sort_by_cached_key(|at| self.name(*at).bytes().filter(|b| *b == b'.').count());
+        // The first of two rules that are as specific as each other: stable for equal lists.
+        let winner = |rules: &[Rule]| rules.iter().copied().filter(|rule| *rule != 0).min_by_key(|rule| list_of(*rule)).unwrap_or(0);
+        for at in order {
+            let inherited = parents(self.name(at))
+                .find_map(|parent| self.find(parent))
+                .and_then(|parent| self.keys.get(parent as usize))
+                .map_or(0, |key| key.below);
+            if let Some(key) = self.keys.get_mut(at as usize) {
+                let [exact, below, both] = key.own;
+                let wide = if both != 0 && (below == 0 || both < below) { [both, below] } else { [below, both] };
+                key.at = winner(&[exact, both, inherited]);
+                key.below = winner(&[wide[0], wide[1], inherited]);
+            }
+        }
+    }
+
+    /// The rule that covers a name; 0 if none does.
+    pub fn get(&self, name: &Folded) -> Rule {
+        if self.keys.is_empty() {
+            return 0;
+        }
+        if let Some(key) = self.find(name).and_then(|at| self.keys.get(at as usize)) {
+            return key.at;
+        }
+        parents(name).find_map(|parent| self.find(parent)).and_then(|at| self.keys.get(at as usize)).map_or(0, |key| key.below)
+    }
+
+    /// How many names the table has.
+    pub fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// Whether the table has no name.
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
+    /// The name with that number; empty if there is none.
+    pub(crate) fn name(&self, at: u32) -> &str {
+        name_of(&self.names, &self.keys, at).unwrap_or("")
+    }
+
+    fn find(&self, name: &str) -> Option<u32> {
+        self.index.find(self.seed.hash_one(name.as_bytes()), |at| self.name(*at) == name).copied()
+    }
+}
+
+fn name_of<'a>(names: &'a str, keys: &[Key], at: u32) -> Option<&'a str> {
+    let key = keys.get(at as usize)?;
+    let start = key.start as usize;
+    names.get(start..start + usize::from(key.length))
+}
+
+/// The names above a name, nearest first.
+fn parents(name: &str) -> impl Iterator<Item = &str> {
+    std::iter::successors(Some(name), |name| name.split_once('.').map(|(_, parent)| parent)).skip(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A table of entries; each entry is a rule, and `lists` says which list each rule stands in.
+    fn table(entries: &[&str], lists: &[u16]) -> DomainTable {
+        let mut table = DomainTable::default();
+        for (entry, rule) in entries.iter().zip(1..) {
+            let (form, name) = parse_entry(entry).unwrap();
+            table.add(form, &name, rule).unwrap();
+        }
+        table.settle(|rule| lists[rule as usize - 1]);
+        table
+    }
+
+    fn ask(table: &DomainTable, name: &str) -> Rule {
+        fold(name.as_bytes()).map_or(0, |folded| table.get(&folded))
+    }
+
+    #[test]
+    fn forms_match_on_label_boundaries() {
+        let table = table(&["exact.example", "*.below.example", ".both.example"], &[0; 3]);
+        for (name, rule) in [
+            ("exact.example", 1),
+            ("EXACT.Example.", 1),
+            ("www.exact.example", 0),
+            ("inexact.example", 0),
+            ("below.example", 0),
+            ("a.below.example", 2),
+            ("a.b.below.example", 2),
+            ("xbelow.example", 0),
+            ("both.example", 3),
+            ("a.both.example", 3),
+            ("example", 0),
+            ("", 0),
+            (".", 0),
+            ("a..both.example", 0),
+            (".both.example", 0),
+            ("a\n.both.example", 0),
+        ] {
+            assert_eq!(ask(&table, name), rule, "{name}");
+        }
+    }
+
+    #[test]
+    fn most_specific_inside_a_list_first_list_between_lists() {
+        let inside = table(&[".d.example", "x.d.example", "*.y.d.example", ".y.d.example", "y.d.example"], &[0; 5]);
+        for (name, rule) in
+            [("d.example", 1), ("a.d.example", 1), ("x.d.example", 2), ("a.x.d.example", 1), ("y.d.example", 5), ("a.y.d.example", 3)]
+        {
+            assert_eq!(ask(&inside, name), rule, "{name}");
+        }
+        let between = table(&[".d.example", "x.d.example", "*.x.d.example"], &[0, 1, 1]);
+        for (name, rule) in [("x.d.example", 1), ("a.x.d.example", 1)] {
+            assert_eq!(ask(&between, name), rule, "{name}");
+        }
+        let late_wide = table(&["x.d.example", ".d.example"], &[0, 1]);
+        for (name, rule) in [("x.d.example", 1), ("a.x.d.example", 2), ("d.example", 2)] {
+            assert_eq!(ask(&late_wide, name), rule, "{name}");
+        }
+    }
+
+    #[test]
+    fn doubtful_names_are_refused_with_the_remedy() {
+        for (text, remedy) in [
+            ("user@example.org", "example.org"),
+            ("b\u{fc}cher.example", "xn--"),
+            ("192.0.2.1", "[[list]]"),
+            ("2001:db8::1", "[[list]]"),
+            ("*", "star"),
+            ("a.*.example", "star"),
+            ("!example.org", "no holes"),
+            (".", "example.org"),
+            ("", "example.org"),
+            ("a..b", "example.org"),
+            ("a b", "example.org"),
+        ] {
+            assert!(parse_entry(text).unwrap_err().remedy.contains(remedy), "{text}: {:?}", parse_entry(text));
+        }
+        assert!(parse_entry(&format!("{}.example", "a".repeat(64))).is_err());
+        assert!(parse_entry(&["a"; 128].join(".")).is_err());
+        assert!(parse_entry(&["a"; 127].join(".")).is_ok());
+    }
+}

@@ -1,0 +1,152 @@
+//! The gate: the ruleset in force, replaced whole while checks go on.
+
+use crate::compile::{Files, compile};
+use crate::diagnostic::{Diagnostic, Fault, Kind, render};
+use crate::facts::Facts;
+use crate::policy::{self, MAX_POLICY, Policy};
+use crate::reply::clean;
+use crate::ruleset::{Ruleset, Stages};
+use crate::verdict::Verdict;
+use parking_lot::{Mutex, RwLock};
+use std::fmt;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read};
+use std::mem;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Answers questions from memory. Any number of threads may ask while another one loads.
+#[derive(Debug)]
+pub struct Gate {
+    /// Readers hold this lock for one look-up, the writer for the exchange of one pointer.
+    ruleset: RwLock<Arc<Ruleset>>,
+    /// Held during a load, so that loads come one after the other. Counts them.
+    loads: Mutex<u64>,
+}
+
+/// A load that failed. The rules in force stay.
+#[derive(Clone, Debug)]
+pub struct LoadError {
+    /// All that was wrong, and warnings.
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+impl LoadError {
+    /// The kind of the first error.
+    pub fn kind(&self) -> Kind {
+        self.diagnostics.iter().find(|d| d.is_error()).map_or(Kind::Syntax, |d| d.fault.kind)
+    }
+}
+
+impl fmt::Display for LoadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(render(&self.diagnostics).trim_end())
+    }
+}
+
+impl std::error::Error for LoadError {}
+
+impl Default for Gate {
+    fn default() -> Gate {
+        Gate::new()
+    }
+}
+
+impl Gate {
+    /// A gate without rules: it accepts everything.
+    pub fn new() -> Gate {
+        let file = "".into();
+        let (ruleset, _) = compile(Policy::default(), &file, &Disk { base: PathBuf::new() });
+        Gate { ruleset: RwLock::new(Arc::new(ruleset)), loads: Mutex::new(0) }
+    }
+
+    /// Puts the rules of a policy file in the place of the rules in force. If anything is wrong the old ones
+    /// stay. Returns warnings.
+    ///
+    /// # Errors
+    /// All mistakes in the file and in the lists that it names.
+    pub fn load_file(&self, path: &Path) -> Result<Vec<Diagnostic>, LoadError> {
+        let name: Arc<str> = path.to_string_lossy().into();
+        let failed = |cause: String| {
+            let fault = Fault::io(cause, "check the path and who may read the file");
+            LoadError { diagnostics: vec![fault.at(&name, 1, 1)] }
+        };
+        let mut text = String::new();
+        let limit = u64::try_from(MAX_POLICY).unwrap_or(u64::MAX).saturating_add(1);
+        File::open(path)
+            .and_then(|file| file.take(limit).read_to_string(&mut text))
+            .map_err(|error| failed(format!("cannot read the policy: {error}")))?;
+        let base = path.parent().unwrap_or(Path::new("")).to_path_buf();
+        self.load(&text, &name, &Disk { base })
+    }
+
+    /// Puts the rules of a text in the place of the rules in force, as [`Gate::load_file`] does. Files that it
+    /// names are sought from the current directory. `name` stands for the text in messages.
+    ///
+    /// # Errors
+    /// All mistakes in the text and in the lists that it names.
+    pub fn load_text(&self, text: &str, name: &str) -> Result<Vec<Diagnostic>, LoadError> {
+        self.load(text, &name.into(), &Disk { base: PathBuf::new() })
+    }
+
+    /// Puts the rules of a text in the place of the rules in force; the files that it names come from `files`.
+    ///
+    /// # Errors
+    /// All mistakes in the text and in the lists that it names.
+    pub fn load(&self, text: &str, name: &Arc<str>, files: &dyn Files) -> Result<Vec<Diagnostic>, LoadError> {
+        if text.len() > MAX_POLICY {
+            let fault = Fault::limit(format!("the policy is longer than {MAX_POLICY} bytes"), "put long lists into files of their own");
+            return Err(LoadError { diagnostics: vec![fault.at(name, 1, 1)] });
+        }
+        let mut loads = self.loads.lock();
+        let (policy, mut diagnostics) = policy::parse(text, name);
+        let (mut ruleset, more) = compile(policy, name, files);
+        diagnostics.extend(more);
+        if diagnostics.iter().any(Diagnostic::is_error) {
+            return Err(LoadError { diagnostics });
+        }
+        *loads += 1;
+        ruleset.generation = *loads;
+        let fresh = Arc::new(ruleset);
+        let old = mem::replace(&mut *self.ruleset.write(), fresh);
+        // Freed after the lock is: it may be large.
+        drop(old);
+        Ok(diagnostics)
+    }
+
+    /// Decides about a client that has just connected.
+    pub fn check_connect(&self, facts: &Facts<'_>) -> Verdict {
+        self.ruleset.read().connect(facts)
+    }
+
+    /// Decides about one recipient, the client's address included.
+    pub fn check_rcpt(&self, facts: &Facts<'_>) -> Verdict {
+        self.ruleset.read().rcpt(facts)
+    }
+
+    /// What a mail server has to tell for the rules in force to work.
+    pub fn stages(&self) -> Stages {
+        self.ruleset.read().stages()
+    }
+
+    /// The ruleset in force, for questions about the rules themselves.
+    pub fn ruleset(&self) -> Arc<Ruleset> {
+        Arc::clone(&self.ruleset.read())
+    }
+}
+
+/// Files on disk; relative names count from `base`.
+struct Disk {
+    base: PathBuf,
+}
+
+impl Files for Disk {
+    fn display(&self, name: &str) -> String {
+        // A path may contain what a terminal takes for a command.
+        clean(self.base.join(name).to_string_lossy().as_bytes()).to_string()
+    }
+
+    fn open(&self, name: &str) -> io::Result<Box<dyn BufRead + '_>> {
+        Ok(Box::new(BufReader::with_capacity(1 << 16, File::open(self.base.join(name))?)))
+    }
+}

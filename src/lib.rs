@@ -1,0 +1,47 @@
+//! SMTP policy engine: decides at CONNECT and at RCPT whether a client goes on or gets a 521 (this host or domain
+//! takes no mail), a 421 (come back later) or a 5.7.1 (refused by policy), from address lists, allow lists and
+//! per-domain no-mail rules held in memory.
+//!
+//! The modules stand in the order of the flow; each depends only on those above it.
+//!
+//! ```
+//! use mxgate::{Facts, Gate};
+//!
+//! let gate = Gate::new();
+//! gate.load_text(
+//!     r#"
+//!     hostname = "mx.example.org"
+//!     [[list]]
+//!     name = "local"
+//!     entries = ["192.0.2.0/24 sent spam"]
+//!     "#,
+//!     "policy",
+//! )?;
+//! let verdict = gate.check_connect(&Facts::of_client("192.0.2.7".parse()?));
+//! let reply = verdict.rejection.map(|rejection| rejection.reply().to_string());
+//! assert_eq!(reply.as_deref(), Some("550 5.7.1 Service unavailable; client [192.0.2.7] blocked using local"));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+pub mod diagnostic;
+pub mod domain;
+pub mod prefix;
+pub mod reply;
+
+pub mod facts;
+pub mod mailbox;
+pub mod verdict;
+
+mod list;
+mod networks;
+mod policy;
+
+mod compile;
+pub mod gate;
+mod ruleset;
+
+pub use compile::Files;
+pub use facts::Facts;
+pub use gate::{Gate, LoadError};
+pub use ruleset::{ListInfo, Ruleset, Stages};
+pub use verdict::{Decider, Entry, Rejection, Verdict};

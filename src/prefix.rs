@@ -1,0 +1,174 @@
+//! Text to network or address, strictly: what is doubtful is refused with the remedy, never guessed.
+//!
+//! `::ffff:a.b.c.d` is `a.b.c.d` everywhere, in lists and in questions.
+
+use crate::diagnostic::{Fault, quote};
+use ipnet::{IpNet, Ipv4Net};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// Prefix length of `::ffff:0:0/96`, the IPv4-mapped addresses (RFC 4291 section 2.5.5.2).
+const MAPPED_LEN: u8 = 96;
+
+/// Reads `192.0.2.7`, `192.0.2.0/24`, `2001:db8::/32`. A bare address is one host.
+///
+/// Refused: host bits that are set, short forms (`10.1`, `10/8`), leading zeros (octal to some readers),
+/// netmasks, zone identifiers, brackets, and `/0`.
+pub fn parse_network(text: &str) -> Result<IpNet, Fault> {
+    let (address, length) = match text.split_once('/') {
+        Some((address, length)) => (address, Some(length)),
+        None => (text, None),
+    };
+    let address = parse_strict(address)?;
+    let full = if address.is_ipv4() { 32 } else { 128 };
+    let length = match length {
+        Some(length) => parse_length(address, length, full)?,
+        None => full,
+    };
+    if length == 0 {
+        return Err(Fault::new(
+            format!("{} covers every address", quote(text.as_bytes())),
+            "name the networks; a host that takes no mail at all has mode = \"no-mail\"",
+        ));
+    }
+    let network = IpNet::new_assert(address, length);
+    if network.addr() != network.network() {
+        return Err(Fault::new(
+            format!("non-null host bits in {}", quote(text.as_bytes())),
+            format!("write {} for the network or {address} for the host", network.trunc()),
+        ));
+    }
+    Ok(unmap(network))
+}
+
+/// Reads an address as programs write it: `192.0.2.7`, `2001:db8::1`, `[2001:db8::1]`, `IPv6:2001:db8::1`.
+pub fn parse_address(text: &str) -> Option<IpAddr> {
+    let text = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
+    match text.split_at_checked(5) {
+        Some((tag, rest)) if tag.eq_ignore_ascii_case("IPv6:") => {
+            rest.parse::<Ipv6Addr>().ok().map(|address| IpAddr::V6(address).to_canonical())
+        }
+        _ => text.parse::<IpAddr>().ok().map(|address| address.to_canonical()),
+    }
+}
+
+fn parse_strict(text: &str) -> Result<IpAddr, Fault> {
+    if let Ok(address) = text.parse::<IpAddr>() {
+        return Ok(address);
+    }
+    let cause = format!("{} is not an IP address", quote(text.as_bytes()));
+    let digits_and_dots = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+    let remedy = if digits_and_dots {
+        match decimal_octets(text) {
+            Some(octets) => format!("write {octets} (no leading zeros: some programs read them as octal)"),
+            None => "write all four numbers, each from 0 to 255, such as 192.0.2.1".into(),
+        }
+    } else if text.contains('%') {
+        "leave out the zone: a list is for every interface".into()
+    } else if text.starts_with('[') {
+        "write the address without brackets".into()
+    } else if text.starts_with('<') {
+        "give a list, not a web page: the download may have failed".into()
+    } else if text.contains('-') {
+        "write a range as networks, such as 192.0.2.0/25".into()
+    } else {
+        "write an address such as 192.0.2.1 or a network such as 2001:db8::/32".into()
+    };
+    Err(Fault::new(cause, remedy))
+}
+
+/// `010.0.0.1` as people most likely mean it, if it is that mistake.
+fn decimal_octets(text: &str) -> Option<Ipv4Addr> {
+    let octets: Option<Vec<u8>> = text.split('.').map(|part| part.parse().ok()).collect();
+    <[u8; 4]>::try_from(octets?).ok().map(Ipv4Addr::from)
+}
+
+fn parse_length(address: IpAddr, text: &str, full: u8) -> Result<u8, Fault> {
+    let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    match text.parse::<u8>() {
+        Ok(length) if digits && length <= full && (length == 0) == (text == "0") && !leading_zero(text) => Ok(length),
+        _ => Err(Fault::new(
+            format!("{} is not a prefix length", quote(text.as_bytes())),
+            match text.parse::<Ipv4Addr>().ok().and_then(|mask| Ipv4Net::with_netmask(Ipv4Addr::UNSPECIFIED, mask).ok()) {
+                Some(net) if address.is_ipv4() => format!("write {address}/{}", net.prefix_len()),
+                _ => format!("write a number from 1 to {full}, or the bare address for one host"),
+            },
+        )),
+    }
+}
+
+fn leading_zero(text: &str) -> bool {
+    text.len() > 1 && text.starts_with('0')
+}
+
+/// A network of IPv4-mapped addresses as the IPv4 network that it is.
+fn unmap(network: IpNet) -> IpNet {
+    match network {
+        IpNet::V6(v6) if v6.prefix_len() >= MAPPED_LEN => match v6.addr().to_ipv4_mapped() {
+            Some(v4) => IpNet::new_assert(IpAddr::V4(v4), v6.prefix_len() - MAPPED_LEN),
+            None => network,
+        },
+        IpNet::V4(_) | IpNet::V6(_) => network,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn networks() {
+        for (text, want) in [
+            ("192.0.2.7", "192.0.2.7/32"),
+            ("192.0.2.0/24", "192.0.2.0/24"),
+            ("2001:DB8::/32", "2001:db8::/32"),
+            ("2001:db8::1", "2001:db8::1/128"),
+            ("::ffff:192.0.2.7", "192.0.2.7/32"),
+            ("::ffff:192.0.2.0/120", "192.0.2.0/24"),
+        ] {
+            assert_eq!(parse_network(text).map(|n| n.to_string()), Ok(want.into()), "{text}");
+        }
+    }
+
+    #[test]
+    fn doubtful_networks_are_refused_with_the_remedy() {
+        for (text, cause, remedy) in [
+            ("192.0.2.7/24", "non-null host bits", "192.0.2.0/24 for the network or 192.0.2.7 for the host"),
+            ("192.0.2.0/", "not a prefix length", "bare address for one host"),
+            ("192.0.2.0/33", "not a prefix length", "1 to 32"),
+            ("192.0.2.0/024", "not a prefix length", "1 to 32"),
+            ("192.0.2.0/+24", "not a prefix length", "1 to 32"),
+            ("192.0.2.0/255.255.255.0", "not a prefix length", "write 192.0.2.0/24"),
+            ("2001:db8::/129", "not a prefix length", "1 to 128"),
+            ("010.0.0.1", "not an IP address", "write 10.0.0.1 (no leading zeros"),
+            ("10.1", "not an IP address", "all four numbers"),
+            ("10/8", "not an IP address", "all four numbers"),
+            ("300.0.0.1", "not an IP address", "0 to 255"),
+            ("fe80::1%eth0", "not an IP address", "zone"),
+            ("[2001:db8::1]", "not an IP address", "without brackets"),
+            ("<html>", "not an IP address", "web page"),
+            ("192.0.2.1-192.0.2.9", "not an IP address", "as networks"),
+            ("0.0.0.0/0", "covers every address", "no-mail"),
+            ("::/0", "covers every address", "no-mail"),
+            ("::ffff:0.0.0.0/96x", "not a prefix length", "1 to 128"),
+            ("", "not an IP address", "192.0.2.1"),
+        ] {
+            let fault = parse_network(text).unwrap_err();
+            assert!(fault.cause.contains(cause), "{text}: {fault:?}");
+            assert!(fault.remedy.contains(remedy), "{text}: {fault:?}");
+        }
+    }
+
+    #[test]
+    fn addresses_as_programs_write_them() {
+        let v6 = Some("2001:db8::1".parse().unwrap());
+        for text in ["2001:db8::1", "[2001:db8::1]", "IPv6:2001:db8::1", "[IPv6:2001:0db8:0:0:0:0:0:1]", "ipv6:2001:db8::1"] {
+            assert_eq!(parse_address(text), v6, "{text}");
+        }
+        for text in ["192.0.2.7", "[192.0.2.7]", "::ffff:192.0.2.7", "IPv6:::ffff:192.0.2.7"] {
+            assert_eq!(parse_address(text), Some("192.0.2.7".parse().unwrap()), "{text}");
+        }
+        for text in ["", "unknown", "127.1", "010.0.0.1", "fe80::1%lo", "IPv6:192.0.2.1", "[192.0.2.1", "\u{ff11}.2.3.4"] {
+            assert_eq!(parse_address(text), None, "{text}");
+        }
+    }
+}

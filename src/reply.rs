@@ -1,0 +1,311 @@
+//! SMTP replies: the named ones, literal ones, and the placeholders in them.
+//!
+//! A reply is checked once, when the policy is loaded. After that no value can break it: whatever comes
+//! into a placeholder is cut and stripped, so that one well-formed line reaches the client (RFC 5321
+//! section 4.2, RFC 2034 section 4, RFC 3463).
+
+use crate::diagnostic::{Fault, quote};
+use arrayvec::ArrayString;
+
+/// Longest text of a reply, without code and enhanced status code, in octets. With `521 5.999.999 ` before
+/// it and CR LF behind it a reply stays below the 512 octets of RFC 5321 section 4.5.3.1.5.
+pub const MAX_TEXT: usize = 399;
+/// Longest value of one placeholder, in octets.
+pub const MAX_VALUE: usize = 255;
+/// What a client reads where filling in the placeholders left nothing: a reply never lacks its text
+/// (CVE-2026-43964: one that does crashes some versions of Postfix).
+const NO_TEXT: &str = "Service unavailable";
+
+/// An enhanced status code such as `5.7.1` (RFC 3463).
+pub type Status = ArrayString<9>;
+/// A text ready for the wire: printable ASCII, one line.
+pub type Text = ArrayString<MAX_TEXT>;
+
+/// A reply as the policy states it, placeholders not yet filled in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reply {
+    /// Reply code, 400 to 559.
+    pub code: u16,
+    /// Enhanced status code of the same class.
+    pub status: Status,
+    /// Whether the connection is to be closed after the reply.
+    pub hang_up: bool,
+    /// Text with `{placeholders}`; printable ASCII, never empty, all placeholders known.
+    text: String,
+}
+
+/// What the placeholders of a reply stand for.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Values<'a> {
+    /// `{ip}`: the client's address.
+    pub ip: &'a str,
+    /// `{list}`: name of the list that decided.
+    pub list: &'a str,
+    /// `{reason}`: what the list says about the entry.
+    pub reason: &'a str,
+    /// `{domain}`: domain of the recipient.
+    pub domain: &'a str,
+    /// `{hostname}`: name of this host.
+    pub hostname: &'a str,
+}
+
+/// Names of the placeholders, for messages.
+const PLACEHOLDERS: &str = "{ip}, {list}, {reason}, {domain}, {hostname}";
+
+impl<'a> Values<'a> {
+    fn get(&self, name: &str) -> Option<&'a str> {
+        Some(match name {
+            "ip" => self.ip,
+            "list" => self.list,
+            "reason" => self.reason,
+            "domain" => self.domain,
+            "hostname" => self.hostname,
+            _ => return None,
+        })
+    }
+}
+
+/// The replies that a policy can name: name, reply, hang up.
+const NAMED: [(&str, &str, bool); 9] = [
+    ("policy", "550 5.7.1 Service unavailable; client [{ip}] blocked using {list}", false),
+    ("drop", "521 5.7.1 Service unavailable; client [{ip}] blocked using {list}", true),
+    ("no-mail", "521 5.3.2 {domain} does not accept mail", false),
+    ("null-mx", "556 5.1.10 {domain} does not accept mail", false),
+    ("maintenance", "421 4.3.2 {hostname} Service not available, maintenance; try again later", true),
+    ("draining", "421 4.3.2 {hostname} Service not available, shutting down; try again later", true),
+    ("overloaded", "421 4.3.2 {hostname} Service not available, overloaded; try again later", true),
+    ("throttle", "421 4.7.0 Too many connections from [{ip}]; try again later", true),
+    ("throttle-soft", "450 4.7.1 Too much mail from [{ip}]; try again later", false),
+];
+
+/// What a client reads while this host takes no mail at all (RFC 7504 section 3).
+const HOST_NO_MAIL: (&str, bool) = ("521 5.3.2 {hostname} does not accept mail", true);
+
+impl Reply {
+    /// Reads the name of a reply (`policy`, `drop`, ...) or a literal one (`550 5.7.1 Not here, {ip}`).
+    /// A literal reply hangs up if its code is 421 or 521, as Postfix does by itself.
+    pub fn parse(text: &str) -> Result<Reply, Fault> {
+        if let Some(reply) = Reply::named(text) {
+            return Ok(reply);
+        }
+        if !text.starts_with(|c: char| c.is_ascii_digit()) {
+            let names: Vec<&str> = NAMED.iter().map(|(name, ..)| *name).collect();
+            return Err(Fault::new(
+                format!("there is no reply named {}", quote(text.as_bytes())),
+                format!("write one of {}, or a whole reply such as \"550 5.7.1 Not here\"", names.join(", ")),
+            ));
+        }
+        let (code, status, text) = split(text).ok_or_else(|| {
+            Fault::new(
+                format!("{} is not a reply", quote(text.as_bytes())),
+                "write a code (4xx or 5xx), an enhanced status code of the same class and a text, such as \"550 5.7.1 Not here\"",
+            )
+        })?;
+        check_text(text)?;
+        Ok(Reply { code, status, hang_up: matches!(code, 421 | 521), text: text.into() })
+    }
+
+    /// The reply that the default table has under a name.
+    pub fn named(name: &str) -> Option<Reply> {
+        NAMED.iter().find(|row| row.0 == name).and_then(|row| Reply::default_reply(row.1, row.2))
+    }
+
+    /// The reply of a host that takes no mail at all.
+    pub(crate) fn host_no_mail() -> Option<Reply> {
+        Reply::default_reply(HOST_NO_MAIL.0, HOST_NO_MAIL.1)
+    }
+
+    fn default_reply(literal: &str, hang_up: bool) -> Option<Reply> {
+        let (code, status, text) = split(literal)?;
+        Some(Reply { code, status, hang_up, text: text.into() })
+    }
+
+    /// The same reply, keeping the connection: for a reply that is about one recipient.
+    pub(crate) fn without_hang_up(self) -> Reply {
+        Reply { hang_up: self.code == 421, ..self }
+    }
+
+    /// The text with its placeholders filled in: printable ASCII, never empty, at most [`MAX_TEXT`] octets.
+    pub fn fill(&self, values: &Values<'_>) -> Text {
+        let mut filled = Text::new();
+        let mut rest = self.text.as_str();
+        while let Some((before, after)) = rest.split_once('{') {
+            push(&mut filled, before.bytes());
+            let (name, after) = after.split_once('}').unwrap_or((after, ""));
+            push(&mut filled, harmless(values.get(name).unwrap_or("").as_bytes()));
+            rest = after;
+        }
+        push(&mut filled, rest.bytes());
+        if filled.trim().is_empty() {
+            filled.clear();
+            push(&mut filled, NO_TEXT.bytes());
+        }
+        filled
+    }
+}
+
+/// Takes `550 5.7.1 text` apart, if it is that: both codes well-formed and of the same class.
+fn split(reply: &str) -> Option<(u16, Status, &str)> {
+    let (code, rest) = reply.split_once(' ')?;
+    let (status, text) = rest.split_once(' ')?;
+    // RFC 5321 section 4.2: Reply-code = %x32-35 %x30-35 %x30-39.
+    let code = match code.as_bytes() {
+        [b'4' | b'5', b'0'..=b'5', b'0'..=b'9'] => code.parse().ok()?,
+        _ => return None,
+    };
+    // RFC 3463 section 2: class, subject and detail, without leading zeros.
+    let mut parts = status.split('.');
+    let class = parts.next()?;
+    let number =
+        |part: &str| matches!(part.len(), 1..=3) && part.bytes().all(|b| b.is_ascii_digit()) && (part == "0" || !part.starts_with('0'));
+    let same_class = class.len() == 1 && reply.starts_with(class);
+    if !same_class || !number(parts.next()?) || !number(parts.next()?) || parts.next().is_some() {
+        return None;
+    }
+    Some((code, Status::from(status).ok()?, text))
+}
+
+/// Checks the text of a literal reply.
+fn check_text(text: &str) -> Result<(), Fault> {
+    if text.trim().is_empty() {
+        return Err(Fault::new("the reply has no text", "say after the codes why the mail is not taken"));
+    }
+    if text.starts_with(|c: char| c.is_ascii_digit()) || text.starts_with("{ip}") {
+        return Err(Fault::new(
+            "the text of the reply starts with a digit, which some servers take for a code",
+            "start with a word, such as \"Client [{ip}] refused\"",
+        ));
+    }
+    if let Some(bad) = text.chars().find(|c| !matches!(c, ' '..='~')) {
+        return Err(Fault::new(
+            format!("the reply contains {}, which SMTP does not carry", quote(bad.to_string().as_bytes())),
+            "use printable ASCII only (RFC 5321 section 4.2)",
+        ));
+    }
+    if text.len() > MAX_TEXT {
+        return Err(Fault::new(format!("the text of the reply has {} octets", text.len()), format!("write at most {MAX_TEXT}")));
+    }
+    let mut rest = text;
+    while let Some(at) = rest.find(['{', '}']) {
+        let (_, from) = rest.split_at(at);
+        let name = from.strip_prefix('{').and_then(|inner| inner.split_once('}'));
+        match name {
+            Some((name, after)) if Values::default().get(name).is_some() => rest = after,
+            _ => {
+                return Err(Fault::new(
+                    format!("{} is not a placeholder", quote(from.as_bytes())),
+                    format!("use {PLACEHOLDERS}, and no other braces"),
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Appends ASCII, cut where the string is full.
+fn push<const N: usize>(to: &mut ArrayString<N>, ascii: impl Iterator<Item = u8>) {
+    for byte in ascii {
+        if to.try_push(char::from(byte)).is_err() {
+            return;
+        }
+    }
+}
+
+/// What is left of a value from outside: white space becomes a space; `%`, which MTAs take for themselves,
+/// and all that is not printable ASCII becomes `?`; cut after [`MAX_VALUE`].
+fn harmless(value: &[u8]) -> impl Iterator<Item = u8> {
+    value.iter().take(MAX_VALUE).map(|byte| match byte {
+        b'\t' | b'\n' | b'\r' => b' ',
+        b'%' => b'?',
+        b' '..=b'~' => *byte,
+        _ => b'?',
+    })
+}
+
+/// A text from a list or a stranger, fit for a reply and for a log line.
+pub fn clean(text: &[u8]) -> ArrayString<MAX_VALUE> {
+    let mut cleaned = ArrayString::new();
+    push(&mut cleaned, harmless(text));
+    cleaned
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What every filled-in reply must be, whatever it was filled with.
+    fn well_formed(line: &str) -> bool {
+        let Some((code, status, text)) = split(line) else { return false };
+        (400..560).contains(&code)
+            && !status.is_empty()
+            && !text.trim().is_empty()
+            && line.len() <= 510
+            && line.bytes().all(|b| matches!(b, b' '..=b'~'))
+    }
+
+    #[test]
+    fn default_replies_are_well_formed_and_pass_the_check_of_literal_ones() {
+        let values = Values { ip: "192.0.2.7", list: "example", reason: "spam", domain: "example.org", hostname: "mx.example.org" };
+        for (name, literal, hang_up) in NAMED.into_iter().chain([("", HOST_NO_MAIL.0, HOST_NO_MAIL.1)]) {
+            let reply = Reply::default_reply(literal, hang_up).unwrap();
+            let line = format!("{} {} {}", reply.code, reply.status, reply.fill(&values));
+            assert!(well_formed(&line), "{name}: {line}");
+            assert_eq!(Reply::parse(literal).map(|r| r.text), Ok(reply.text), "{name}");
+        }
+        assert_eq!(Reply::parse("policy").unwrap().fill(&values).as_str(), "Service unavailable; client [192.0.2.7] blocked using example");
+    }
+
+    #[test]
+    fn literal_replies() {
+        let reply = Reply::parse("554 5.7.1 No; {reason} 100% ({ip})").unwrap();
+        assert_eq!((reply.code, reply.status.as_str(), reply.hang_up), (554, "5.7.1", false));
+        assert_eq!(
+            reply.fill(&Values { ip: "192.0.2.1", reason: "50% off", ..Values::default() }).as_str(),
+            "No; 50? off 100% (192.0.2.1)"
+        );
+        assert!(Reply::parse("421 4.7.0 slow down").unwrap().hang_up);
+        for (text, cause) in [
+            ("polizy", "no reply named"),
+            ("550", "not a reply"),
+            ("550 5.7.1", "not a reply"),
+            ("550 5.7.1 ", "no text"),
+            ("550 4.7.1 no", "not a reply"),
+            ("250 2.0.0 ok", "not a reply"),
+            ("560 5.7.1 no", "not a reply"),
+            ("550 5.7 no", "not a reply"),
+            ("550 5.7.1.1 no", "not a reply"),
+            ("550 5.7000.1 no", "not a reply"),
+            ("550 5.07.1 no", "not a reply"),
+            ("550-5.7.1 no", "not a reply"),
+            ("550 no", "not a reply"),
+            ("550 5.7.1 1st", "starts with a digit"),
+            ("550 5.7.1 {ip} no", "starts with a digit"),
+            ("550 5.7.1 n\u{f6}", "SMTP does not carry"),
+            ("550 5.7.1 a\r\n250 ok", "SMTP does not carry"),
+            ("550 5.7.1 {who}", "not a placeholder"),
+            ("550 5.7.1 {ip", "not a placeholder"),
+            ("550 5.7.1 ip}", "not a placeholder"),
+        ] {
+            assert!(Reply::parse(text).unwrap_err().cause.contains(cause), "{text}: {:?}", Reply::parse(text));
+        }
+        assert!(Reply::parse(&format!("550 5.7.1 {}", "x".repeat(MAX_TEXT))).is_ok());
+        assert!(Reply::parse(&format!("550 5.7.1 {}", "x".repeat(MAX_TEXT + 1))).unwrap_err().cause.contains("octets"));
+    }
+
+    #[test]
+    fn no_value_breaks_the_line() {
+        let reply = Reply::parse("550 5.7.1 {reason}{domain}{list}").unwrap();
+        let long = "x".repeat(2000);
+        for value in ["", " ", "a\r\n250 2.1.5 Ok", "%s%n%%", "\0", "\u{fc}\u{20ac}", "\x1b[31m", "{ip}", &long, "4.2.2 x"] {
+            let line = format!("550 5.7.1 {}", reply.fill(&Values { reason: value, domain: value, list: value, ..Values::default() }));
+            assert!(well_formed(&line), "{value:?}: {line:?}");
+            assert!(!line.contains('%'), "{line}");
+        }
+    }
+
+    #[test]
+    fn clean_keeps_what_is_harmless() {
+        assert_eq!(clean(b"SBL123 https://example.org/?q=1").as_str(), "SBL123 https://example.org/?q=1");
+        assert_eq!(clean(b"a\tb\xff\x00%").as_str(), "a b???");
+    }
+}
