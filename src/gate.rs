@@ -1,7 +1,7 @@
 //! The gate: the ruleset in force, replaced whole while checks go on.
 
 use crate::compile::{Files, compile};
-use crate::diagnostic::{Diagnostic, Fault, Kind, render};
+use crate::diagnostic::{Diagnostic, Fault, Kind, position, render};
 use crate::facts::Facts;
 use crate::policy::{self, MAX_POLICY, Policy};
 use crate::reply::clean;
@@ -13,6 +13,7 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::mem;
 use std::path::{Path, PathBuf};
+use std::str::{self, Utf8Error};
 use std::sync::Arc;
 
 /// Answers questions from memory. Any number of threads may ask while another one loads.
@@ -67,17 +68,15 @@ impl Gate {
     /// All mistakes in the file and in the lists that it names.
     pub fn load_file(&self, path: &Path) -> Result<Vec<Diagnostic>, LoadError> {
         let name: Arc<str> = path.to_string_lossy().into();
-        let failed = |cause: String| {
-            let fault = Fault::io(cause, "check the path and who may read the file");
-            LoadError { diagnostics: vec![fault.at(&name, 1, 1)] }
-        };
-        let mut text = String::new();
+        let mut bytes = Vec::new();
         let limit = u64::try_from(MAX_POLICY).unwrap_or(u64::MAX).saturating_add(1);
-        File::open(path)
-            .and_then(|file| file.take(limit).read_to_string(&mut text))
-            .map_err(|error| failed(format!("cannot read the policy: {error}")))?;
+        File::open(path).and_then(|file| file.take(limit).read_to_end(&mut bytes)).map_err(|error| {
+            let fault = Fault::io(format!("cannot read the policy: {error}"), "check the path and who may read the file");
+            LoadError { diagnostics: vec![fault.at(&name, 1, 1)] }
+        })?;
+        let text = str::from_utf8(&bytes).map_err(|error| not_text(&bytes, error, &name))?;
         let base = path.parent().unwrap_or(Path::new("")).to_path_buf();
-        self.load(&text, &name, &Disk { base })
+        self.load(text, &name, &Disk { base })
     }
 
     /// Puts the rules of a text in the place of the rules in force, as [`Gate::load_file`] does. Files that it
@@ -87,6 +86,14 @@ impl Gate {
     /// All mistakes in the text and in the lists that it names.
     pub fn load_text(&self, text: &str, name: &str) -> Result<Vec<Diagnostic>, LoadError> {
         self.load(text, &name.into(), &Disk { base: PathBuf::new() })
+    }
+
+    /// As [`Gate::load_text`], from bytes that may not be text.
+    pub(crate) fn load_bytes(&self, bytes: &[u8], name: &str) -> Result<Vec<Diagnostic>, LoadError> {
+        match str::from_utf8(bytes) {
+            Ok(text) => self.load_text(text, name),
+            Err(error) => Err(not_text(bytes, error, &name.into())),
+        }
     }
 
     /// Puts the rules of a text in the place of the rules in force; the files that it names come from `files`.
@@ -133,6 +140,14 @@ impl Gate {
     pub fn ruleset(&self) -> Arc<Ruleset> {
         Arc::clone(&self.ruleset.read())
     }
+}
+
+/// What is wrong with a policy that is not UTF-8.
+fn not_text(bytes: &[u8], error: Utf8Error, name: &Arc<str>) -> LoadError {
+    let before = bytes.get(..error.valid_up_to()).unwrap_or_default();
+    let (line, column) = position(&String::from_utf8_lossy(before), before.len());
+    let fault = Fault::new("the policy is not UTF-8 text", "write it in UTF-8 (TOML knows no other encoding)");
+    LoadError { diagnostics: vec![fault.at(name, line, column)] }
 }
 
 /// Files on disk; relative names count from `base`.

@@ -40,6 +40,9 @@ mod compile;
 pub mod gate;
 mod ruleset;
 
+pub mod capi;
+pub mod milter;
+
 pub use compile::Files;
 pub use facts::Facts;
 pub use gate::{Gate, LoadError};

@@ -175,9 +175,10 @@ impl Reader<'_> {
         let mut tables = Vec::with_capacity(array.len());
         for element in array {
             let span = element.span();
-            match element.into_inner() {
-                DeValue::Table(table) => tables.push(Fields { span, table }),
-                _ => self.report(span, wrong.clone()),
+            if let DeValue::Table(table) = element.into_inner() {
+                tables.push(Fields { span, table });
+            } else {
+                self.report(span, wrong.clone());
             }
         }
         if let Some(first) = tables.get(MAX_LISTS) {

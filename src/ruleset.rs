@@ -95,7 +95,7 @@ impl Ruleset {
         if let Some(reply) = &self.mode {
             return self.by_mode(reply, facts);
         }
-        if facts.authenticated { self.accept() } else { self.by_address(facts) }
+        if facts.authenticated { self.accept() } else { self.by_address(facts, &Folded::new()) }
     }
 
     /// Decides about one recipient, the client's address included.
@@ -104,14 +104,12 @@ impl Ruleset {
             return self.by_mode(reply, facts);
         }
         let mailbox = Mailbox::parse(facts.recipient.unwrap_or_default());
-        let by_address = self.by_address(facts);
+        let domain = mailbox.domain.and_then(fold).unwrap_or_default();
+        let by_address = self.by_address(facts, &domain);
         let exempt = facts.authenticated || mailbox.is_postmaster_or_abuse();
         if by_address.decider == Decider::NeverBlock || !(by_address.is_accept() || exempt) {
             return by_address;
         }
-        let Some(domain) = mailbox.domain.and_then(fold) else {
-            return if by_address.is_accept() { by_address } else { self.accept() };
-        };
         match self.by_domain(facts, &domain) {
             Some(refused) => refused,
             None if by_address.is_accept() => by_address,
@@ -153,14 +151,14 @@ impl Ruleset {
         Verdict { rejection: Some(rejection), decider: Decider::Mode, ..self.accept() }
     }
 
-    fn by_address(&self, facts: &Facts<'_>) -> Verdict {
+    fn by_address(&self, facts: &Facts<'_>, domain: &Folded) -> Verdict {
         let Some(address) = facts.address.map(|address| address.to_canonical()) else { return self.accept() };
         let number = self.networks.get(address);
         let Some(entry) = numbered(&self.entries, number) else { return self.accept() };
         let Some(list) = self.lists.get(usize::from(entry.list)) else { return self.accept() };
         let network = IpNet::new(address, entry.prefix_len).map_or(Entry::None, |network| Entry::Network(network.trunc()));
         let matched = Match { list, entry: network, line: entry.line, reason: self.reason(entry.reason) };
-        self.verdict(&matched, facts, &Folded::new())
+        self.verdict(&matched, facts, domain)
     }
 
     fn by_domain(&self, facts: &Facts<'_>, domain: &Folded) -> Option<Verdict> {
@@ -175,13 +173,13 @@ impl Ruleset {
         let Match { list, entry, line, reason } = *matched;
         let values = Values { list: &list.name, reason, domain, ..Values::default() };
         let rejection = list.reply.as_ref().map(|reply| self.rejection(reply, facts, &values));
-        Verdict { rejection, decider: list.role, list: list.name, entry, line, generation: self.generation }
+        let reason = ArrayString::from(reason).unwrap_or_default();
+        Verdict { rejection, decider: list.role, list: list.name, entry, line, reason, generation: self.generation }
     }
 
     /// Fills in a reply. What is not known reads as a word, so that no reply has a gap.
     fn rejection(&self, reply: &Reply, facts: &Facts<'_>, values: &Values<'_>) -> Rejection {
         let ip = facts.address.map_or_else(|| ArrayString::from("unknown").unwrap_or_default(), show_address);
-        let or = |value, default| if value == "" { default } else { value };
         let values = Values {
             ip: &ip,
             list: or(values.list, "local policy"),
@@ -196,6 +194,11 @@ impl Ruleset {
         let start = reason.start as usize;
         self.reasons.get(start..start + usize::from(reason.length)).unwrap_or("")
     }
+}
+
+/// A value, or what stands for it where there is none.
+fn or<'a>(value: &'a str, default: &'a str) -> &'a str {
+    if value.is_empty() { default } else { value }
 }
 
 /// Looks up an entry by its number from 1.

@@ -1,7 +1,7 @@
 //! The answer to a question: accept, or a reply, and who decided.
 
 use crate::domain::{Folded, Form};
-use crate::reply::{Status, Text};
+use crate::reply::{MAX_VALUE, Status, Text};
 use arrayvec::ArrayString;
 use ipnet::IpNet;
 use std::fmt::{self, Write};
@@ -27,6 +27,8 @@ pub struct Verdict {
     pub entry: Entry,
     /// Line of that entry in the list's file; 0 if none decided.
     pub line: u32,
+    /// What the list says about that entry; may be empty.
+    pub reason: ArrayString<MAX_VALUE>,
     /// Number of the load that the ruleset came from; 0 before the first.
     pub generation: u64,
 }
@@ -67,6 +69,7 @@ pub enum Decider {
 
 /// The entry that decided.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "a verdict owns no heap memory")]
 pub enum Entry {
     /// None did.
     #[default]
@@ -80,7 +83,15 @@ pub enum Entry {
 impl Verdict {
     /// Accept, because nothing matched.
     pub fn accept(generation: u64) -> Verdict {
-        Verdict { rejection: None, decider: Decider::Nothing, list: ArrayString::new_const(), entry: Entry::None, line: 0, generation }
+        Verdict {
+            rejection: None,
+            decider: Decider::Nothing,
+            list: ArrayString::new_const(),
+            entry: Entry::None,
+            line: 0,
+            reason: ArrayString::new_const(),
+            generation,
+        }
     }
 
     /// Whether the client goes on.

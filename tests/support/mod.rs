@@ -1,5 +1,6 @@
-//! What the integration tests and the demo share: an SMTP client that keeps a transcript, a private Postfix, and child
-//! processes that cannot outlive the program that started them.
+//! What the integration tests and the demo share: the corpus of cases, the shared library as it is released, an SMTP
+//! client that keeps a transcript, a private Postfix, and child processes that cannot outlive the program that
+//! started them.
 //!
 //! Only loopback traffic, and nothing outside a temporary directory is written.
 
@@ -18,7 +19,9 @@ use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::Command;
 
+pub mod corpus;
 pub mod daemon;
+pub mod library;
 pub mod postfix;
 pub mod smtp;
 

@@ -8,14 +8,14 @@
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread::{panicking, sleep};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use tempfile::TempDir;
 
@@ -27,6 +27,9 @@ pub const TOOLS: [&str; 6] = ["postconf", "smtp-sink", "setsid", "getent", "id",
 
 /// How long Postfix may take to answer after its start.
 const START: Duration = Duration::from_secs(10);
+
+/// How long one question whether it answers may take. A connection to a server that fails to start is left hanging.
+const PROBE: Duration = Duration::from_secs(1);
 
 /// How often to start again when another program takes a port between our choosing and Postfix's binding it.
 const ATTEMPTS: usize = 5;
@@ -136,18 +139,23 @@ impl Postfix {
         let dump = dump.to_str().expect("the temporary directory has an odd name");
         let address = format!("127.0.0.1:{sink_port}");
         // As root, smtp-sink insists on another user (-u). 100 is the length of its queue of connections.
-        let sink = Daemon::start(&smtp_sink, ["-4", "-u", "postfix", "-d", dump, &address, "100"], &output);
+        // By its host name we know our sink from any other server that may have got the port.
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let arguments = ["-4", "-u", "postfix", "-h", &name, "-d", dump, &address, "100"];
+        let sink = Daemon::start(&smtp_sink, arguments, &output);
         let config = path.join("config");
         let master = Daemon::start(&master_program, [OsStr::new("-c"), config.as_os_str()], &output);
         let postfix = Postfix { master, sink, dir, port, ipv6 };
 
-        let ready = wait(START, || {
-            postfix.port_taken() || (postfix.answers() && TcpStream::connect(("127.0.0.1", sink_port)).is_ok())
+        let mut ready = false;
+        wait(START, || {
+            ready = postfix.answers() && sink_answers(sink_port, &name);
+            ready || postfix.complaints().contains("fatal: ")
         });
-        if postfix.port_taken() {
+        if !ready && postfix.complaints().contains("Address already in use") {
             return None;
         }
-        assert!(ready, "Postfix does not answer; its output and log:\n{}{}", postfix.output(), postfix.log());
+        assert!(ready, "Postfix does not answer; its output and log:\n{}", postfix.complaints());
         Some(postfix)
     }
 
@@ -155,23 +163,13 @@ impl Postfix {
     /// and no restriction applies, so that what is under test does not see this client. The master opens all its
     /// sockets before it runs the first server, so the other ones can be connected to by then.
     fn answers(&self) -> bool {
-        let Ok(stream) = UnixStream::connect(self.dir().join("queue/public/probe")) else {
-            return false;
-        };
-        let mut line = String::new();
-        stream.set_read_timeout(Some(START)).is_ok()
-            && BufReader::new(stream).read_line(&mut line).is_ok()
-            && line.starts_with("220 ")
+        UnixStream::connect(self.dir().join("queue/public/probe"))
+            .is_ok_and(|stream| stream.set_read_timeout(Some(PROBE)).is_ok() && first_line(stream).starts_with("220 "))
     }
 
-    fn port_taken(&self) -> bool {
-        // The first is what the master logs, the second what smtp-sink writes.
-        [self.log(), self.output()].iter().any(|text| text.contains("Address already in use"))
-    }
-
-    /// What Postfix and the sink wrote to standard output and standard error.
-    fn output(&self) -> String {
-        read(&self.dir().join("output"))
+    /// What Postfix and the sink wrote to standard output, standard error and the log.
+    fn complaints(&self) -> String {
+        read(&self.dir().join("output")) + &self.log()
     }
 }
 
@@ -183,14 +181,24 @@ impl Drop for Postfix {
     }
 }
 
+/// Does our sink answer at this port?
+fn sink_answers(port: u16, name: &str) -> bool {
+    TcpStream::connect((Ipv4Addr::LOCALHOST, port))
+        .is_ok_and(|stream| stream.set_read_timeout(Some(PROBE)).is_ok() && first_line(stream).starts_with(&format!("220 {name} ")))
+}
+
+/// The first line that a server sends; empty if there is none.
+fn first_line(stream: impl Read) -> String {
+    let mut line = String::new();
+    let _ = BufReader::new(stream).read_line(&mut line);
+    line
+}
+
 /// The directories with the owners and permissions that Postfix wants.
 fn make_directories(path: &Path) {
     let postfix: u32 = ask("id", &["-u", "postfix"]).parse().expect("there is no user postfix");
-    let postdrop: u32 = ask("getent", &["group", "postdrop"])
-        .split(':')
-        .nth(2)
-        .and_then(|number| number.parse().ok())
-        .expect("there is no group postdrop");
+    let postdrop: u32 =
+        ask("getent", &["group", "postdrop"]).split(':').nth(2).and_then(|number| number.parse().ok()).expect("there is no group postdrop");
     let make = |name: &str, mode: u32, user: Option<u32>, group: Option<u32>| {
         let directory = path.join(name);
         fs::create_dir_all(&directory).expect("cannot create a directory");
@@ -241,8 +249,9 @@ fn write_main_cf(path: &Path, ipv6: bool, sink_port: u16, options: &[(&str, &str
         ("local_recipient_maps", ""),
         ("alias_maps", ""),
         ("alias_database", ""),
-        ("smtpd_relay_restrictions", "permit"),
-        ("smtpd_recipient_restrictions", "permit"),
+        // Not just "permit": Postfix does not start without one restriction that refuses, be it out of reach.
+        ("smtpd_relay_restrictions", "check_client_access static:ok, reject"),
+        ("smtpd_recipient_restrictions", ""),
         ("smtpd_authorized_xclient_hosts", "127.0.0.0/8, [::1]/128"),
         // No TLS on either side.
         ("smtpd_tls_security_level", "none"),
@@ -260,6 +269,9 @@ fn write_main_cf(path: &Path, ipv6: bool, sink_port: u16, options: &[(&str, &str
     parameters.extend(options.iter().copied());
     let lines: String = parameters.iter().map(|(name, value)| format!("{name} = {value}\n")).collect();
     fs::write(path.join("config/main.cf"), lines).expect("cannot write main.cf");
+    // Postfix waits up to two seconds for a fresh main.cf "to cool down", lest somebody is still writing to it.
+    let main_cf = fs::File::options().append(true).open(path.join("config/main.cf")).expect("cannot open main.cf");
+    main_cf.set_modified(SystemTime::now() - Duration::from_secs(60)).expect("cannot set the time of main.cf");
 }
 
 /// master.cf: the services as they come with Postfix, without those for local delivery, and nothing in a chroot.

@@ -242,9 +242,7 @@ impl fmt::Display for Reply {
 
 fn code(line: &[u8]) -> u16 {
     match line.get(..3) {
-        Some(digits) if digits.iter().all(u8::is_ascii_digit) => {
-            digits.iter().fold(0, |code, digit| code * 10 + u16::from(digit - b'0'))
-        }
+        Some(digits) if digits.iter().all(u8::is_ascii_digit) => digits.iter().fold(0, |code, digit| code * 10 + u16::from(digit - b'0')),
         _ => 0,
     }
 }

@@ -1,1 +1,38 @@
-fn main() {}
+//! The command `mxgate`: the daemon and the administrator's tools. Each subcommand has a file of its own.
+
+mod check;
+mod listen;
+mod serve;
+
+use clap::{Parser, Subcommand};
+use std::net::IpAddr;
+use std::process::ExitCode;
+
+/// SMTP policy engine: 521, 421 or 5.7.1 by address lists and no-mail domains.
+#[derive(Debug, Parser)]
+#[command(version, about)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve Postfix and Sendmail as a milter. SIGHUP loads the policy again, SIGTERM stops.
+    Serve(serve::Arguments),
+    /// Ask a policy what it would answer. Exit status: 0 accept, 1 reject, 2 error.
+    Check(check::Arguments),
+}
+
+fn main() -> ExitCode {
+    match Cli::parse().command {
+        Command::Serve(arguments) => serve::run(arguments),
+        Command::Check(arguments) => check::run(&arguments),
+    }
+}
+
+/// Reads an address as programs write it.
+fn parse_address(text: &str) -> Result<IpAddr, String> {
+    mxgate::prefix::parse_address(text).ok_or_else(|| "not an IP address; write one such as 192.0.2.7 or 2001:db8::1".into())
+}
+

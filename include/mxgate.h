@@ -1,0 +1,379 @@
+/* mxgate.h - SMTP policy decisions from address lists and no-mail domains.
+ *
+ * In short:
+ *
+ *     struct mxgate_facts facts = {0};
+ *     struct mxgate_verdict verdict;
+ *     char reply[512];
+ *
+ *     mxgate *gate = mxgate_new();
+ *     mxgate_load_file(gate, "/etc/mxgate/mxgate.toml", message, sizeof message);
+ *     ...
+ *     facts.address_size = 4;
+ *     memcpy(facts.address, &sin->sin_addr, 4);
+ *     if (mxgate_check_connect(gate, &facts, sizeof facts, &verdict) > 0)
+ *         mxgate_reply(&verdict, MXGATE_TO_COMMAND, reply, sizeof reply);
+ *
+ * Results: 0 go on, above 0 objection, below 0 error. After an error the verdict
+ * says "accept": a caller who wants to fail closed tests for < 0 and answers 451.
+ *
+ * Threads: a function that takes a const gate may be called by any number of
+ * threads at once, also while another thread loads. Loads may be called by any
+ * thread. Only mxgate_free() needs the gate to itself.
+ *
+ * The library starts no thread, installs no signal handler, opens no socket and
+ * reads no environment.
+ *
+ * Made by cbindgen from src/capi.rs: change that file, then run
+ *     BLESS=1 cargo test --test header
+ * SPDX-License-Identifier: MIT OR Apache-2.0
+ */
+#ifndef MXGATE_H
+#define MXGATE_H
+
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/** A length that means "the string ends at its NUL". */
+#define MXGATE_NUL ((size_t)-1)
+
+/**
+ * Number of this ABI, also the number in the SONAME (libmxgate.so.1). Functions
+ * are added under the same number; nothing is changed or taken away under it.
+ */
+#define MXGATE_ABI 1
+
+/**
+ * Release of this header: 0xMMmmpp.
+ */
+#define MXGATE_VERSION_NUMBER 256
+
+/**
+ * No objection: let the client go on.
+ */
+#define MXGATE_ACCEPT 0
+
+/**
+ * Objection: send the reply of the verdict.
+ */
+#define MXGATE_REJECT 1
+
+/**
+ * A pointer is NULL, or a length or the size of a structure is impossible.
+ */
+#define MXGATE_EINVAL -1
+
+/**
+ * The policy or a list is not right; the message says where, why, and what to
+ * write instead.
+ */
+#define MXGATE_ESYNTAX -2
+
+/**
+ * A file cannot be read; the message says which.
+ */
+#define MXGATE_EIO -3
+
+/**
+ * A limit is reached; the message says which.
+ */
+#define MXGATE_ELIMIT -4
+
+/**
+ * A bug in the library was caught; the gate goes on. Please report it.
+ */
+#define MXGATE_EBUG -5
+
+/**
+ * The client has authenticated (SMTP AUTH, RFC 4954). A flag of mxgate_facts.
+ */
+#define MXGATE_AUTHENTICATED 1
+
+/**
+ * What decided: no rule matched. Values of mxgate_verdict.decider; later
+ * releases may add some.
+ */
+#define MXGATE_BY_NOTHING 0
+
+/**
+ * What decided: the mode (maintenance, draining, overloaded, no-mail).
+ */
+#define MXGATE_BY_MODE 1
+
+/**
+ * What decided: the never-block set.
+ */
+#define MXGATE_BY_NEVER_BLOCK 2
+
+/**
+ * What decided: an allow list.
+ */
+#define MXGATE_BY_ALLOW 3
+
+/**
+ * What decided: a block list.
+ */
+#define MXGATE_BY_BLOCK 4
+
+/**
+ * What decided: a rule about the recipient's domain.
+ */
+#define MXGATE_BY_DOMAIN 5
+
+/**
+ * The reply is sent to a command: "550 5.7.1 text". A form of mxgate_reply().
+ */
+#define MXGATE_TO_COMMAND 0
+
+/**
+ * The reply is sent as the greeting: "554 host text". A greeting has no
+ * enhanced status code (RFC 2034 section 3), starts with the name of the host
+ * (RFC 5321 section 4.3.1), and is a 421, a 521 (RFC 7504) or a 554.
+ */
+#define MXGATE_AS_GREETING 1
+
+/**
+ * What mxgate_sizeof() can tell the size of: struct mxgate_facts.
+ */
+#define MXGATE_FACTS 1
+
+/**
+ * What mxgate_sizeof() can tell the size of: struct mxgate_verdict.
+ */
+#define MXGATE_VERDICT 2
+
+/**
+ * A gate holds the rules. Threads may share it: each function says how.
+ */
+typedef struct mxgate mxgate;
+
+/**
+ * What is known about a client and its message. Set all of it to zero first
+ * ("= {0}" in C, "= mxgate_facts()" in C++), then what is known: zero means
+ * "not known", and no rule about it matches.
+ * Later releases may add fields at its end; that is why it travels with its
+ * size.
+ */
+typedef struct mxgate_facts {
+    /**
+     * Size of the client's address: 4 or 16 bytes; 0 if it is not known.
+     */
+    uint32_t address_size;
+    /**
+     * MXGATE_AUTHENTICATED or 0.
+     */
+    uint32_t flags;
+    /**
+     * Address of the client in network order, as in struct in_addr (the first
+     * 4 bytes) or struct in6_addr. ::ffff:a.b.c.d counts as a.b.c.d.
+     */
+    uint8_t address[16];
+    /**
+     * Argument of MAIL, with or without "<>"; NULL if not known.
+     */
+    const char *sender;
+    /**
+     * Its length in bytes (at most 65536), or MXGATE_NUL.
+     */
+    size_t sender_length;
+    /**
+     * Argument of RCPT, with or without "<>"; NULL if not known.
+     */
+    const char *recipient;
+    /**
+     * Its length in bytes (at most 65536), or MXGATE_NUL.
+     */
+    size_t recipient_length;
+} mxgate_facts;
+
+/**
+ * The outcome of a check: a plain value of 1280 bytes, for ever. It needs no
+ * preparation and no freeing, and stays good after a load and after the gate.
+ * All strings in it end with NUL.
+ */
+typedef struct mxgate_verdict {
+    /**
+     * Reply code: 0 for no objection, else 421, 450, 521, 550, 556, ...
+     */
+    uint16_t code;
+    /**
+     * Not 0: close the connection after the reply.
+     */
+    uint16_t hangup;
+    /**
+     * What decided: MXGATE_BY_...
+     */
+    uint16_t decider;
+    /**
+     * 0; kept for later use.
+     */
+    uint16_t reserved1;
+    /**
+     * Line of the entry that decided, in the file of its list; 0 if none did.
+     */
+    uint32_t line;
+    /**
+     * 0; kept for later use.
+     */
+    uint32_t reserved2;
+    /**
+     * Number of the load whose rules decided; 0 before the first.
+     */
+    uint64_t generation;
+    /**
+     * 0; kept for later use.
+     */
+    uint64_t reserved3;
+    /**
+     * Enhanced status code (RFC 3463) such as "5.7.1"; "" for no objection.
+     */
+    char status[16];
+    /**
+     * Name of the list that decided; "" if none did.
+     */
+    char list[64];
+    /**
+     * Entry that decided, such as "192.0.2.0/24" or "*.example.org"; or "".
+     */
+    char entry[256];
+    /**
+     * What the list says about that entry; may be "".
+     */
+    char reason[256];
+    /**
+     * Name of this host, with which a greeting starts; "" for no objection.
+     */
+    char host[256];
+    /**
+     * Text of the reply: one line of printable ASCII; "" for no objection.
+     */
+    char text[400];
+} mxgate_verdict;
+
+/**
+ * Number of the ABI of the library that is loaded. Compare with MXGATE_ABI.
+ */
+uint32_t mxgate_abi(void);
+
+/**
+ * Release of the library that is loaded, such as "0.1.0". Never NULL; not to
+ * be freed.
+ */
+const char *mxgate_version(void);
+
+/**
+ * Size in bytes of a structure (MXGATE_FACTS, MXGATE_VERDICT) in the library
+ * that is loaded; 0 if it has no such structure.
+ */
+size_t mxgate_sizeof(int what);
+
+/**
+ * One line about a result such as MXGATE_EIO. Never NULL; not to be freed.
+ */
+const char *mxgate_strerror(int result);
+
+/**
+ * Makes a gate without rules, which accepts everything. NULL if that fails.
+ * Free it with mxgate_free().
+ */
+struct mxgate *mxgate_new(void);
+
+/**
+ * Frees a gate. No thread may be using it. NULL is allowed.
+ */
+void mxgate_free(struct mxgate *gate);
+
+/**
+ * Puts the rules of a policy file, and of the lists that it names, in the place
+ * of the rules in force. Checks in other threads go on meanwhile, by the old
+ * rules or by the new, never by a mixture; loads come one after the other. If
+ * anything is wrong the old rules stay.
+ *
+ * message receives all mistakes, each as "file:line:column: cause; remedy", or
+ * warnings of a load that succeeded, or ""; NUL-terminated, cut to message_size
+ * bytes. It may be NULL if message_size is 0.
+ *
+ * Returns 0, MXGATE_EINVAL, MXGATE_ESYNTAX, MXGATE_EIO, MXGATE_ELIMIT or
+ * MXGATE_EBUG.
+ */
+int mxgate_load_file(struct mxgate *gate,
+                     const char *path,
+                     char *message,
+                     size_t message_size);
+
+/**
+ * As mxgate_load_file(), from a text of length bytes (or MXGATE_NUL). Relative
+ * names of files in it count from the current directory. Messages name the text
+ * "policy".
+ */
+int mxgate_load_text(struct mxgate *gate,
+                     const char *text,
+                     size_t length,
+                     char *message,
+                     size_t message_size);
+
+/**
+ * Reads an IP address as text of length bytes (or MXGATE_NUL): "192.0.2.1",
+ * "2001:db8::1", "[2001:db8::1]", "IPv6:2001:db8::1". Stores it at address,
+ * which has room for 16 bytes, in network order; an IPv4-mapped IPv6 address as
+ * IPv4.
+ *
+ * Returns 4 or 16, the number of bytes stored; 0 if it is not an address.
+ */
+size_t mxgate_address(const char *text, size_t length, uint8_t *address);
+
+/**
+ * Checks a client that has just connected: its address and flags.
+ *
+ * facts_size is sizeof(struct mxgate_facts). A program built with an older
+ * header gives a smaller one, whose missing fields are not known; fields that
+ * this library does not have must be zero.
+ *
+ * Returns MXGATE_ACCEPT, MXGATE_REJECT or an error (MXGATE_EINVAL,
+ * MXGATE_EBUG). After an error the verdict says "accept", so that a caller who
+ * ignores errors loses no mail.
+ *
+ * Any number of threads may check at once, and while another one loads.
+ * Allocates nothing, opens nothing, waits for no load.
+ */
+int mxgate_check_connect(const struct mxgate *gate,
+                         const struct mxgate_facts *facts,
+                         size_t facts_size,
+                         struct mxgate_verdict *verdict);
+
+/**
+ * Checks one recipient, and the client with it. Otherwise as
+ * mxgate_check_connect(). Ask again for each recipient.
+ *
+ * Authenticated clients, and the recipients postmaster (RFC 5321 section 4.5.1)
+ * and abuse (RFC 2142), are exempt from rules about addresses, never from rules
+ * about domains that take no mail.
+ */
+int mxgate_check_rcpt(const struct mxgate *gate,
+                      const struct mxgate_facts *facts,
+                      size_t facts_size,
+                      struct mxgate_verdict *verdict);
+
+/**
+ * Writes the reply of a verdict without CR LF; NUL-terminated, cut to size
+ * bytes; 512 bytes hold any. form is MXGATE_TO_COMMAND ("550 5.7.1 text") or
+ * MXGATE_AS_GREETING ("554 host text"). buffer may be NULL if size is 0.
+ *
+ * Returns the full length, as snprintf() does: at most 510. 0, and "", if the
+ * verdict has no objection, or is NULL or damaged.
+ */
+size_t mxgate_reply(const struct mxgate_verdict *verdict,
+                    int form,
+                    char *buffer,
+                    size_t size);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* MXGATE_H */

@@ -1,0 +1,87 @@
+//! `mxgate check`: asks a policy what it would answer, and says who decided.
+
+use clap::Args;
+use mxgate::{Decider, Entry, Facts, Gate, Verdict};
+use std::io::{self, Write};
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+const ACCEPT: u8 = 0;
+const REJECT: u8 = 1;
+const ERROR: u8 = 2;
+
+/// What to ask.
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    /// Policy file
+    #[arg(long, short, value_name = "FILE")]
+    config: PathBuf,
+    /// Address of the client
+    #[arg(long, value_name = "ADDRESS", value_parser = super::parse_address)]
+    ip: IpAddr,
+    /// Sender, as in MAIL FROM
+    #[arg(long, value_name = "SENDER")]
+    from: Option<String>,
+    /// Recipient, as in RCPT TO; without it the question is about the connection
+    #[arg(long, value_name = "RECIPIENT")]
+    rcpt: Option<String>,
+    /// The client has authenticated
+    #[arg(long)]
+    authenticated: bool,
+}
+
+/// Loads, asks, prints.
+pub(crate) fn run(arguments: &Arguments) -> ExitCode {
+    let gate = Gate::new();
+    let loaded = gate.load_file(&arguments.config);
+    let (Ok(diagnostics) | Err(mxgate::LoadError { diagnostics })) = &loaded;
+    // Nothing can be said if standard error is closed.
+    let _ = write!(io::stderr(), "{}", mxgate::diagnostic::render(diagnostics));
+    if loaded.is_err() {
+        return ExitCode::from(ERROR);
+    }
+    let facts = Facts {
+        address: Some(arguments.ip),
+        sender: arguments.from.as_deref().map(str::as_bytes),
+        recipient: arguments.rcpt.as_deref().map(str::as_bytes),
+        authenticated: arguments.authenticated,
+    };
+    let verdict = if arguments.rcpt.is_some() { gate.check_rcpt(&facts) } else { gate.check_connect(&facts) };
+    match print(&verdict, &gate, arguments.rcpt.is_none()) {
+        Ok(()) => ExitCode::from(if verdict.is_accept() { ACCEPT } else { REJECT }),
+        Err(_) => ExitCode::from(ERROR),
+    }
+}
+
+fn print(verdict: &Verdict, gate: &Gate, connect: bool) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    match &verdict.rejection {
+        None => writeln!(out, "verdict:  accept")?,
+        Some(rejection) => {
+            writeln!(out, "verdict:  reject{}", if rejection.hang_up { ", hang up" } else { "" })?;
+            writeln!(out, "reply:    {}", rejection.reply())?;
+            if connect {
+                writeln!(out, "greeting: {}", rejection.greeting())?;
+            }
+        }
+    }
+    write!(out, "decided:  {}", verdict.decider)?;
+    if matches!(verdict.decider, Decider::Allow | Decider::Block | Decider::Domain) {
+        write!(out, " {}", verdict.list)?;
+    }
+    if verdict.entry != Entry::None {
+        write!(out, ", entry {}", verdict.entry)?;
+    }
+    // The built-in entries of the never-block set stand in no file.
+    if verdict.line > 0
+        && let Some(list) = gate.ruleset().list(&verdict.list)
+    {
+        write!(out, " ({}:{})", list.file, verdict.line)?;
+    }
+    writeln!(out)?;
+    if !verdict.reason.is_empty() {
+        writeln!(out, "reason:   {}", verdict.reason)?;
+    }
+    out.flush()
+}

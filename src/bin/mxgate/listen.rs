@@ -1,0 +1,313 @@
+//! Where the daemon listens: addresses as Postfix and as Sendmail write them, and the sockets behind them.
+
+use std::fmt;
+use std::fs::{self, File, Permissions};
+use std::io::{self, ErrorKind};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::AsFd;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixSocket, UnixStream, lookup_host};
+
+/// Connections that wait to be accepted. Where a unix socket has no more room a mail server fails at once.
+const BACKLOG: u32 = 1024;
+
+/// An address to listen on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Address {
+    /// `unix:/path` or `local:/path`.
+    Unix(PathBuf),
+    /// `inet:host:port` (Postfix), `inet:port@host` (Sendmail), and the same with `inet6`.
+    Inet {
+        /// Name or address, without brackets.
+        host: String,
+        port: u16,
+        /// Listen on an IPv6 address of the host.
+        six: bool,
+    },
+}
+
+/// What to write instead of an address that is none.
+const FORMS: &str = "write unix:/path, inet:host:port or inet:port@host";
+
+impl FromStr for Address {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Address, String> {
+        let (kind, rest) = text.split_once(':').ok_or_else(|| format!("it does not say what kind of socket; {FORMS}"))?;
+        match kind.to_ascii_lowercase().as_str() {
+            "unix" | "local" if rest.is_empty() => Err(format!("the path is missing; {FORMS}")),
+            "unix" | "local" => Ok(Address::Unix(rest.into())),
+            "inet" => parse_inet(kind, rest, false),
+            "inet6" => parse_inet(kind, rest, true),
+            _ => Err(format!("there is no kind of socket named \"{}\"; {FORMS}", kind.escape_debug())),
+        }
+    }
+}
+
+fn parse_inet(kind: &str, text: &str, six: bool) -> Result<Address, String> {
+    let (local, any) = if six { ("::1", "::") } else { ("127.0.0.1", "0.0.0.0") };
+    // Sendmail's way first: a host has no `@`, but an IPv6 address has colons.
+    let (host, port) = match text.split_once('@') {
+        Some((port, host)) => (host, port),
+        None => text.rsplit_once(':').ok_or_else(|| {
+            let port = if text.parse::<u16>().is_ok() { text } else { "8899" };
+            format!("it names no host or no port; write {kind}:{port}@{local} for this host only or {kind}:{port}@{any} for all")
+        })?,
+    };
+    let bare = host.strip_prefix('[').and_then(|inner| inner.strip_suffix(']'));
+    if bare.is_none() && host.contains(':') && !text.contains('@') {
+        return Err(format!("an IPv6 address needs brackets; write {kind}:[{local}]:{port}", local = host.trim_matches(['[', ']'])));
+    }
+    let host = bare.unwrap_or(host);
+    if host.is_empty() {
+        return Err(format!("the host is missing; write {kind}:{port}@{local} for this host only or {kind}:{port}@{any} for all"));
+    }
+    let port =
+        port.parse().map_err(|_| format!("\"{}\" is not a port; write a number such as {kind}:8899@{local}", port.escape_debug()))?;
+    let six = six || host.parse::<Ipv6Addr>().is_ok();
+    if six && host.parse::<Ipv4Addr>().is_ok() {
+        return Err(format!("{host} is not an IPv6 address; write inet:{port}@{host}"));
+    }
+    Ok(Address::Inet { host: host.into(), port, six })
+}
+
+/// As Postfix writes it in `smtpd_milters`.
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Address::Unix(path) => write!(f, "unix:{}", path.display()),
+            Address::Inet { host, port, .. } if host.contains(':') => write!(f, "inet:[{host}]:{port}"),
+            Address::Inet { host, port, .. } => write!(f, "inet:{host}:{port}"),
+        }
+    }
+}
+
+/// A socket that listens.
+#[derive(Debug)]
+pub(crate) enum Listener {
+    Tcp(TcpListener),
+    Unix(UnixListener, SocketFile),
+}
+
+/// A connection.
+#[derive(Debug)]
+pub(crate) enum Stream {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+/// The file of a unix socket.
+#[derive(Debug)]
+pub(crate) struct SocketFile {
+    path: PathBuf,
+    /// Device and inode: by these we know it again.
+    identity: (u64, u64),
+}
+
+impl SocketFile {
+    /// Removes the file, unless another program has put its own there.
+    fn remove(&self) {
+        if identity(&self.path).is_ok_and(|found| found == self.identity)
+            && let Err(error) = fs::remove_file(&self.path)
+        {
+            log::warn!("cannot remove the socket {}: {error}", self.path.display());
+        }
+    }
+}
+
+fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    fs::symlink_metadata(path).map(|metadata| (metadata.dev(), metadata.ino()))
+}
+
+impl Listener {
+    /// Starts to listen. The error says what is wrong and what to do.
+    pub(crate) async fn bind(address: &Address, mode: u32) -> Result<Listener, String> {
+        match address {
+            Address::Unix(path) => bind_unix(path, mode).await,
+            Address::Inet { host, port, six } => bind_inet(host, *port, *six).await,
+        }
+        .map_err(|error| format!("cannot listen on {address}: {error}"))
+    }
+
+    /// The address with what was chosen for it: the IP address of a name, a free port instead of port 0.
+    pub(crate) fn address(&self) -> io::Result<Address> {
+        match self {
+            Listener::Tcp(listener) => {
+                let address = listener.local_addr()?;
+                Ok(Address::Inet { host: address.ip().to_string(), port: address.port(), six: address.is_ipv6() })
+            }
+            Listener::Unix(_, file) => Ok(Address::Unix(std::path::absolute(&file.path)?)),
+        }
+    }
+
+    pub(crate) async fn accept(&self) -> io::Result<Stream> {
+        match self {
+            Listener::Tcp(listener) => {
+                let (stream, _) = listener.accept().await?;
+                // A mail server waits for each answer; that must not wait for the next packet to go with.
+                stream.set_nodelay(true)?;
+                Ok(Stream::Tcp(stream))
+            }
+            Listener::Unix(listener, _) => Ok(Stream::Unix(listener.accept().await?.0)),
+        }
+    }
+
+    /// Takes the socket out of the file system, so that nobody new finds it. Who waits already can still be accepted.
+    pub(crate) fn hide(&self) {
+        if let Listener::Unix(_, file) = self {
+            file.remove();
+        }
+    }
+}
+
+impl Stream {
+    pub(crate) async fn readable(&self) -> io::Result<()> {
+        match self {
+            Stream::Tcp(stream) => stream.readable().await,
+            Stream::Unix(stream) => stream.readable().await,
+        }
+    }
+
+    pub(crate) async fn writable(&self) -> io::Result<()> {
+        match self {
+            Stream::Tcp(stream) => stream.writable().await,
+            Stream::Unix(stream) => stream.writable().await,
+        }
+    }
+
+    pub(crate) fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Stream::Tcp(stream) => stream.try_read(buffer),
+            Stream::Unix(stream) => stream.try_read(buffer),
+        }
+    }
+
+    pub(crate) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Stream::Tcp(stream) => stream.try_write(bytes),
+            Stream::Unix(stream) => stream.try_write(bytes),
+        }
+    }
+}
+
+async fn bind_inet(host: &str, port: u16, six: bool) -> Result<Listener, String> {
+    let found: Vec<SocketAddr> = match host.parse::<IpAddr>() {
+        Ok(address) => vec![(address, port).into()],
+        Err(_) => lookup_host((host, port)).await.map_err(|error| format!("{error}; write an IP address"))?.collect(),
+    };
+    let family = if six { "IPv6" } else { "IPv4" };
+    let address = found.iter().find(|address| address.is_ipv6() == six).ok_or_else(|| format!("the host has no {family} address"))?;
+    let listen = || {
+        let socket = if six { TcpSocket::new_v6() } else { TcpSocket::new_v4() }?;
+        // Connections of the daemon before us that are closing must not keep us from starting.
+        socket.set_reuseaddr(true)?;
+        socket.bind(*address)?;
+        socket.listen(BACKLOG)
+    };
+    listen().map(Listener::Tcp).map_err(|error| {
+        let remedy = match error.kind() {
+            ErrorKind::AddrInUse => "; is another daemon running? Stop it or choose another port",
+            ErrorKind::AddrNotAvailable => "; choose an address of this host",
+            ErrorKind::PermissionDenied => "; choose a port above 1023",
+            _ => "",
+        };
+        format!("{error}{remedy}")
+    })
+}
+
+async fn bind_unix(path: &Path, mode: u32) -> Result<Listener, String> {
+    remove_stale(path).await?;
+    let listen = || {
+        let socket = UnixSocket::new_stream()?;
+        // Linux creates the file with the mode of the socket less the umask: so it is never wider than asked for.
+        // Elsewhere this may do nothing, but nobody can connect before `listen` anyway.
+        let handle = File::from(socket.as_fd().try_clone_to_owned()?);
+        let narrowed = handle.set_permissions(Permissions::from_mode(mode));
+        if cfg!(target_os = "linux") {
+            narrowed?;
+        }
+        socket.bind(path)?;
+        let identity = identity(path)?;
+        // Gives back what the umask took off.
+        fs::set_permissions(path, Permissions::from_mode(mode))?;
+        let file = SocketFile { path: path.into(), identity };
+        socket.listen(BACKLOG).map(|listener| Listener::Unix(listener, file))
+    };
+    listen().map_err(|error| {
+        let remedy = match error.kind() {
+            ErrorKind::NotFound => "; create its directory",
+            ErrorKind::PermissionDenied => "; the daemon's user must be able to write to its directory",
+            ErrorKind::InvalidInput => "; choose a shorter path, of at most 107 bytes",
+            _ => "",
+        };
+        format!("{error}{remedy}")
+    })
+}
+
+/// Removes the socket that a daemon left behind, and nothing else.
+async fn remove_stale(path: &Path) -> Result<(), String> {
+    let Ok(metadata) = fs::symlink_metadata(path) else { return Ok(()) };
+    if !metadata.file_type().is_socket() {
+        return Err("there is a file that is not a socket; move it away or choose another path".into());
+    }
+    match UnixStream::connect(path).await {
+        Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
+            fs::remove_file(path).map_err(|error| format!("a socket that nobody serves is there and cannot be removed: {error}"))
+        }
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => Err(format!("somebody else's socket is there: {error}")),
+        // Its queue is full, and so it has an owner.
+        Ok(_) | Err(_) => Err("another daemon listens there; stop it or choose another path".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_in_both_ways() {
+        for (text, shown) in [
+            ("unix:/run/mxgate/milter.sock", "unix:/run/mxgate/milter.sock"),
+            ("local:/run/mxgate/milter.sock", "unix:/run/mxgate/milter.sock"),
+            ("unix:private/mxgate", "unix:private/mxgate"),
+            ("inet:8899@127.0.0.1", "inet:127.0.0.1:8899"),
+            ("inet:127.0.0.1:8899", "inet:127.0.0.1:8899"),
+            ("INET:8899@localhost", "inet:localhost:8899"),
+            ("inet:localhost:0", "inet:localhost:0"),
+            ("inet6:8899@::1", "inet:[::1]:8899"),
+            ("inet6:8899@[::1]", "inet:[::1]:8899"),
+            ("inet6:[::1]:8899", "inet:[::1]:8899"),
+            ("inet:[::1]:8899", "inet:[::1]:8899"),
+            ("inet:8899@::1", "inet:[::1]:8899"),
+            ("inet6:localhost:8899", "inet:localhost:8899"),
+        ] {
+            assert_eq!(text.parse::<Address>().map(|address| address.to_string()), Ok(shown.into()), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_address_is_refused_with_the_remedy() {
+        for (text, cause, remedy) in [
+            ("", "what kind of socket", "unix:/path"),
+            ("/run/x", "what kind of socket", "unix:/path"),
+            ("tcp:127.0.0.1:8899", "no kind of socket named \"tcp\"", "inet:host:port"),
+            ("unix:", "path is missing", "unix:/path"),
+            ("inet:", "no host", "inet:8899@127.0.0.1"),
+            ("inet:8899", "no host", "inet:8899@127.0.0.1 for this host only or inet:8899@0.0.0.0 for all"),
+            ("inet6:8899", "no host", "inet6:8899@::1 for this host only or inet6:8899@:: for all"),
+            ("inet:8899@", "host is missing", "inet:8899@127.0.0.1"),
+            ("inet::8899", "host is missing", "inet:8899@127.0.0.1"),
+            ("inet:::1:8899", "needs brackets", "inet:[::1]:8899"),
+            ("inet:localhost:smtp", "\"smtp\" is not a port", "inet:8899@127.0.0.1"),
+            ("inet:70000@localhost", "\"70000\" is not a port", "a number"),
+            ("inet:127.0.0.1@8899", "\"127.0.0.1\" is not a port", "inet:8899@127.0.0.1"),
+            ("inet6:8899@127.0.0.1", "not an IPv6 address", "inet:8899@127.0.0.1"),
+        ] {
+            let error = text.parse::<Address>().unwrap_err();
+            assert!(error.contains(cause), "{text}: {error}");
+            assert!(error.split_once("; ").unwrap().1.contains(remedy), "{text}: {error}");
+        }
+    }
+}

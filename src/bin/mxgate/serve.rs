@@ -1,0 +1,426 @@
+//! `mxgate serve`: the milter daemon. It moves bytes between sockets and sessions, keeps the deadlines that a
+//! session without a clock cannot keep, and loads the policy again when it is told to.
+//!
+//! All connections share one thread: a decision takes about a microsecond, and waking another thread more than that.
+
+use crate::listen::{Address, Listener, Stream};
+use mxgate::milter::{Progress, Refusal, Session};
+use mxgate::reply::clean;
+use mxgate::{Gate, LoadError};
+use std::fmt::{self, Write as _};
+use std::future::{pending, ready};
+use std::io::{self, ErrorKind, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::runtime::{self, Runtime};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::task::spawn_blocking;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+
+/// The policy in force where none is given.
+const BUILT_IN: &str = include_str!("built_in.toml");
+/// Where the daemon listens if nothing is said.
+const DEFAULT_ADDRESS: &str = "inet:8899@127.0.0.1";
+
+/// Most connections at one time. Further ones wait in the queues of the listeners.
+const MAX_CONNECTIONS: u32 = 10_000;
+/// Time from the connection to the end of the option negotiation, which mail servers begin at once.
+const NEGOTIATION_TIME: Duration = Duration::from_secs(10);
+/// Time for a packet that has begun.
+const PACKET_TIME: Duration = Duration::from_secs(30);
+/// Time for an answer that the peer does not read.
+const WRITE_TIME: Duration = Duration::from_secs(30);
+/// Time without a packet. SMTP clients may take 5 minutes for a command and 10 for a message (RFC 5321 section 4.5.3.2).
+const IDLE_TIME: Duration = Duration::from_secs(3600);
+/// Time that open sessions get after SIGTERM.
+const DRAIN_TIME: Duration = Duration::from_secs(5);
+/// Pause after a connection could not be accepted, most often because there are no more file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Most bytes that are read at once. The packets of an envelope have some hundred.
+const READ_SIZE: usize = 4096;
+/// Capacity that the buffer for answers keeps.
+const ANSWERS_KEPT: usize = 1024;
+
+/// Exit status if the daemon could not start: the policy has mistakes, or there is no socket to listen on.
+const CANNOT_START: u8 = 2;
+
+/// Arguments of `mxgate serve`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    /// The policy file; without it a built-in example is in force.
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Where to listen: unix:/path, inet:host:port, or inet:port@host as Sendmail writes it. May be repeated.
+    #[arg(short, long, value_name = "ADDRESS", default_value = DEFAULT_ADDRESS)]
+    listen: Vec<Address>,
+    /// Permissions of unix sockets, in octal. Who may write to the socket may ask.
+    #[arg(long, value_name = "MODE", default_value = "0660", value_parser = parse_mode)]
+    socket_mode: u32,
+}
+
+fn parse_mode(text: &str) -> Result<u32, String> {
+    match u32::from_str_radix(text, 8) {
+        Ok(mode) if mode <= 0o777 => Ok(mode),
+        _ => Err("not a mode; write three octal digits such as 660".into()),
+    }
+}
+
+/// Serves until SIGTERM or SIGINT.
+pub(crate) fn run(arguments: Arguments) -> ExitCode {
+    let served = runtime().and_then(|runtime| {
+        let served = runtime.block_on(serve(arguments));
+        // A load that is under way is not waited for.
+        runtime.shutdown_background();
+        served
+    });
+    match served {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            say(&message);
+            ExitCode::from(CANNOT_START)
+        }
+    }
+}
+
+fn runtime() -> Result<Runtime, String> {
+    runtime::Builder::new_current_thread().enable_all().build().map_err(|error| format!("cannot start: {error}"))
+}
+
+/// Writes to standard error, without what the log puts before a line. If nobody reads it that is no reason to stop.
+fn say(text: &str) {
+    let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
+async fn serve(arguments: Arguments) -> Result<(), String> {
+    let Arguments { config, listen, socket_mode } = arguments;
+    // Before the load, which may take a while: a signal then must neither be lost nor kill.
+    let listen_for = |kind| signal(kind).map_err(|error| format!("cannot receive signals: {error}"));
+    let hangup = listen_for(SignalKind::hangup())?;
+    let mut stop = Stop { terminate: listen_for(SignalKind::terminate())?, interrupt: listen_for(SignalKind::interrupt())? };
+
+    let gate = Arc::new(Gate::new());
+    load(&gate, config.as_deref()).map_err(|error| error.to_string())?;
+    let mut listeners = Vec::new();
+    for address in &listen {
+        match Listener::bind(address, socket_mode).await {
+            Ok(listener) => listeners.push(listener),
+            Err(message) => {
+                listeners.iter().for_each(Listener::hide);
+                return Err(message);
+            }
+        }
+    }
+    let addresses: Vec<Address> = listeners.iter().filter_map(|listener| listener.address().ok()).collect();
+    if config.is_none() {
+        log::warn!("no --config is given: the built-in example policy is in force");
+        if let Some(address) = addresses.first() {
+            say(&format!("For Postfix, in main.cf:\n    smtpd_milters = {}\n    milter_default_action = accept", reachable(address)));
+        }
+    }
+
+    let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS as usize));
+    let (stopping, stopped) = watch::channel(false);
+    let mut accepting = Vec::new();
+    for (listener, address) in listeners.into_iter().zip(&addresses) {
+        log::info!("listening on {address}");
+        let port = Port { listener, address: address.clone(), gate: Arc::clone(&gate), connections: Arc::clone(&connections) };
+        accepting.push(tokio::spawn(port.accept(stopped.clone())));
+    }
+    tokio::spawn(reload(Arc::clone(&gate), config, hangup));
+
+    stop.requested().await;
+    let _ = stopping.send(true);
+    for task in accepting {
+        let _ = task.await;
+    }
+    drain(&connections, &mut stop).await;
+    Ok(())
+}
+
+/// The two signals that mean the same.
+struct Stop {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Stop {
+    async fn requested(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// Waits until all connections are closed, but not for long: a mail server keeps one as long as its client stays.
+async fn drain(connections: &Semaphore, stop: &mut Stop) {
+    let open = (MAX_CONNECTIONS as usize).saturating_sub(connections.available_permits());
+    log::info!("stopping; {open} connections are open");
+    tokio::select! {
+        _ = timeout(DRAIN_TIME, connections.acquire_many(MAX_CONNECTIONS)) => {}
+        () = stop.requested() => {}
+    }
+}
+
+/// How a mail server on this host reaches a listener.
+fn reachable(address: &Address) -> Address {
+    match address {
+        Address::Inet { host, port, six } if host == "0.0.0.0" || host == "::" => {
+            let host = if *six { "::1" } else { "127.0.0.1" };
+            Address::Inet { host: host.into(), port: *port, six: *six }
+        }
+        other => other.clone(),
+    }
+}
+
+/// Loads the policy, and says in the log what is in force.
+fn load(gate: &Gate, config: Option<&Path>) -> Result<(), LoadError> {
+    let warnings = match config {
+        Some(path) => gate.load_file(path)?,
+        None => gate.load_text(BUILT_IN, "built-in policy")?,
+    };
+    for warning in &warnings {
+        log::warn!("{warning}");
+    }
+    let ruleset = gate.ruleset();
+    log::info!(
+        "rules of load {} in force: {} networks, {} domain entries, {} warnings",
+        ruleset.generation(),
+        ruleset.network_count(),
+        ruleset.domain_count(),
+        warnings.len()
+    );
+    Ok(())
+}
+
+/// Loads the policy at each SIGHUP, beside the sessions, which go on meanwhile.
+async fn reload(gate: Arc<Gate>, config: Option<PathBuf>, mut hangup: Signal) {
+    while hangup.recv().await.is_some() {
+        if config.is_none() {
+            log::warn!("SIGHUP: there is no policy file to load again; start with --config FILE");
+            continue;
+        }
+        let (gate, config) = (Arc::clone(&gate), config.clone());
+        let load = spawn_blocking(move || {
+            if let Err(LoadError { diagnostics }) = load(&gate, config.as_deref()) {
+                for diagnostic in &diagnostics {
+                    if diagnostic.is_error() { log::error!("{diagnostic}") } else { log::warn!("{diagnostic}") }
+                }
+                log::error!("the policy was not loaded; the rules of load {} stay in force", gate.ruleset().generation());
+            }
+        });
+        if load.await.is_err() {
+            log::error!("the load came to a sudden end; the rules before it stay in force");
+        }
+    }
+}
+
+/// A listener, and what its connections need.
+struct Port {
+    listener: Listener,
+    address: Address,
+    gate: Arc<Gate>,
+    connections: Arc<Semaphore>,
+}
+
+impl Port {
+    /// Accepts connections until it is told to stop. No error ends it.
+    async fn accept(self, mut stopped: watch::Receiver<bool>) {
+        let mut failing = false;
+        loop {
+            let accepted = tokio::select! {
+                accepted = self.next() => accepted,
+                _ = stopped.changed() => break,
+            };
+            match accepted {
+                Ok((stream, permit)) => {
+                    if failing {
+                        log::info!("{}: accepting connections again", self.address);
+                        failing = false;
+                    }
+                    self.spawn(stream, permit);
+                }
+                // The peer has given up while it waited: an everyday matter.
+                Err(error) if matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::InvalidInput) => {
+                    log::debug!("{}: {error}", self.address);
+                }
+                Err(error) => {
+                    if !failing {
+                        log::error!("{}: cannot accept connections, trying again: {error}", self.address);
+                        failing = true;
+                    }
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+        self.listener.hide();
+        // Who connected before the socket was gone must not be turned away.
+        loop {
+            tokio::select! {
+                biased;
+                accepted = self.next() => match accepted {
+                    Ok((stream, permit)) => self.spawn(stream, permit),
+                    Err(_) => break,
+                },
+                () = ready(()) => break,
+            }
+        }
+    }
+
+    /// The next connection, as soon as there may be one more.
+    async fn next(&self) -> io::Result<(Stream, OwnedSemaphorePermit)> {
+        let permit = match Arc::clone(&self.connections).try_acquire_owned() {
+            Ok(permit) => permit,
+            Err(_) => {
+                log::warn!("{}: {MAX_CONNECTIONS} connections are open; further ones wait", self.address);
+                // The semaphore is never closed; if it were, nobody would be accepted any more.
+                match Arc::clone(&self.connections).acquire_owned().await {
+                    Ok(permit) => permit,
+                    Err(_) => pending().await,
+                }
+            }
+        };
+        Ok((self.listener.accept().await?, permit))
+    }
+
+    fn spawn(&self, stream: Stream, permit: OwnedSemaphorePermit) {
+        let (gate, address) = (Arc::clone(&self.gate), self.address.clone());
+        tokio::spawn(async move {
+            // Whoever connects without being a mail server, a port scanner or a monitor, is no news.
+            match converse(&stream, &gate).await {
+                Ok(()) => log::debug!("{address}: connection closed"),
+                Err(cause) => log::debug!("{address}: connection dropped: {cause}"),
+            }
+            drop(permit);
+        });
+    }
+}
+
+/// One connection, from the first byte to the last. Says why it was ended if it was not the peer who ended it.
+async fn converse(stream: &Stream, gate: &Gate) -> Result<(), String> {
+    let mut session = Session::new(gate.stages());
+    let mut answers = Vec::new();
+    let mut deadline = Instant::now() + NEGOTIATION_TIME;
+    let mut amid = false;
+    loop {
+        timeout_at(deadline, stream.readable()).await.map_err(|_| "it took too long")?.map_err(show)?;
+        // On the stack, and not part of what an idle connection holds: ten thousand of them share it.
+        let mut buffer = [0; READ_SIZE];
+        let input = match stream.try_read(&mut buffer) {
+            // Postfix closes without SMFIC_QUIT when it has heard enough.
+            Ok(0) => return Ok(()),
+            Ok(length) => buffer.get(..length).unwrap_or_default(),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => continue,
+            Err(error) => return Err(show(error)),
+        };
+        let fed = session.feed(gate, input, &mut answers, &mut |refusal| log::info!("{}", Line(refusal)));
+        write(stream, &answers).await?;
+        answers.clear();
+        answers.shrink_to(ANSWERS_KEPT);
+        if fed.map_err(|error| error.to_string())? == Progress::Closed {
+            return Ok(());
+        }
+        // The time for a packet, or for the negotiation, does not begin anew with each byte of it.
+        let was_amid = std::mem::replace(&mut amid, session.is_amid_packet());
+        if session.is_negotiated() && !(was_amid && amid) {
+            deadline = Instant::now() + if amid { PACKET_TIME } else { IDLE_TIME };
+        }
+    }
+}
+
+async fn write(stream: &Stream, mut bytes: &[u8]) -> Result<(), String> {
+    let deadline = Instant::now() + WRITE_TIME;
+    while !bytes.is_empty() {
+        match stream.try_write(bytes) {
+            Ok(length) => bytes = bytes.get(length..).unwrap_or_default(),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                timeout_at(deadline, stream.writable()).await.map_err(|_| "it does not read its answers")?.map_err(show)?;
+            }
+            Err(error) => return Err(show(error)),
+        }
+    }
+    Ok(())
+}
+
+fn show(error: io::Error) -> String {
+    error.to_string()
+}
+
+/// The line in the log for a recipient that was refused, as Postfix writes it.
+struct Line<'a>(&'a Refusal<'a>);
+
+impl fmt::Display for Line<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Refusal { client, sender, recipient, reply, verdict } = *self.0;
+        f.write_str("reject: RCPT from [")?;
+        match client {
+            Some(address) => write!(f, "{address}")?,
+            None => f.write_str("unknown")?,
+        }
+        write!(f, "]: {reply};")?;
+        if let Some(sender) = sender {
+            write!(f, " from=<{}>", Mailbox(sender))?;
+        }
+        let list = if verdict.list.is_empty() { "-" } else { &verdict.list };
+        write!(f, " to=<{}> list={list} line={} generation={}", Mailbox(recipient), verdict.line, verdict.generation)
+    }
+}
+
+/// A mailbox from a stranger, without what could end the field that it stands in.
+struct Mailbox<'a>(&'a [u8]);
+
+impl fmt::Display for Mailbox<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bare = self.0.strip_prefix(b"<").and_then(|inner| inner.strip_suffix(b">")).unwrap_or(self.0);
+        for shown in clean(bare).chars() {
+            f.write_char(if matches!(shown, '<' | '>' | ' ') { '?' } else { shown })?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mxgate::Facts;
+
+    #[test]
+    fn a_refusal_is_one_line_whatever_the_client_wrote() {
+        let gate = Gate::new();
+        load(&gate, None).unwrap();
+        let client = "192.0.2.7".parse().ok();
+        let verdict = gate.check_rcpt(&Facts { address: client, ..Facts::default() });
+        let reply = verdict.rejection.unwrap().reply();
+        let mut refusal =
+            Refusal { client, sender: Some(b"<a@s.example>"), recipient: b"<b@example.org>", reply: &reply, verdict: &verdict };
+        assert_eq!(
+            Line(&refusal).to_string(),
+            format!(
+                "reject: RCPT from [192.0.2.7]: 550 5.7.1 Service unavailable; client [192.0.2.7] blocked using local; \
+                 from=<a@s.example> to=<b@example.org> list=local line={} generation=1",
+                verdict.line
+            )
+        );
+        refusal.sender = Some(b"<>");
+        refusal.recipient = b"\xff\r\nreject: RCPT from [1.2.3.4]> to=<x \x1b[31m%n";
+        assert!(
+            Line(&refusal).to_string().contains(" from=<> to=<???reject:?RCPT?from?[1.2.3.4]??to=?x??[31m?n> list="),
+            "{}",
+            Line(&refusal)
+        );
+        (refusal.client, refusal.sender) = (None, None);
+        assert!(Line(&refusal).to_string().starts_with("reject: RCPT from [unknown]: 550"));
+        assert!(!Line(&refusal).to_string().contains("from=<"));
+    }
+
+    #[test]
+    fn modes_are_octal() {
+        assert_eq!((parse_mode("0660"), parse_mode("600")), (Ok(0o660), Ok(0o600)));
+        for wrong in ["", "rw", "0888", "7777", "-1"] {
+            assert!(parse_mode(wrong).unwrap_err().contains("octal"), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! The shared library as C and Python programs meet it: what it exports, what it is linked as, the examples, and what
+//! becomes of careless calls.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::{Command, Output};
+use support::library;
+
+mod support;
+
+const POLICY: &str = r#"
+hostname = "mx.example.org"
+[[list]]
+name = "local"
+entries = ["192.0.2.0/24 sent spam"]
+[[domains]]
+name = "parked"
+entries = ["parked.example"]
+"#;
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap()
+}
+
+fn run(command: &mut Command) -> Output {
+    command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"))
+}
+
+/// The functions that the header declares.
+fn declared() -> BTreeSet<String> {
+    let header = include_str!("../include/mxgate.h");
+    let word = |c: char| c.is_ascii_lowercase() || c == '_';
+    let mut names = BTreeSet::new();
+    for (at, _) in header.match_indices("mxgate_") {
+        let name: String = header[at..].chars().take_while(|c| word(*c)).collect();
+        let line = header[..at].lines().last().unwrap_or("");
+        let declaration = !line.trim_start().starts_with('*') && !line.is_empty() && header[at + name.len()..].starts_with('(');
+        if declaration {
+            names.insert(name);
+        }
+    }
+    names
+}
+
+#[test]
+fn the_library_exports_what_the_header_declares_and_nothing_else() {
+    if !support::available(&["nm", "readelf"]) {
+        return;
+    }
+    let library = library::directory().join("libmxgate.so");
+    let symbols = run(Command::new("nm").args(["-D", "--defined-only"]).arg(&library));
+    let exported: BTreeSet<String> = text(&symbols.stdout).lines().map(|line| line.rsplit(' ').next().unwrap().to_owned()).collect();
+    assert_eq!(exported, declared());
+    assert_eq!(exported.len(), 12);
+    let dynamic = run(Command::new("readelf").args(["-d", "-W"]).arg(&library));
+    let dynamic = text(&dynamic.stdout);
+    assert!(dynamic.contains("Library soname: [libmxgate.so.1]"), "{dynamic}");
+    assert!(dynamic.lines().any(|line| line.contains("FLAGS_1") && line.contains("NODELETE")), "{dynamic}");
+}
+
+#[test]
+fn careless_calls_give_an_error_and_accept() {
+    if !support::available(&["cc", "valgrind"]) {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let program = library::compile("tests/c/abuse.c", &[], directory.path());
+    let output = run(&mut Command::new(&program));
+    assert!(output.status.success() && output.stdout.is_empty() && output.stderr.is_empty(), "{output:?}");
+    let valgrind = run(Command::new("valgrind")
+        .args(["--quiet", "--error-exitcode=9", "--leak-check=full", "--errors-for-leak-kinds=definite"])
+        .arg(&program));
+    assert!(valgrind.status.success(), "{}", text(&valgrind.stderr));
+}
+
+/// Runs an example over questions whose answers are known.
+fn check_example(ask: impl Fn(&Path, &[&str]) -> Output) {
+    let directory = tempfile::tempdir().unwrap();
+    let policy = directory.path().join("mxgate.toml");
+    std::fs::write(&policy, POLICY).unwrap();
+    let listed = "550 5.7.1 Service unavailable; client [192.0.2.7] blocked using local\nlocal, entry 192.0.2.0/24, line 5: sent spam\n";
+    let parked = "521 5.3.2 parked.example does not accept mail\nparked, entry parked.example, line 8: \n";
+    for (question, status, answer) in [
+        (&["198.51.100.1"][..], 0, "accept\n"),
+        (&["198.51.100.1", "<user@example.org>"], 0, "accept\n"),
+        (&["192.0.2.7"], 1, listed),
+        (&["::ffff:192.0.2.7", "user@example.org"], 1, listed),
+        (&["198.51.100.1", "<user@parked.example>"], 1, parked),
+    ] {
+        let output = ask(&policy, question);
+        assert_eq!((output.status.code(), text(&output.stdout)), (Some(status), answer), "{question:?} {output:?}");
+        assert_eq!(text(&output.stderr), "");
+    }
+    for question in [&["nonsense"][..], &[], &["192.0.2.7", "a", "b"]] {
+        let output = ask(&policy, question);
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        assert!(!output.stderr.is_empty() && output.stdout.is_empty(), "{output:?}");
+    }
+    std::fs::write(&policy, format!("{POLICY}nonsense = 1\n")).unwrap();
+    let output = ask(&policy, &["192.0.2.7"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("mxgate.toml:9:1: \"nonsense\" is not a key of [[domains]]; use name, entries"), "{output:?}");
+}
+
+#[test]
+fn the_example_in_c() {
+    if !support::available(&["cc"]) {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let program = library::compile("examples/check.c", &["-std=c89"], directory.path());
+    check_example(|policy, question| run(Command::new(&program).arg(policy).args(question)));
+}
+
+#[test]
+fn the_example_in_python() {
+    if !support::available(&["python3"]) {
+        return;
+    }
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/mxgate.py");
+    check_example(|policy, question| {
+        run(Command::new("python3")
+            .args(["-B", "-W", "error"])
+            .arg(&script)
+            .arg(policy)
+            .args(question)
+            .env("MXGATE_LIBRARY", library::directory().join("libmxgate.so")))
+    });
+}

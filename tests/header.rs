@@ -1,0 +1,68 @@
+//! include/mxgate.h is what cbindgen makes of src/capi.rs, and it compiles in every language mode.
+
+use std::path::Path;
+use std::process::Command;
+
+mod support;
+
+const HEADER: &str = "include/mxgate.h";
+
+#[test]
+fn the_committed_header_is_the_generated_one() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let config = cbindgen::Config::from_file(root.join("cbindgen.toml")).unwrap();
+    let mut made = Vec::new();
+    cbindgen::Builder::new().with_config(config).with_src(root.join("src/capi.rs")).generate().unwrap().write(&mut made);
+    let made = String::from_utf8(made).unwrap();
+    if std::env::var_os("BLESS").is_some() {
+        std::fs::write(root.join(HEADER), &made).unwrap();
+    }
+    let committed = std::fs::read_to_string(root.join(HEADER)).unwrap();
+    assert!(made == committed, "{HEADER} is not up to date: run BLESS=1 cargo test --test header");
+}
+
+#[test]
+fn the_version_in_the_header_is_that_of_the_package() {
+    let number = |name: &str| name.parse::<u32>().unwrap();
+    let version = number(env!("CARGO_PKG_VERSION_MAJOR")) << 16
+        | number(env!("CARGO_PKG_VERSION_MINOR")) << 8
+        | number(env!("CARGO_PKG_VERSION_PATCH"));
+    assert_eq!(mxgate::capi::MXGATE_VERSION_NUMBER, version);
+}
+
+#[test]
+fn the_header_compiles_in_every_language_mode_with_two_compilers() {
+    if !support::available(&["gcc", "g++", "clang", "clang++"]) {
+        return;
+    }
+    let strict = ["-Wall", "-Wextra", "-pedantic", "-Wconversion", "-Werror", "-fsyntax-only"];
+    let c = ["c89", "c99", "c11", "c17", "c2x"];
+    let cpp = ["c++98", "c++11", "c++14", "c++17", "c++20", "c++2b"];
+    let dir = tempfile::tempdir().unwrap();
+    for (compilers, standards, suffix, warnings) in [
+        (["gcc", "clang"], &c[..], "c", &["-Wstrict-prototypes", "-Wmissing-prototypes"][..]),
+        (["g++", "clang++"], &cpp[..], "cc", &["-Wold-style-cast"][..]),
+    ] {
+        // Included twice, and every name used, so that the compiler has to look at all of it.
+        let source = dir.path().join(format!("twice.{suffix}"));
+        let text = "#include \"mxgate.h\"\n#include \"mxgate.h\"\n\
+                    extern struct mxgate_verdict v; struct mxgate_verdict v;\n\
+                    extern int (*check)(const mxgate *, const struct mxgate_facts *, size_t, mxgate_verdict *);\n\
+                    int (*check)(const mxgate *, const struct mxgate_facts *, size_t, mxgate_verdict *) = mxgate_check_rcpt;\n";
+        std::fs::write(&source, text).unwrap();
+        for compiler in compilers {
+            for standard in standards {
+                let output = Command::new(compiler)
+                    .arg(format!("-std={standard}"))
+                    .args(strict)
+                    .args(warnings)
+                    .args(["-I", "include"])
+                    .arg(&source)
+                    .current_dir(env!("CARGO_MANIFEST_DIR"))
+                    .output()
+                    .unwrap();
+                assert!(output.status.success(), "{compiler} -std={standard}:\n{}", String::from_utf8_lossy(&output.stderr));
+            }
+        }
+    }
+}
