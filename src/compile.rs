@@ -18,7 +18,7 @@ pub(crate) const MAX_ENTRIES: usize = 1 << 28;
 /// All reasons together, in bytes.
 const MAX_REASONS: usize = u32::MAX as usize;
 /// Most mistakes that are shown of one list; the rest are counted.
-const MAX_SHOWN: usize = 50;
+const MAX_SHOWN: usize = 20;
 
 /// Name of the never-block set in verdicts.
 const NEVER_BLOCK: &str = "never-block";

@@ -6,7 +6,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-/// How much of a wrong text is repeated in a message, in bytes.
+/// How much of a wrong text is repeated in a message, in characters.
 const QUOTED: usize = 60;
 
 /// The kind of a mistake, for callers that tell them apart.
@@ -105,9 +105,15 @@ pub fn render(diagnostics: &[Diagnostic]) -> String {
 
 /// A text from a file, fit to be repeated in a message: in quotation marks, escaped, cut.
 pub(crate) fn quote(text: &[u8]) -> String {
-    let shown = text.get(..QUOTED).unwrap_or(text).escape_ascii();
-    let more = if text.len() > QUOTED { "..." } else { "" };
-    format!("\"{shown}{more}\"")
+    let mut shown: String = match str::from_utf8(text) {
+        Ok(text) => text.escape_debug().collect(),
+        Err(_) => text.escape_ascii().to_string(),
+    };
+    if let Some((at, _)) = shown.char_indices().nth(QUOTED) {
+        shown.truncate(at);
+        shown.push_str("...");
+    }
+    format!("\"{shown}\"")
 }
 
 /// Line and column (both from 1, columns in bytes) of an offset in a text.

@@ -109,6 +109,8 @@ impl Gate {
         let (policy, mut diagnostics) = policy::parse(text, name);
         let (mut ruleset, more) = compile(policy, name, files);
         diagnostics.extend(more);
+        // Those of the policy file in the order of its lines, then those of the lists in the order of the lists.
+        diagnostics.sort_by_key(|d| if d.file == *name { (0, d.line, d.column) } else { (1, 0, 0) });
         if diagnostics.iter().any(Diagnostic::is_error) {
             return Err(LoadError { diagnostics });
         }

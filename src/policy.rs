@@ -76,9 +76,7 @@ pub(crate) fn parse(text: &str, file: &Arc<str>) -> (Policy, Vec<Diagnostic>) {
         reader.report(error.span().unwrap_or(0..0), Fault::new(cause, "see https://toml.io; text needs quotation marks"));
     }
     let policy = reader.policy(Fields::of(document));
-    let mut diagnostics = reader.diagnostics;
-    diagnostics.sort_by_key(|d| (d.line, d.column));
-    (policy, diagnostics)
+    (policy, reader.diagnostics)
 }
 
 struct Reader<'t> {

@@ -1,0 +1,133 @@
+//! A decision allocates nothing: a counting allocator watches the Rust API and the C ABI.
+
+#![allow(unsafe_code, reason = "an allocator, and calls of the C ABI")]
+
+use mxgate::capi;
+use mxgate::{Facts, Gate};
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+
+struct Counting;
+
+thread_local! {
+    /// Calls of the allocator by this thread; the test harness has threads of its own.
+    static CALLS: Cell<usize> = const { Cell::new(0) };
+}
+
+fn count() {
+    CALLS.with(|calls| calls.set(calls.get() + 1));
+}
+
+// SAFETY: hands everything to the system's allocator.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count();
+        // SAFETY: the contract is the same.
+        unsafe { System.alloc(layout) }
+    }
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        count();
+        // SAFETY: the contract is the same.
+        unsafe { System.dealloc(block, layout) }
+    }
+    unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        count();
+        // SAFETY: the contract is the same.
+        unsafe { System.realloc(block, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+const POLICY: &str = r#"
+hostname = "mx.example.org"
+[[list]]
+name = "good"
+allow = true
+entries = ["203.0.113.0/24 partner"]
+[[list]]
+name = "bad"
+entries = ["192.0.2.0/24 sent spam", "2001:db8::/32"]
+reply = "550 5.7.1 Client {ip} {list} {reason} {domain} {hostname}"
+[[domains]]
+name = "parked"
+entries = [".parked.example"]
+"#;
+
+fn allocations(question: impl FnOnce()) -> usize {
+    let before = CALLS.with(Cell::get);
+    question();
+    CALLS.with(Cell::get) - before
+}
+
+/// Client, recipient, and the code that is answered.
+const QUESTIONS: [(&str, &str, u16); 8] = [
+    ("198.51.100.1", "", 0),
+    ("203.0.113.1", "", 0),
+    ("192.0.2.1", "", 550),
+    ("2001:db8::1", "", 550),
+    ("198.51.100.1", "<user@example.org>", 0),
+    ("192.0.2.1", "<user@example.org>", 550),
+    ("198.51.100.1", "<user@WWW.parked.example.>", 521),
+    ("192.0.2.1", "<@a.example:\"post\\master\"@parked.example>", 550),
+];
+
+fn policies() -> [(String, bool); 2] {
+    [(POLICY.to_owned(), false), (format!("mode = \"maintenance\"\n{POLICY}"), true)]
+}
+
+#[test]
+fn the_counter_counts() {
+    assert!(allocations(|| drop(std::hint::black_box(vec![1]))) >= 2);
+}
+
+#[test]
+fn the_rust_api_allocates_nothing() {
+    for (policy, maintenance) in policies() {
+        let gate = Gate::new();
+        gate.load_text(&policy, "p").unwrap();
+        for (client, recipient, code) in QUESTIONS {
+            let facts = Facts { recipient: Some(recipient.as_bytes()), ..Facts::of_client(client.parse().unwrap()) };
+            let mut given = 0;
+            let calls = allocations(|| {
+                let verdict = if recipient.is_empty() { gate.check_connect(&facts) } else { gate.check_rcpt(&facts) };
+                if let Some(rejection) = verdict.rejection {
+                    given = rejection.code;
+                    std::hint::black_box((rejection.reply(), rejection.greeting()));
+                }
+            });
+            assert_eq!((calls, given), (0, if maintenance { 421 } else { code }), "{client} {recipient}");
+        }
+    }
+}
+
+#[test]
+fn the_c_abi_allocates_nothing() {
+    for (policy, maintenance) in policies() {
+        let gate = capi::mxgate_new();
+        // SAFETY: all pointers are valid for the lengths beside them.
+        let loaded = unsafe { capi::mxgate_load_text(gate, policy.as_ptr().cast(), policy.len(), std::ptr::null_mut(), 0) };
+        assert_eq!(loaded, 0);
+        for (client, recipient, code) in QUESTIONS {
+            // SAFETY: all-zero is a valid value of these plain structures.
+            let (mut facts, mut verdict): (capi::mxgate_facts, capi::mxgate_verdict) = unsafe { std::mem::zeroed() };
+            let mut reply = [0; 512];
+            let calls = allocations(|| {
+                let check = if recipient.is_empty() { capi::mxgate_check_connect } else { capi::mxgate_check_rcpt };
+                // SAFETY: all pointers are valid for the lengths beside them.
+                unsafe {
+                    let size = capi::mxgate_address(client.as_ptr().cast(), client.len(), facts.address.as_mut_ptr());
+                    facts.address_size = u32::try_from(size).unwrap();
+                    facts.recipient = recipient.as_ptr().cast();
+                    facts.recipient_length = recipient.len();
+                    check(gate, &raw const facts, size_of_val(&facts), &raw mut verdict);
+                    capi::mxgate_reply(&raw const verdict, capi::MXGATE_TO_COMMAND, reply.as_mut_ptr(), reply.len());
+                }
+            });
+            assert_eq!((calls, verdict.code), (0, if maintenance { 421 } else { code }), "{client} {recipient}");
+        }
+        // SAFETY: it came from mxgate_new() and nobody uses it.
+        unsafe { capi::mxgate_free(gate) };
+    }
+}
