@@ -20,6 +20,8 @@ impl<'a> Mailbox<'a> {
         let address = without_route(address);
         match last_at(address) {
             Some((local, domain)) => {
+                // Servers drop white space at its end, and then deliver there.
+                let domain = domain.trim_ascii();
                 let literal = domain.is_empty() || domain.starts_with(b"[");
                 Mailbox { local, domain: (!literal).then_some(domain) }
             }
@@ -75,6 +77,7 @@ mod tests {
         for (argument, local, domain) in [
             ("<user@example.org>", "user", Some("example.org")),
             ("user@example.org", "user", Some("example.org")),
+            ("<user@ example.org >", "user", Some("example.org")),
             ("<User+tag@Example.ORG.>", "User+tag", Some("Example.ORG.")),
             ("<@a.example,@b.example:user@example.org>", "user", Some("example.org")),
             ("<@[IPv6:2001:db8::1]:user@example.org>", "user", Some("example.org")),

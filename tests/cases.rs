@@ -1,8 +1,10 @@
-//! One corpus of questions and answers through every interface: the Rust API, the C ABI, the milter session and, where
-//! Postfix is installed, the wire.
+//! One corpus of questions and answers through every interface: the Rust API, the C ABI and the milter session; and
+//! through the wire, in tests/postfix.rs.
 
 use mxgate::Gate;
+use mxgate::milter::{Progress, Session};
 use std::fmt::Write as _;
+use std::net::IpAddr;
 use std::process::{Command, Stdio};
 use support::corpus::{self, Answer, Case, Group};
 
@@ -70,5 +72,53 @@ fn check_c_answer(case: &Case, answer: &str) {
         let host = if greeting.contains("web1") { "web1.example.org " } else { "mx.example.org " };
         let rest = ["421 ", "521 ", "554 "].iter().find_map(|code| greeting.strip_prefix(code));
         assert!(rest.is_some_and(|rest| rest.starts_with(host)), "{}: {greeting}", case.place);
+    }
+}
+
+/// A packet: its length, the command, the data.
+fn packet(command: u8, data: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(data.len() + 1).unwrap().to_be_bytes();
+    [&length[..], &[command], data].concat()
+}
+
+/// What a mail server sends for one recipient: option negotiation, CONNECT, macros, RCPT.
+fn conversation(case: &Case) -> Vec<Vec<u8>> {
+    let offer = [6_u32, 0x1ff, 0x1f_ffff].map(u32::to_be_bytes).concat();
+    let (family, address) = match case.client {
+        Some(IpAddr::V4(address)) => (b'4', address.to_string()),
+        // As Sendmail writes it.
+        Some(IpAddr::V6(address)) => (b'6', format!("IPv6:{address}")),
+        None => (b'4', "unknown".into()),
+    };
+    let connect = [b"client.example\0", &[family][..], &2525_u16.to_be_bytes(), address.as_bytes(), b"\0"].concat();
+    let recipient = case.recipient.as_deref().unwrap_or(b"<user@neutral.example>");
+    let login: &[u8] = if case.authenticated { b"R{auth_authen}\0user\0" } else { b"R{auth_authen}\0\0" };
+    vec![packet(b'O', &offer), packet(b'C', &connect), packet(b'D', login), packet(b'R', &[recipient, b"\0"].concat())]
+}
+
+#[test]
+fn the_milter_session() {
+    for group in corpus::groups() {
+        let gate = load(&group);
+        for case in &group.cases {
+            let mut session = Session::new(gate.stages());
+            let (mut answers, mut decided) = (Vec::new(), Vec::new());
+            for packet in conversation(case) {
+                answers.clear();
+                let progress = session.feed(&gate, &packet, &mut answers, &mut |refusal| decided.push(*refusal.verdict));
+                assert_eq!(progress, Ok(Progress::Open), "{}", case.place);
+            }
+            // The last packet was RCPT: its answer is a reply with %% for %, or "continue".
+            let answer = match &case.answer.reply {
+                Some(reply) => packet(b'y', format!("{}\0", reply.replace('%', "%%")).as_bytes()),
+                None => packet(b'c', b""),
+            };
+            assert_eq!(answers.escape_ascii().to_string(), answer.escape_ascii().to_string(), "{}", case.place);
+            match &decided[..] {
+                [] => assert_eq!(case.answer.reply, None),
+                [verdict] => assert_eq!(Answer::of(verdict), case.answer, "{}", case.place),
+                _ => panic!("{}: several refusals of one recipient", case.place),
+            }
+        }
     }
 }

@@ -23,6 +23,8 @@ pub mod corpus;
 pub mod daemon;
 pub mod library;
 pub mod postfix;
+pub mod scenario;
+pub mod server;
 pub mod smtp;
 
 /// Where to look for a program besides `PATH`: an ordinary user's `PATH` often lacks the sbin directories.
