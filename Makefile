@@ -1,0 +1,36 @@
+# What a developer and CI run. `make test` is everything, and installs what it needs (Debian packages; needs root).
+
+# The compilers, the mail server and the tools that the tests use.
+PACKAGES = postfix gcc g++ clang binutils valgrind python3
+
+.PHONY: test demo bench packages library
+
+test: packages
+	cargo fmt --all --check
+	cargo clippy --locked --all-targets -- -D warnings
+	cargo clippy --locked --no-default-features --lib -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
+	cargo test --locked
+
+# A private Postfix with mxgate as its milter; clients connect, transcripts are printed, everything stops.
+demo: packages
+	cargo build --locked --release --bins
+	cargo run --locked --release --quiet --example demo
+
+bench: packages
+	cargo bench --locked
+
+# The shared library and the static one, one crate type at a time: with several cargo leaves out link-time optimisation.
+library:
+	cargo rustc --locked --release --lib --no-default-features --crate-type cdylib
+	cargo rustc --locked --release --lib --no-default-features --crate-type staticlib
+
+packages:
+	@missing=$$(for package in $(PACKAGES); do \
+	    dpkg-query -W -f '$${Status}' $$package 2>/dev/null | grep -q 'ok installed' || echo $$package; done); \
+	if [ -n "$$missing" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    echo 'postfix postfix/main_mailer_type select No configuration' | debconf-set-selections; \
+	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing; \
+	elif [ -n "$$missing" ]; then \
+	    echo "not installed: $$missing (as root: make packages); tests that need them are skipped" >&2; \
+	fi
