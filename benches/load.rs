@@ -31,7 +31,7 @@ fn main() {
     // Spread over the address space, one in four a /24, each line with a reason: the second field of a cidr: table.
     let list = (0..LINES).fold(String::new(), |mut list, n| {
         let spread = n.wrapping_mul(2_654_435_761) | 0x0100_0000;
-        let (bits, length) = if n % 4 == 0 { (spread & !0xff, 24) } else { (spread, 32) };
+        let (bits, length) = if n.is_multiple_of(4) { (spread & !0xff, 24) } else { (spread, 32) };
         writeln!(list, "{}/{length} entry", Ipv4Addr::from_bits(bits)).unwrap();
         list
     });

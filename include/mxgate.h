@@ -319,13 +319,15 @@ int mxgate_load_text(struct mxgate *gate,
 
 /**
  * Reads an IP address as text of length bytes (or MXGATE_NUL): "192.0.2.1",
- * "2001:db8::1", "[2001:db8::1]", "IPv6:2001:db8::1". Stores it at address,
+ * "2001:db8::1", "IPv6:2001:db8::1", each also in brackets. Stores it at address,
  * which has room for 16 bytes, in network order; an IPv4-mapped IPv6 address as
  * IPv4.
  *
  * Returns 4 or 16, the number of bytes stored; 0 if it is not an address.
  */
-size_t mxgate_address(const char *text, size_t length, uint8_t *address);
+size_t mxgate_address(const char *text,
+                      size_t length,
+                      uint8_t *address);
 
 /**
  * Checks a client that has just connected: its address and flags.

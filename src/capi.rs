@@ -287,7 +287,7 @@ pub unsafe extern "C" fn mxgate_load_text(
 }
 
 /// Reads an IP address as text of length bytes (or MXGATE_NUL): "192.0.2.1",
-/// "2001:db8::1", "[2001:db8::1]", "IPv6:2001:db8::1". Stores it at address,
+/// "2001:db8::1", "IPv6:2001:db8::1", each also in brackets. Stores it at address,
 /// which has room for 16 bytes, in network order; an IPv4-mapped IPv6 address as
 /// IPv4.
 ///

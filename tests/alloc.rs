@@ -1,5 +1,14 @@
 //! A decision allocates nothing: a counting allocator watches the Rust API and the C ABI.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::multiple_unsafe_ops_per_block,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::cast_possible_truncation,
+    reason = "what goes wrong here ends the test, with a message"
+)]
 #![allow(unsafe_code, reason = "an allocator, and calls of the C ABI")]
 
 use mxgate::capi;

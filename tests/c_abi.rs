@@ -1,6 +1,15 @@
 //! The shared library as C and Python programs meet it: what it exports, what it is linked as, the examples, and what
 //! becomes of careless calls.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::cast_possible_truncation,
+    reason = "what goes wrong here ends the test, with a message"
+)]
+
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::{Command, Output};

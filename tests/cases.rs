@@ -1,6 +1,15 @@
 //! One corpus of questions and answers through every interface: the Rust API, the C ABI and the milter session; and
 //! through the wire, in tests/postfix.rs.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::cast_possible_truncation,
+    reason = "what goes wrong here ends the test, with a message"
+)]
+
 use mxgate::Gate;
 use mxgate::milter::{Progress, Session};
 use std::fmt::Write as _;

@@ -1,5 +1,14 @@
 //! Loading: what is wrong is named, all of it, and the rules in force stay until a load is right.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::cast_possible_truncation,
+    reason = "what goes wrong here ends the test, with a message"
+)]
+
 use mxgate::diagnostic::{Kind, render};
 use mxgate::{Facts, Files, Gate};
 use std::collections::HashMap;
@@ -46,7 +55,11 @@ fn messages_are_as_written_down() {
         if std::env::var_os("BLESS").is_some() {
             std::fs::write(&reference, &shown).unwrap();
         }
-        assert_eq!(shown, std::fs::read_to_string(&reference).unwrap_or_default(), "{name}: run BLESS=1 cargo test --test load if this is right");
+        assert_eq!(
+            shown,
+            std::fs::read_to_string(&reference).unwrap_or_default(),
+            "{name}: run BLESS=1 cargo test --test load if this is right"
+        );
     }
 }
 
@@ -54,11 +67,13 @@ fn messages_are_as_written_down() {
 fn a_mistake_in_one_line_of_a_list_keeps_the_old_rules_and_names_the_line() {
     let gate = Gate::new();
     gate.load_text(&policy("entries = [\"192.0.2.1\"]"), "p").unwrap();
-    let list: String = (0..1000).map(|n| if n == 776 { "198.51.100.1/24\n".into() } else { format!("198.51.{}.{}\n", n / 256, n % 256) }).collect();
+    let list: String =
+        (0..1000).map(|n| if n == 776 { "198.51.100.1/24\n".into() } else { format!("198.51.{}.{}\n", n / 256, n % 256) }).collect();
     let files = Memory(HashMap::from([("feed", list)]));
     let error = gate.load(&policy("file = \"feed\""), &"p".into(), &files).unwrap_err();
     assert_eq!(error.kind(), Kind::Syntax);
-    let message = "feed:777:1: non-null host bits in \"198.51.100.1/24\"; write 198.51.100.0/24 for the network or 198.51.100.1 for the host";
+    let message =
+        "feed:777:1: non-null host bits in \"198.51.100.1/24\"; write 198.51.100.0/24 for the network or 198.51.100.1 for the host";
     assert_eq!(error.to_string(), message);
     assert!(refused(&gate, "192.0.2.1") && !refused(&gate, "198.51.0.1"));
     assert_eq!(gate.ruleset().generation(), 1);
@@ -115,8 +130,9 @@ fn an_empty_list_is_a_warning() {
 fn a_million_lines_load() {
     let list: String = (0..1_000_000_u32).fold(String::new(), |mut list, n| {
         // Spread over the address space, one in four a /24, each with a reason.
-        let address = std::net::Ipv4Addr::from_bits((n.wrapping_mul(2_654_435_761) | 0x0100_0000) & if n % 4 == 0 { !0xff } else { !0 });
-        let length = if n % 4 == 0 { "/24" } else { "" };
+        let address =
+            std::net::Ipv4Addr::from_bits((n.wrapping_mul(2_654_435_761) | 0x0100_0000) & if n.is_multiple_of(4) { !0xff } else { !0 });
+        let length = if n.is_multiple_of(4) { "/24" } else { "" };
         writeln!(list, "{address}{length} entry {n}").unwrap();
         list
     });
@@ -127,7 +143,8 @@ fn a_million_lines_load() {
     println!("a million lines load in {} ms in this build; `cargo bench --bench load` measures it", start.elapsed().as_millis());
     assert!(gate.ruleset().network_count() >= 1_000_000);
     for n in (0..1_000_000_u32).step_by(9973) {
-        let address = std::net::Ipv4Addr::from_bits((n.wrapping_mul(2_654_435_761) | 0x0100_0000) & if n % 4 == 0 { !0xff } else { !0 });
+        let address =
+            std::net::Ipv4Addr::from_bits((n.wrapping_mul(2_654_435_761) | 0x0100_0000) & if n.is_multiple_of(4) { !0xff } else { !0 });
         assert!(refused(&gate, &address.to_string()), "{address}");
     }
     assert!(!refused(&gate, "0.0.0.1"));
@@ -139,7 +156,9 @@ fn checks_go_on_during_loads_and_see_one_whole_ruleset() {
     let gate = Arc::new(Gate::new());
     let text = |n: u64| {
         let network = if n % 2 == 1 { "192.0.2.0/25" } else { "192.0.2.128/25" };
-        format!("hostname = \"g{n}.example.org\"\n[[list]]\nname = \"l{n}\"\nentries = [\"{network}\"]\nreply = \"550 5.7.1 At {{hostname}}\"\n")
+        format!(
+            "hostname = \"g{n}.example.org\"\n[[list]]\nname = \"l{n}\"\nentries = [\"{network}\"]\nreply = \"550 5.7.1 At {{hostname}}\"\n"
+        )
     };
     gate.load_text(&text(1), "p").unwrap();
     let done = AtomicBool::new(false);

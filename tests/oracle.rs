@@ -3,6 +3,15 @@
 //! Compared where both have a meaning: one list without nesting, since a cidr: table goes by the first line that
 //! matches and a list by the most specific one. (Nesting is compared with the definition in src/networks.rs.)
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::cast_possible_truncation,
+    reason = "what goes wrong here ends the test, with a message"
+)]
+
 use mxgate::{Facts, Gate};
 use proptest::prelude::Rng as _;
 use proptest::test_runner::{RngAlgorithm, TestRng};
@@ -36,12 +45,12 @@ fn networks(random: &mut TestRng) -> Vec<Network> {
     let mut chosen: Vec<Network> = Vec::new();
     let crowded = random_bits(random);
     while chosen.len() < PREFIXES {
-        let v4 = random.next_u32() % 2 == 0;
+        let v4 = random.next_u32().is_multiple_of(2);
         let length = if v4 { 6 + random.next_u32() % 27 } else { 16 + random.next_u32() % 113 };
         let keep = random.next_u32() % 24;
         let bits = random_bits(random);
         // Half of them share their first bits with each other.
-        let bits = if random.next_u32() % 2 == 0 { crowded & mask(keep) | bits & !mask(keep) } else { bits };
+        let bits = if random.next_u32().is_multiple_of(2) { crowded & mask(keep) | bits & !mask(keep) } else { bits };
         let first = bits & mask(length) & if v4 { mask(32) } else { u128::MAX };
         let overlaps = |other: &Network| other.0 == v4 && (other.1 ^ first) & mask(length.min(other.2)) == 0;
         // Not what the two treat differently: IPv4-mapped addresses.
@@ -67,7 +76,7 @@ fn addresses(networks: &[Network], random: &mut TestRng) -> Vec<IpAddr> {
         let (v4, first, length) = networks[random.next_u32() as usize % networks.len()];
         let bits = random_bits(random);
         let inside = first | bits & !mask(length);
-        addresses.insert(address(v4, if random.next_u32() % 2 == 0 { inside } else { bits }));
+        addresses.insert(address(v4, if random.next_u32().is_multiple_of(2) { inside } else { bits }));
     }
     addresses.into_iter().collect()
 }
@@ -133,5 +142,10 @@ fn postfix_answers_the_same() {
     let theirs = String::from_utf8(output.stdout).unwrap();
     assert!(theirs.lines().count() > ADDRESSES / 3, "too few addresses are found: {}", theirs.lines().count());
     let difference = ours.lines().zip(theirs.lines()).find(|(ours, theirs)| ours != theirs);
-    assert!(ours == theirs, "first difference (ours, Postfix): {difference:?}; {} and {} found", ours.lines().count(), theirs.lines().count());
+    assert!(
+        ours == theirs,
+        "first difference (ours, Postfix): {difference:?}; {} and {} found",
+        ours.lines().count(),
+        theirs.lines().count()
+    );
 }

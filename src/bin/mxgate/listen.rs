@@ -206,15 +206,12 @@ async fn bind_inet(host: &str, port: u16, six: bool) -> Result<Listener, String>
         socket.bind(*address)?;
         socket.listen(BACKLOG)
     };
-    listen().map(Listener::Tcp).map_err(|error| {
-        let remedy = match error.kind() {
-            ErrorKind::AddrInUse => "; is another daemon running? Stop it or choose another port",
-            ErrorKind::AddrNotAvailable => "; choose an address of this host",
-            ErrorKind::PermissionDenied => "; choose a port above 1023",
-            _ => "",
-        };
-        format!("{error}{remedy}")
-    })
+    let remedies = [
+        (ErrorKind::AddrInUse, "is another daemon running? Stop it or choose another port"),
+        (ErrorKind::AddrNotAvailable, "choose an address of this host"),
+        (ErrorKind::PermissionDenied, "choose a port above 1023"),
+    ];
+    listen().map(Listener::Tcp).map_err(|error| with_remedy(&error, &remedies))
 }
 
 async fn bind_unix(path: &Path, mode: u32) -> Result<Listener, String> {
@@ -235,15 +232,20 @@ async fn bind_unix(path: &Path, mode: u32) -> Result<Listener, String> {
         let file = SocketFile { path: path.into(), identity };
         socket.listen(BACKLOG).map(|listener| Listener::Unix(listener, file))
     };
-    listen().map_err(|error| {
-        let remedy = match error.kind() {
-            ErrorKind::NotFound => "; create its directory",
-            ErrorKind::PermissionDenied => "; the daemon's user must be able to write to its directory",
-            ErrorKind::InvalidInput => "; choose a shorter path, of at most 107 bytes",
-            _ => "",
-        };
-        format!("{error}{remedy}")
-    })
+    let remedies = [
+        (ErrorKind::NotFound, "create its directory"),
+        (ErrorKind::PermissionDenied, "the daemon's user must be able to write to its directory"),
+        (ErrorKind::InvalidInput, "choose a shorter path, of at most 107 bytes"),
+    ];
+    listen().map_err(|error| with_remedy(&error, &remedies))
+}
+
+/// What the system says, and what to do about it.
+fn with_remedy(error: &io::Error, remedies: &[(ErrorKind, &str)]) -> String {
+    match remedies.iter().find(|(kind, _)| *kind == error.kind()) {
+        Some((_, remedy)) => format!("{error}; {remedy}"),
+        None => error.to_string(),
+    }
 }
 
 /// Removes the socket that a daemon left behind, and nothing else.

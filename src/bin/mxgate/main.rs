@@ -35,4 +35,3 @@ fn main() -> ExitCode {
 fn parse_address(text: &str) -> Result<IpAddr, String> {
     mxgate::prefix::parse_address(text).ok_or_else(|| "not an IP address; write one such as 192.0.2.7 or 2001:db8::1".into())
 }
-

@@ -4,12 +4,13 @@
 //! All connections share one thread: a decision takes about a microsecond, and waking another thread more than that.
 
 use crate::listen::{Address, Listener, Stream};
-use mxgate::milter::{Progress, Refusal, Session};
+use mxgate::milter::{Progress, ProtocolError, Refusal, Session};
 use mxgate::reply::clean;
 use mxgate::{Gate, LoadError};
 use std::fmt::{self, Write as _};
-use std::future::{pending, ready};
+use std::future::ready;
 use std::io::{self, ErrorKind, Write as _};
+use std::mem;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -70,6 +71,7 @@ fn parse_mode(text: &str) -> Result<u32, String> {
 
 /// Serves until SIGTERM or SIGINT.
 pub(crate) fn run(arguments: Arguments) -> ExitCode {
+    log_to_stderr();
     let served = runtime().and_then(|runtime| {
         let served = runtime.block_on(serve(arguments));
         // A load that is under way is not waited for.
@@ -83,6 +85,15 @@ pub(crate) fn run(arguments: Arguments) -> ExitCode {
             ExitCode::from(CANNOT_START)
         }
     }
+}
+
+/// Log lines on standard error, from level info on unless `RUST_LOG` says otherwise. Time and name of the program are
+/// what systemd or syslog put before them.
+fn log_to_stderr() {
+    let mut builder = env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info"));
+    builder.format(|out, record| writeln!(out, "{}: {}", record.level().as_str().to_ascii_lowercase(), record.args()));
+    // Fails if there is a logger already, and then that one will do.
+    let _ = builder.try_init();
 }
 
 fn runtime() -> Result<Runtime, String> {
@@ -116,7 +127,7 @@ async fn serve(arguments: Arguments) -> Result<(), String> {
     let addresses: Vec<Address> = listeners.iter().filter_map(|listener| listener.address().ok()).collect();
     if config.is_none() {
         log::warn!("no --config is given: the built-in example policy is in force");
-        if let Some(address) = addresses.first() {
+        if let Some(address) = addresses.first().cloned() {
             say(&format!("For Postfix, in main.cf:\n    smtpd_milters = {}\n    milter_default_action = accept", reachable(address)));
         }
     }
@@ -166,14 +177,13 @@ async fn drain(connections: &Semaphore, stop: &mut Stop) {
 }
 
 /// How a mail server on this host reaches a listener.
-fn reachable(address: &Address) -> Address {
-    match address {
-        Address::Inet { host, port, six } if host == "0.0.0.0" || host == "::" => {
-            let host = if *six { "::1" } else { "127.0.0.1" };
-            Address::Inet { host: host.into(), port: *port, six: *six }
-        }
-        other => other.clone(),
+fn reachable(mut address: Address) -> Address {
+    if let Address::Inet { host, six, .. } = &mut address
+        && matches!(host.as_str(), "0.0.0.0" | "::")
+    {
+        *host = if *six { "::1" } else { "127.0.0.1" }.into();
     }
+    address
 }
 
 /// Loads the policy, and says in the log what is in force.
@@ -229,10 +239,10 @@ struct Port {
 impl Port {
     /// Accepts connections until it is told to stop. No error ends it.
     async fn accept(self, mut stopped: watch::Receiver<bool>) {
-        let mut failing = false;
+        let (mut failing, mut full) = (false, false);
         loop {
             let accepted = tokio::select! {
-                accepted = self.next() => accepted,
+                accepted = self.next(&mut full) => accepted,
                 _ = stopped.changed() => break,
             };
             match accepted {
@@ -261,7 +271,7 @@ impl Port {
         loop {
             tokio::select! {
                 biased;
-                accepted = self.next() => match accepted {
+                accepted = self.next(&mut full) => match accepted {
                     Ok((stream, permit)) => self.spawn(stream, permit),
                     Err(_) => break,
                 },
@@ -270,19 +280,17 @@ impl Port {
         }
     }
 
-    /// The next connection, as soon as there may be one more.
-    async fn next(&self) -> io::Result<(Stream, OwnedSemaphorePermit)> {
-        let permit = match Arc::clone(&self.connections).try_acquire_owned() {
-            Ok(permit) => permit,
-            Err(_) => {
-                log::warn!("{}: {MAX_CONNECTIONS} connections are open; further ones wait", self.address);
-                // The semaphore is never closed; if it were, nobody would be accepted any more.
-                match Arc::clone(&self.connections).acquire_owned().await {
-                    Ok(permit) => permit,
-                    Err(_) => pending().await,
-                }
-            }
-        };
+    /// The next connection, as soon as there may be one more. `full` says whether the log knows that there may not.
+    async fn next(&self, full: &mut bool) -> io::Result<(Stream, OwnedSemaphorePermit)> {
+        let available = self.connections.available_permits();
+        if available == 0 && !*full {
+            log::warn!("{}: {MAX_CONNECTIONS} connections are open; further ones wait", self.address);
+            *full = true;
+        } else if available > (MAX_CONNECTIONS / 10) as usize {
+            // Not at the first free one, or else a daemon at its limit would write a line for each connection.
+            *full = false;
+        }
+        let permit = Arc::clone(&self.connections).acquire_owned().await.map_err(io::Error::other)?;
         Ok((self.listener.accept().await?, permit))
     }
 
@@ -307,28 +315,36 @@ async fn converse(stream: &Stream, gate: &Gate) -> Result<(), String> {
     let mut amid = false;
     loop {
         timeout_at(deadline, stream.readable()).await.map_err(|_| "it took too long")?.map_err(show)?;
-        // On the stack, and not part of what an idle connection holds: ten thousand of them share it.
-        let mut buffer = [0; READ_SIZE];
-        let input = match stream.try_read(&mut buffer) {
-            // Postfix closes without SMFIC_QUIT when it has heard enough.
-            Ok(0) => return Ok(()),
-            Ok(length) => buffer.get(..length).unwrap_or_default(),
+        let heard = match hear(stream, &mut session, gate, &mut answers) {
             Err(error) if error.kind() == ErrorKind::WouldBlock => continue,
-            Err(error) => return Err(show(error)),
+            heard => heard.map_err(show)?,
         };
-        let fed = session.feed(gate, input, &mut answers, &mut |refusal| log::info!("{}", Line(refusal)));
+        let answered = !answers.is_empty();
         write(stream, &answers).await?;
         answers.clear();
         answers.shrink_to(ANSWERS_KEPT);
-        if fed.map_err(|error| error.to_string())? == Progress::Closed {
+        if heard.map_err(|error| error.to_string())? == Progress::Closed {
             return Ok(());
         }
         // The time for a packet, or for the negotiation, does not begin anew with each byte of it.
-        let was_amid = std::mem::replace(&mut amid, session.is_amid_packet());
-        if session.is_negotiated() && !(was_amid && amid) {
+        let was_amid = mem::replace(&mut amid, session.is_amid_packet());
+        if session.is_negotiated() && (answered || !(was_amid && amid)) {
             deadline = Instant::now() + if amid { PACKET_TIME } else { IDLE_TIME };
         }
     }
+}
+
+/// Reads once, and lets the session answer. Not `async`, so that the buffer is on the stack instead of in the memory of
+/// each idle connection.
+fn hear(stream: &Stream, session: &mut Session, gate: &Gate, answers: &mut Vec<u8>) -> io::Result<Result<Progress, ProtocolError>> {
+    let mut buffer = [0; READ_SIZE];
+    let length = stream.try_read(&mut buffer)?;
+    if length == 0 {
+        // Not an error without SMFIC_QUIT either: Postfix closes when it has heard enough.
+        return Ok(Ok(Progress::Closed));
+    }
+    let input = buffer.get(..length).unwrap_or_default();
+    Ok(session.feed(gate, input, answers, &mut |refusal| log::info!("{}", Line(refusal))))
 }
 
 async fn write(stream: &Stream, mut bytes: &[u8]) -> Result<(), String> {
