@@ -1,10 +1,11 @@
 //! Policy and lists to a ruleset. Sees files only through [`Files`], so that tests and fuzzers run from memory.
 
 use crate::diagnostic::{Diagnostic, Fault};
-use crate::domain::{self, DomainTable};
-use crate::list::{Line, each_line, parse_line};
+use crate::domain::DomainTable;
+use crate::list::plain::parse_line;
+use crate::list::{About, Action, Format, Reading, Record, Sink, Subject};
 use crate::networks::{EntryId, Interval, Network, NetworkTable, flatten, overlay};
-use crate::policy::{Item, ListName, Policy, Source};
+use crate::policy::{ListName, Policy, Source};
 use crate::prefix::parse_network;
 use crate::reply::{Reply, clean};
 use crate::ruleset::{DomainEntry, ListInfo, NetworkEntry, Reason, Ruleset};
@@ -105,26 +106,137 @@ impl Networks {
     }
 }
 
+/// Takes the entries of an address list.
+struct AddressSink<'a> {
+    tables: &'a mut Tables,
+    networks: Networks,
+    list: u16,
+    log: Log<'a>,
+}
+
+/// Takes the entries of a domain list.
+struct DomainSink<'a> {
+    tables: &'a mut Tables,
+    list: u16,
+    log: Log<'a>,
+}
+
+/// The messages about one list.
+struct Log<'a> {
+    file: Arc<str>,
+    diagnostics: &'a mut Vec<Diagnostic>,
+    entries: usize,
+    wrong: usize,
+}
+
+impl Log<'_> {
+    fn fault(&mut self, line: u32, column: u32, fault: Fault) {
+        self.wrong += 1;
+        if self.wrong <= MAX_SHOWN {
+            self.diagnostics.push(fault.at(&self.file, line, column));
+        }
+    }
+
+    fn take(&mut self, line: u32, column: u32, outcome: Result<(), Fault>) {
+        match outcome {
+            Ok(()) => self.entries += 1,
+            Err(fault) => self.fault(line, column, fault),
+        }
+    }
+
+    /// What is to be said at the end of a file.
+    fn finish(self) {
+        if self.wrong > MAX_SHOWN {
+            let fault = Fault::new(
+                format!("{} more mistakes in this file are not shown", self.wrong - MAX_SHOWN),
+                "mend those above and load again",
+            );
+            self.diagnostics.push(fault.at(&self.file, 1, 1));
+        } else if self.entries == 0 && self.wrong == 0 {
+            let fault = Fault::new("the list has no entry", "check that the file is complete");
+            self.diagnostics.push(fault.at(&self.file, 1, 1).warning());
+        }
+    }
+}
+impl Sink for AddressSink<'_> {
+    fn record(&mut self, record: Record<'_>) {
+        let outcome = self.add(&record);
+        self.log.take(record.line, record.column, outcome);
+    }
+
+    fn delete(&mut self, _: Subject<'_>) {}
+
+    fn fault(&mut self, line: u32, column: u32, fault: Fault) {
+        self.log.fault(line, column, fault);
+    }
+
+    fn warn(&mut self, line: u32, column: u32, fault: Fault) {
+        self.log.diagnostics.push(fault.at(&self.log.file, line, column).warning());
+    }
+}
+
+impl AddressSink<'_> {
+    fn add(&mut self, record: &Record<'_>) -> Result<(), Fault> {
+        let Subject::Network(network) = record.subject else { return Ok(()) };
+        let entry = if record.action == Action::Hole {
+            0
+        } else {
+            self.tables.check_room()?;
+            let reason = self.tables.add_reason(record.reason)?;
+            self.tables.add_network(network, self.list, record.line, reason)
+        };
+        self.networks.push(network, entry);
+        Ok(())
+    }
+}
+
+impl Sink for DomainSink<'_> {
+    fn record(&mut self, record: Record<'_>) {
+        let outcome = self.add(&record);
+        self.log.take(record.line, record.column, outcome);
+    }
+
+    fn delete(&mut self, _: Subject<'_>) {}
+
+    fn fault(&mut self, line: u32, column: u32, fault: Fault) {
+        self.log.fault(line, column, fault);
+    }
+
+    fn warn(&mut self, line: u32, column: u32, fault: Fault) {
+        self.log.diagnostics.push(fault.at(&self.log.file, line, column).warning());
+    }
+}
+
+impl DomainSink<'_> {
+    fn add(&mut self, record: &Record<'_>) -> Result<(), Fault> {
+        let Subject::Domain(form, name) = record.subject else { return Ok(()) };
+        if record.action == Action::Hole {
+            return Err(Fault::new("a domain list has no holes", "leave out the \"!\" entry"));
+        }
+        self.tables.check_room()?;
+        let reason = self.tables.add_reason(record.reason)?;
+        let rule = EntryId::try_from(self.tables.domain_entries.len() + 1).unwrap_or(EntryId::MAX);
+        let name = self.tables.domains.add(form, &name, rule)?;
+        self.tables.domain_entries.push(DomainEntry { line: record.line, list: self.list, form, name, reason });
+        Ok(())
+    }
+}
+
 impl Compiler<'_> {
     fn address_list(&mut self, name: ListName, role: Decider, reply: Option<Reply>, source: &Source, loopback: bool) {
         let list = u16::try_from(self.tables.lists.len()).unwrap_or(u16::MAX);
+        let file = self.file_of(source);
         let mut networks = Networks::default();
         let builtin = if loopback { LOOPBACK.as_slice() } else { &[] };
         for network in builtin.iter().flat_map(|text| parse_network(text)) {
             networks.push(network, self.tables.add_network(network, list, 0, Reason::default()));
         }
-        let file = self.entries(source, |tables, line, number| {
-            let network = parse_network(line.entry)?;
-            let entry = if line.hole {
-                0
-            } else {
-                tables.check_room()?;
-                let reason = tables.add_reason(line.reason)?;
-                tables.add_network(network, list, number, reason)
-            };
-            networks.push(network, entry);
-            Ok(())
-        });
+        let log = Log { file: Arc::clone(&file), diagnostics: &mut self.diagnostics, entries: 0, wrong: 0 };
+        let mut sink = AddressSink { tables: &mut self.tables, networks, list, log };
+        let read = feed(self.files, source, About::Addresses, &mut sink);
+        let AddressSink { networks, log, .. } = sink;
+        log_finish(source, log);
+        self.finish(source, read, &file);
         self.tables.v4.push(flatten(networks.v4));
         self.tables.v6.push(flatten(networks.v6));
         self.tables.lists.push(ListInfo { name, file, role, reply });
@@ -132,91 +244,62 @@ impl Compiler<'_> {
 
     fn domain_list(&mut self, name: ListName, reply: Option<Reply>, source: &Source) {
         let list = u16::try_from(self.tables.domain_lists.len()).unwrap_or(u16::MAX);
-        let file = self.entries(source, |tables, line, number| {
-            if line.hole {
-                return Err(Fault::new("a domain list has no holes", "leave out the \"!\" entry"));
-            }
-            let (form, name) = domain::parse_entry(line.entry)?;
-            tables.check_room()?;
-            let reason = tables.add_reason(line.reason)?;
-            let rule = EntryId::try_from(tables.domain_entries.len() + 1).unwrap_or(EntryId::MAX);
-            let name = tables.domains.add(form, &name, rule)?;
-            tables.domain_entries.push(DomainEntry { line: number, list, form, name, reason });
-            Ok(())
-        });
+        let file = self.file_of(source);
+        let log = Log { file: Arc::clone(&file), diagnostics: &mut self.diagnostics, entries: 0, wrong: 0 };
+        let mut sink = DomainSink { tables: &mut self.tables, list, log };
+        let read = feed(self.files, source, About::Domains, &mut sink);
+        let DomainSink { log, .. } = sink;
+        log_finish(source, log);
+        self.finish(source, read, &file);
         self.tables.domain_lists.push(ListInfo { name, file, role: Decider::Domain, reply });
     }
 
-    /// Hands over the entries of a source one by one with the numbers of their lines, and reports what is wrong
-    /// with them. Returns the name of the file that they stand in.
-    fn entries(&mut self, source: &Source, mut add: impl FnMut(&mut Tables, Line<'_>, u32) -> Result<(), Fault>) -> Arc<str> {
+    /// The file that the entries of a source stand in.
+    fn file_of(&self, source: &Source) -> Arc<str> {
         match source {
-            Source::Inline(items) => {
-                for item in items {
-                    match parse_line(item.text.as_bytes()) {
-                        Ok(Some(line)) => {
-                            if let Err(fault) = add(&mut self.tables, line, item.line) {
-                                // The opening quotation mark comes before the entry.
-                                self.diagnostics.push(fault.at(self.policy_file, item.line, item.column + line.column));
-                            }
-                        }
-                        Ok(None) => {
-                            let fault = Fault::new("the entry is empty", "leave it out");
-                            self.diagnostics.push(fault.at(self.policy_file, item.line, item.column));
-                        }
-                        Err(fault) => self.diagnostics.push(fault.at(self.policy_file, item.line, item.column)),
-                    }
-                }
-                Arc::clone(self.policy_file)
-            }
-            Source::File(item) => {
-                let file: Arc<str> = self.files.display(&item.text).into();
-                if let Err(error) = self.entries_of_file(item, &file, &mut add) {
-                    let fault = Fault::io(
-                        format!("cannot read {file}: {error}"),
-                        "check the path (it counts from the policy file) and who may read it",
-                    );
-                    self.diagnostics.push(fault.at(self.policy_file, item.line, item.column));
-                }
-                file
-            }
+            Source::Inline(_) => Arc::clone(self.policy_file),
+            Source::File(item) => self.files.display(&item.text).into(),
         }
     }
 
-    fn entries_of_file(
-        &mut self,
-        item: &Item,
-        file: &Arc<str>,
-        add: &mut dyn FnMut(&mut Tables, Line<'_>, u32) -> Result<(), Fault>,
-    ) -> io::Result<()> {
-        let mut input = self.files.open(&item.text)?;
-        let (mut entries, mut wrong) = (0_usize, 0_usize);
-        let (tables, diagnostics) = (&mut self.tables, &mut self.diagnostics);
-        let mut report = |fault: Fault, line, column| {
-            wrong += 1;
-            if wrong <= MAX_SHOWN {
-                diagnostics.push(fault.at(file, line, column));
-            }
-        };
-        each_line(&mut *input, |number, text| {
-            match text.and_then(parse_line) {
-                Ok(None) => {}
-                Ok(Some(line)) => match add(tables, line, number) {
-                    Ok(()) => entries += 1,
-                    Err(fault) => report(fault, number, line.column),
-                },
-                Err(fault) => report(fault, number, 1),
-            };
-        })?;
-        if wrong > MAX_SHOWN {
-            let fault =
-                Fault::new(format!("{} more mistakes in this file are not shown", wrong - MAX_SHOWN), "mend those above and load again");
-            self.diagnostics.push(fault.at(file, 1, 1));
-        } else if entries == 0 && wrong == 0 {
-            let fault = Fault::new("the list has no entry", "check that the file is complete");
-            self.diagnostics.push(fault.at(file, 1, 1).warning());
+    fn finish(&mut self, source: &Source, read: io::Result<()>, file: &Arc<str>) {
+        if let (Source::File(item), Err(error)) = (source, read) {
+            let remedy = "check the path (it counts from the policy file) and who may read it";
+            let fault = Fault::io(format!("cannot read {file}: {error}"), remedy);
+            self.diagnostics.push(fault.at(self.policy_file, item.line, item.column));
         }
-        Ok(())
+    }
+}
+
+fn log_finish(source: &Source, log: Log<'_>) {
+    if matches!(source, Source::File(_)) {
+        log.finish();
+    }
+}
+
+/// Hands over the entries of a source.
+fn feed(files: &dyn Files, source: &Source, about: About, sink: &mut dyn Sink) -> io::Result<()> {
+    match source {
+        Source::Inline(items) => {
+            for item in items {
+                // The opening quotation mark comes before the entry.
+                let column = |column: u32| item.column + column;
+                match parse_line(item.text.as_bytes()) {
+                    Ok(Some(line)) => match line.record(item.line, about) {
+                        Ok(record) => sink.record(Record { column: column(line.column), ..record }),
+                        Err(fault) => sink.fault(item.line, column(line.column), fault),
+                    },
+                    Ok(None) => sink.fault(item.line, item.column, Fault::new("the entry is empty", "leave it out")),
+                    Err(fault) => sink.fault(item.line, item.column, fault),
+                }
+            }
+            Ok(())
+        }
+        Source::File(item) => {
+            let mut input = files.open(&item.text)?;
+            let reading = Reading { about, now: 0, threshold: None };
+            Format::Plain.read(&mut *input, &reading, sink).map(|_| ())
+        }
     }
 }
 

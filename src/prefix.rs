@@ -40,6 +40,18 @@ pub fn parse_network(text: &str) -> Result<IpNet, Fault> {
     Ok(unmap(network))
 }
 
+/// Reads the ends of a range, `192.0.2.10-192.0.2.20`: both in full, of one family, in order.
+pub fn parse_range(first: &str, last: &str) -> Result<(IpAddr, IpAddr), Fault> {
+    let (first, last) = (parse_strict(first.trim_end())?.to_canonical(), parse_strict(last.trim_start())?.to_canonical());
+    if first.is_ipv4() != last.is_ipv4() {
+        return Err(Fault::new("the range begins in one address family and ends in the other", "write a range for each family"));
+    }
+    if first > last {
+        return Err(Fault::new("the range ends before it begins", format!("write {last}-{first}")));
+    }
+    Ok((first, last))
+}
+
 /// Reads an address as programs write it: `192.0.2.7`, `2001:db8::1`, `[2001:db8::1]`, `IPv6:2001:db8::1`.
 pub fn parse_address(text: &str) -> Option<IpAddr> {
     let text = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
@@ -68,8 +80,6 @@ fn parse_strict(text: &str) -> Result<IpAddr, Fault> {
         "write the address without brackets".into()
     } else if text.starts_with('<') {
         "give a list, not a web page: the download may have failed".into()
-    } else if text.contains('-') {
-        "write a range as networks, such as 192.0.2.0/25".into()
     } else {
         "write an address such as 192.0.2.1 or a network such as 2001:db8::/32".into()
     };
@@ -146,7 +156,6 @@ mod tests {
             ("fe80::1%eth0", "not an IP address", "zone"),
             ("[2001:db8::1]", "not an IP address", "without brackets"),
             ("<html>", "not an IP address", "web page"),
-            ("192.0.2.1-192.0.2.9", "not an IP address", "as networks"),
             ("0.0.0.0/0", "covers every address", "no-mail"),
             ("::/0", "covers every address", "no-mail"),
             ("::ffff:0.0.0.0/96x", "not a prefix length", "1 to 128"),
@@ -156,6 +165,19 @@ mod tests {
             assert!(fault.cause.contains(cause), "{text}: {fault:?}");
             assert!(fault.remedy.contains(remedy), "{text}: {fault:?}");
         }
+    }
+
+    #[test]
+    fn ranges() {
+        let range = |first, last| parse_range(first, last).map(|(first, last)| format!("{first} {last}")).map_err(|fault| fault.cause);
+        assert_eq!(range("192.0.2.1", "192.0.2.9"), Ok("192.0.2.1 192.0.2.9".into()));
+        assert_eq!(range("192.0.2.1 ", " 192.0.2.1"), Ok("192.0.2.1 192.0.2.1".into()));
+        assert_eq!(range("::ffff:192.0.2.1", "192.0.2.9"), Ok("192.0.2.1 192.0.2.9".into()));
+        assert_eq!(range("2001:db8::", "2001:db8::ffff"), Ok("2001:db8:: 2001:db8::ffff".into()));
+        assert!(range("192.0.2.9", "192.0.2.1").unwrap_err().contains("before it begins"));
+        assert!(range("192.0.2.9", "2001:db8::").unwrap_err().contains("family"));
+        assert!(range("192.0.2.0", "255").unwrap_err().contains("not an IP address"));
+        assert!(range("192.0.2.0/24", "192.0.3.0").unwrap_err().contains("not an IP address"));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The plain list format: one entry a line, read line by line so that a list of any length streams.
+//! The plain list format: one entry a line, in the order of the lines or not.
 //!
 //! `#` and `;` start a comment; what stands after an entry, comment sign or not, is its reason.
 //!
@@ -6,14 +6,28 @@
 //! # example
 //! 192.0.2.0/24   sent spam on 2026-01-31
 //! !192.0.2.7     ; a hole: this list does not cover it
+//! 192.0.2.10-192.0.2.20
 //! 2001:db8::/32
+//! *.example.org
 //! ```
 
+use super::lines::each_line;
+use super::{About, Action, Field, Reading, Record, Sink, Statement, Subject};
 use crate::diagnostic::Fault;
-use std::io::{self, BufRead, Read};
+use std::io::{self, BufRead};
 
-/// Longest line of a list, in bytes.
-pub(crate) const MAX_LINE: usize = 4096;
+/// Reads a list.
+pub(super) fn read(input: &mut dyn BufRead, reading: &Reading, sink: &mut dyn Sink) -> io::Result<Statement> {
+    each_line(input, |number, text| match text.and_then(parse_line) {
+        Ok(None) => {}
+        Ok(Some(line)) => match line.record(number, reading.about) {
+            Ok(record) => sink.record(record),
+            Err(fault) => sink.fault(number, line.column, fault),
+        },
+        Err(fault) => sink.fault(number, 1, fault),
+    })?;
+    Ok(Statement::default())
+}
 
 /// A line that has an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +40,21 @@ pub(crate) struct Line<'a> {
     pub reason: &'a [u8],
     /// Column of the entry, in bytes, from 1.
     pub column: u32,
+}
+
+impl<'a> Line<'a> {
+    /// The line as an entry of a list.
+    pub(crate) fn record(&self, number: u32, about: About) -> Result<Record<'a>, Fault> {
+        Ok(Record {
+            line: number,
+            column: self.column,
+            subject: Subject::parse(self.entry, about)?,
+            field: Field::Any,
+            action: if self.hole { Action::Hole } else { Action::Cover },
+            reason: self.reason,
+            expires: None,
+        })
+    }
 }
 
 /// Takes a line apart; `None` if it is empty or a comment.
@@ -50,33 +79,6 @@ pub(crate) fn parse_line(line: &[u8]) -> Result<Option<Line<'_>>, Fault> {
     Ok(Some(Line { hole, entry, reason: reason.trim_ascii_end(), column }))
 }
 
-/// Calls `each` with the number and the bytes of every line, without its line end (LF or CR LF) and without a
-/// byte-order mark. A line that is too long is handed over as a fault.
-pub(crate) fn each_line(mut input: &mut dyn BufRead, mut each: impl FnMut(u32, Result<&[u8], Fault>)) -> io::Result<()> {
-    let limit = u64::try_from(MAX_LINE).unwrap_or(u64::MAX) + 2;
-    let mut buffer = Vec::with_capacity(256);
-    for number in 1.. {
-        buffer.clear();
-        // CR LF do not count, hence 2 more; a longer line is read to its end and thrown away.
-        if Read::by_ref(&mut input).take(limit).read_until(b'\n', &mut buffer)? == 0 {
-            break;
-        }
-        let complete = buffer.ends_with(b"\n");
-        let line = buffer.strip_suffix(b"\n").unwrap_or(&buffer);
-        let line = line.strip_suffix(b"\r").unwrap_or(line);
-        let line = if number == 1 { line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line) } else { line };
-        if line.len() <= MAX_LINE {
-            each(number, Ok(line));
-        } else {
-            each(number, Err(Fault::limit(format!("the line is longer than {MAX_LINE} bytes"), "give one entry a line")));
-            if !complete {
-                input.skip_until(b'\n')?;
-            }
-        }
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -98,18 +100,5 @@ mod tests {
             assert_eq!(parse_line(text.as_bytes()), Ok(want), "{text}");
         }
         assert!(parse_line(b"\x1f\x8b\x08\xff").is_err());
-    }
-
-    #[test]
-    fn line_ends_marks_and_long_lines() {
-        let long = "x".repeat(MAX_LINE + 1);
-        let fits = "y".repeat(MAX_LINE);
-        let huge = "z".repeat(3 * MAX_LINE);
-        let text = format!("\u{feff}one\r\ntwo\n{long}\n{huge}\r\n{fits}\r\nlast");
-        let mut seen = Vec::new();
-        each_line(&mut text.as_bytes(), |number, line| seen.push((number, line.map(<[u8]>::to_vec).map_err(|fault| fault.cause)))).unwrap();
-        let too_long = Err(format!("the line is longer than {MAX_LINE} bytes"));
-        let want = [Ok(b"one".to_vec()), Ok(b"two".to_vec()), too_long.clone(), too_long, Ok(fits.into()), Ok(b"last".to_vec())];
-        assert_eq!(seen, (1..).zip(want).collect::<Vec<_>>());
     }
 }

@@ -1,0 +1,52 @@
+//! Text to lines, for all formats that go by lines: any line end, a byte-order mark, and a limit.
+
+use crate::diagnostic::Fault;
+use std::io::{self, BufRead, Read};
+
+/// Longest line of a list, in bytes.
+pub(crate) const MAX_LINE: usize = 4096;
+
+/// Calls `each` with the number and the bytes of every line, without its line end (LF or CR LF) and without a
+/// byte-order mark. A line that is too long is handed over as a fault.
+pub(crate) fn each_line(mut input: &mut dyn BufRead, mut each: impl FnMut(u32, Result<&[u8], Fault>)) -> io::Result<()> {
+    let limit = u64::try_from(MAX_LINE).unwrap_or(u64::MAX) + 2;
+    let mut buffer = Vec::with_capacity(256);
+    for number in 1.. {
+        buffer.clear();
+        // CR LF do not count, hence 2 more; a longer line is read to its end and thrown away.
+        if Read::by_ref(&mut input).take(limit).read_until(b'\n', &mut buffer)? == 0 {
+            break;
+        }
+        let complete = buffer.ends_with(b"\n");
+        let line = buffer.strip_suffix(b"\n").unwrap_or(&buffer);
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        let line = if number == 1 { line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line) } else { line };
+        if line.len() <= MAX_LINE {
+            each(number, Ok(line));
+        } else {
+            each(number, Err(Fault::limit(format!("the line is longer than {MAX_LINE} bytes"), "give one entry a line")));
+            if !complete {
+                input.skip_until(b'\n')?;
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn line_ends_marks_and_long_lines() {
+        let long = "x".repeat(MAX_LINE + 1);
+        let fits = "y".repeat(MAX_LINE);
+        let huge = "z".repeat(3 * MAX_LINE);
+        let text = format!("\u{feff}one\r\ntwo\n{long}\n{huge}\r\n{fits}\r\nlast");
+        let mut seen = Vec::new();
+        each_line(&mut text.as_bytes(), |number, line| seen.push((number, line.map(<[u8]>::to_vec).map_err(|fault| fault.cause)))).unwrap();
+        let too_long = Err(format!("the line is longer than {MAX_LINE} bytes"));
+        let want = [Ok(b"one".to_vec()), Ok(b"two".to_vec()), too_long.clone(), too_long, Ok(fits.into()), Ok(b"last".to_vec())];
+        assert_eq!(seen, (1..).zip(want).collect::<Vec<_>>());
+    }
+}

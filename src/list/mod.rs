@@ -1,0 +1,185 @@
+//! Lists as they are found in the field. Each format has a reader of its own that turns text into [`Record`]s; what
+//! a record becomes is the [`Sink`]'s business. A reader does no more I/O than to read its input, and streams.
+//!
+//! What is doubtful is refused with its place and the remedy, never guessed.
+
+pub(crate) mod lines;
+pub(crate) mod plain;
+
+use crate::diagnostic::{Fault, quote};
+use crate::domain::{self, Folded, Form};
+use crate::prefix::{parse_network, parse_range};
+use ipnet::IpNet;
+use std::io::{self, BufRead};
+use std::net::IpAddr;
+
+/// Seconds since 1970-01-01 UTC.
+pub(crate) type Seconds = u64;
+
+/// What an entry is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "lives on the stack of a reader, one at a time")]
+pub(crate) enum Subject<'a> {
+    /// A network, or one host.
+    Network(IpNet),
+    /// All addresses from the first to the last; of one family, in order.
+    Range(IpAddr, IpAddr),
+    /// All addresses of both families that are not in the network (Postfix `!pattern`); ordered lists only.
+    Except(IpNet),
+    /// A domain name.
+    Domain(Form, Folded),
+    /// A mailbox, `local@domain`, or `local@` at any domain; as written. What it stands for is told by the `Field`.
+    Mailbox(&'a str),
+}
+
+/// Whose address an entry is about, where the format says so (Sendmail `From:`, `To:`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Field {
+    /// The format does not say; the policy does.
+    #[default]
+    Any,
+    /// The client.
+    Client,
+    /// The sender.
+    Sender,
+    /// The recipient.
+    Recipient,
+}
+
+/// What an entry does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Action<'a> {
+    /// The list covers it.
+    #[default]
+    Cover,
+    /// A hole: this list does not cover it.
+    Hole,
+    /// The list covers it, and answers with this reply (a literal one, or the name of one) instead of its own.
+    Reply(&'a str),
+}
+
+/// One entry of a list.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Record<'a> {
+    /// Line, from 1.
+    pub line: u32,
+    /// Column in bytes, from 1.
+    pub column: u32,
+    pub subject: Subject<'a>,
+    pub field: Field,
+    pub action: Action<'a>,
+    /// What the list says about it; as found, the sink cleans it.
+    pub reason: &'a [u8],
+    /// When it ceases.
+    pub expires: Option<Seconds>,
+}
+
+/// What a list says about itself. What it does not say is `None`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Statement {
+    /// How many entries it has (lines, duplicates included).
+    pub entries: Option<u64>,
+    /// When it was made.
+    pub made: Option<Seconds>,
+    /// When it is to be replaced.
+    pub expires: Option<Seconds>,
+    /// `Some(false)`: it has a mark at its end that is missing, so the download broke off.
+    pub complete: Option<bool>,
+    /// The shortest IPv4 prefix that it means to have (rbldnsd `$MAXRANGE4`).
+    pub widest_v4: Option<u8>,
+}
+
+/// Takes what a reader finds.
+pub(crate) trait Sink {
+    /// An entry.
+    fn record(&mut self, record: Record<'_>);
+    /// An entry that is taken back (CrowdSec `deleted`): records of the same subject before it do not count.
+    fn delete(&mut self, subject: Subject<'_>);
+    /// A mistake: the load fails.
+    fn fault(&mut self, line: u32, column: u32, fault: Fault);
+    /// Something that is left out, and why: the load succeeds.
+    fn warn(&mut self, line: u32, column: u32, fault: Fault);
+}
+
+/// What the entries of a list are about, which the policy says by its section.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum About {
+    /// `[[list]]`: addresses of clients.
+    Addresses,
+    /// `[[domains]]`: names alone.
+    Domains,
+    /// `[[senders]]`, `[[recipients]]`: mailboxes and the domains of mailboxes.
+    Mailboxes,
+}
+
+/// What the policy says about how a list is to be read.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reading {
+    /// What its entries are about. A reader of a format that has several kinds hands over all of them; the sink takes
+    /// what is wanted.
+    pub about: About,
+    /// The time, for durations that count from now.
+    pub now: Seconds,
+    /// Scored lists: the least score that counts.
+    pub threshold: Option<u64>,
+}
+
+/// The formats. The order is that in which they are tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Format {
+    /// One entry a line, addresses, networks, ranges or domain names; text after it is its reason.
+    Plain,
+}
+
+impl<'a> Subject<'a> {
+    /// Reads an entry as people write it, of the wanted kind.
+    pub(crate) fn parse(text: &'a str, about: About) -> Result<Subject<'a>, Fault> {
+        match about {
+            About::Addresses => match text.split_once('-') {
+                Some((first, last)) => parse_range(first, last).map(|(first, last)| Subject::Range(first, last)),
+                None => parse_network(text).map(Subject::Network),
+            },
+            About::Mailboxes if text.contains('@') => parse_mailbox(text).map(Subject::Mailbox),
+            About::Domains | About::Mailboxes => domain::parse_entry(text).map(|(form, name)| Subject::Domain(form, name)),
+        }
+    }
+}
+
+/// Reads `local@domain` or `local@`, without checking more of the local part than that it is printable.
+fn parse_mailbox(text: &str) -> Result<&str, Fault> {
+    let wrong = |remedy: &str| Err(Fault::new(format!("{} is not a mailbox", quote(text.as_bytes())), remedy));
+    let Some((local, domain)) = text.rsplit_once('@') else { return wrong("write user@example.org") };
+    if local.is_empty() {
+        return wrong("write user@example.org, or the domain alone for all its mailboxes");
+    }
+    if !local.bytes().all(|b| matches!(b, b'!'..=b'~')) {
+        return wrong("write a local part of printable ASCII");
+    }
+    if !domain.is_empty() {
+        domain::parse_entry(domain).and_then(|(form, _)| {
+            if form == Form::Exact {
+                Ok(())
+            } else {
+                Err(Fault::new("a mailbox is at one domain", "leave out the star or dot after the @"))
+            }
+        })?;
+    }
+    Ok(text)
+}
+
+impl Format {
+    /// All formats: name in the policy, format.
+    const ALL: [(&str, Format); 1] = [("plain", Format::Plain)];
+
+    /// The format with that name.
+    pub(crate) fn named(name: &str) -> Option<Format> {
+        Format::ALL.iter().find(|row| row.0 == name).map(|row| row.1)
+    }
+
+    /// Reads a whole list.
+    pub(crate) fn read(self, input: &mut dyn BufRead, reading: &Reading, sink: &mut dyn Sink) -> io::Result<Statement> {
+        match self {
+            Format::Plain => plain::read(input, reading, sink),
+        }
+    }
+}
