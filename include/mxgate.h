@@ -174,6 +174,11 @@ typedef struct mxgate_facts {
      */
     uint8_t address[16];
     /**
+     * Seconds since 1970-01-01 UTC, by which entries of lists expire; 0 for the
+     * clock of the system, which is then read only if an entry depends on it.
+     */
+    uint64_t now;
+    /**
      * Argument of MAIL, with or without "<>"; NULL if not known.
      */
     const char *sender;
@@ -192,7 +197,7 @@ typedef struct mxgate_facts {
 } mxgate_facts;
 
 /**
- * The outcome of a check: a plain value of 1280 bytes, for ever. It needs no
+ * The outcome of a check: a plain value of 1344 bytes, for ever. It needs no
  * preparation and no freeing, and stays good after a load and after the gate.
  * All strings in it end with NUL.
  */
@@ -237,6 +242,11 @@ typedef struct mxgate_verdict {
      * Name of the list that decided; "" if none did.
      */
     char list[64];
+    /**
+     * Name of the first list that would have refused if it were enforced
+     * (enforce = false); "" if none.
+     */
+    char shadow[64];
     /**
      * Entry that decided, such as "192.0.2.0/24" or "*.example.org"; or "".
      */

@@ -120,6 +120,9 @@ pub struct mxgate_facts {
     /// Address of the client in network order, as in struct in_addr (the first
     /// 4 bytes) or struct in6_addr. ::ffff:a.b.c.d counts as a.b.c.d.
     pub address: [u8; 16],
+    /// Seconds since 1970-01-01 UTC, by which entries of lists expire; 0 for the
+    /// clock of the system, which is then read only if an entry depends on it.
+    pub now: u64,
     /// Argument of MAIL, with or without "<>"; NULL if not known.
     pub sender: *const c_char,
     /// Its length in bytes (at most 65536), or MXGATE_NUL.
@@ -130,7 +133,7 @@ pub struct mxgate_facts {
     pub recipient_length: usize,
 }
 
-/// The outcome of a check: a plain value of 1280 bytes, for ever. It needs no
+/// The outcome of a check: a plain value of 1344 bytes, for ever. It needs no
 /// preparation and no freeing, and stays good after a load and after the gate.
 /// All strings in it end with NUL.
 #[repr(C)]
@@ -156,6 +159,9 @@ pub struct mxgate_verdict {
     pub status: [c_char; 16],
     /// Name of the list that decided; "" if none did.
     pub list: [c_char; 64],
+    /// Name of the first list that would have refused if it were enforced
+    /// (enforce = false); "" if none.
+    pub shadow: [c_char; 64],
     /// Entry that decided, such as "192.0.2.0/24" or "*.example.org"; or "".
     pub entry: [c_char; 256],
     /// What the list says about that entry; may be "".
@@ -166,7 +172,7 @@ pub struct mxgate_verdict {
     pub text: [c_char; 400],
 }
 
-const _: () = assert!(size_of::<mxgate_verdict>() == 1280, "the ABI is frozen");
+const _: () = assert!(size_of::<mxgate_verdict>() == 1344, "the ABI is frozen");
 const _: () = assert!(size_of::<Status>() <= 16 && MAX_LIST_NAME < 64 && MAX_NAME + 2 < 256 && MAX_VALUE < 256 && MAX_TEXT < 400);
 
 const _: () = assert!(
@@ -461,6 +467,7 @@ unsafe fn copy_facts(facts: *const mxgate_facts, size: usize) -> Option<mxgate_f
         address_size: 0,
         flags: 0,
         address: [0; 16],
+        now: 0,
         sender: ptr::null(),
         sender_length: 0,
         recipient: ptr::null(),
@@ -492,6 +499,7 @@ impl mxgate_facts {
             // SAFETY: as the caller says.
             recipient: unsafe { bytes(self.recipient, self.recipient_length, MAX_ARGUMENT) }?,
             authenticated: self.flags & MXGATE_AUTHENTICATED != 0,
+            now: (self.now != 0).then_some(self.now),
         })
     }
 }
@@ -509,6 +517,7 @@ fn store_accept(verdict: &mut mxgate_verdict) {
         reserved3,
         status,
         list,
+        shadow,
         entry,
         reason,
         host,
@@ -518,7 +527,7 @@ fn store_accept(verdict: &mut mxgate_verdict) {
         *number = 0;
     }
     (*line, *reserved2, *generation, *reserved3) = (0, 0, 0, 0);
-    for string in [&mut status[..], &mut list[..], &mut entry[..], &mut reason[..], &mut host[..], &mut text[..]] {
+    for string in [&mut status[..], &mut list[..], &mut shadow[..], &mut entry[..], &mut reason[..], &mut host[..], &mut text[..]] {
         Output(string).finish();
     }
 }
@@ -529,6 +538,7 @@ fn store(verdict: &mut mxgate_verdict, decided: &Verdict) -> c_int {
     verdict.line = decided.line;
     verdict.generation = decided.generation;
     put(&mut verdict.list, &decided.list);
+    put(&mut verdict.shadow, &decided.shadow);
     put(&mut verdict.entry, &decided.entry);
     put(&mut verdict.reason, &decided.reason);
     let Some(rejection) = &decided.rejection else { return MXGATE_ACCEPT };

@@ -1,335 +1,331 @@
 //! Policy and lists to a ruleset. Sees files only through [`Files`], so that tests and fuzzers run from memory.
+//!
+//! A list that cannot be read, or does not pass its guards, stays in force as it was read before, if the ruleset in
+//! force has it; the others are loaded. A mistake in the policy itself, or in a list without such a version, makes the
+//! load fail as a whole.
 
+use crate::contents::{About, Collector, Contents, Wanted};
 use crate::diagnostic::{Diagnostic, Fault};
-use crate::domain::DomainTable;
+use crate::domain::{DomainTable, DomainTableBuilder};
+use crate::guards;
 use crate::list::plain::parse_line;
-use crate::list::{About, Action, Format, Reading, Record, Sink, Subject};
-use crate::networks::{EntryId, Interval, Network, NetworkTable, flatten, overlay};
-use crate::policy::{ListName, Policy, Source};
-use crate::prefix::parse_network;
-use crate::reply::{Reply, clean};
-use crate::ruleset::{DomainEntry, ListInfo, NetworkEntry, Reason, Ruleset};
+use crate::list::{Format, Reading, Record, Seconds, Sink, Statement};
+use crate::networks::{Chains, EntryId, Interval, NetworkTable, Order, overlay};
+use crate::policy::{Conduct, Exempt, Item, ListName, NeverBlock, Place, Policy, Source};
+use crate::resolve::{Candidate, Resolver, Standing};
+use crate::ruleset::{List, Ruleset};
 use crate::verdict::Decider;
-use ipnet::IpNet;
 use std::io::{self, BufRead};
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Most entries of all lists together.
 pub(crate) const MAX_ENTRIES: usize = 1 << 28;
-/// All reasons together, in bytes.
-const MAX_REASONS: usize = u32::MAX as usize;
-/// Most mistakes that are shown of one list; the rest are counted.
-const MAX_SHOWN: usize = 20;
 
-/// Name of the never-block set in verdicts.
+/// Names of the lists that are there without being in the policy.
 const NEVER_BLOCK: &str = "never-block";
-/// Addresses that no list can refuse unless the policy says so (RFC 1122 section 3.2.1.3, RFC 4291 section 2.5.3).
+const PRIVATE: &str = "private";
+/// RFC 1122 section 3.2.1.3, RFC 4291 section 2.5.3.
 const LOOPBACK: [&str; 2] = ["127.0.0.0/8", "::1"];
+/// RFC 3927, RFC 4291 section 2.5.6.
+const LINK_LOCAL: [&str; 2] = ["169.254.0.0/16", "fe80::/10"];
+/// RFC 1918, RFC 4193.
+const PRIVATE_USE: [&str; 4] = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"];
 
 /// Where the files that a policy names come from.
 pub trait Files {
     /// The name of a file as messages show it.
     fn display(&self, name: &str) -> String;
+
     /// Opens a file.
+    ///
+    /// # Errors
+    /// If it cannot be read.
     fn open(&self, name: &str) -> io::Result<Box<dyn BufRead + '_>>;
+
+    /// The files that a name stands for: itself, those of a directory, or those that match a pattern.
+    ///
+    /// # Errors
+    /// If the directory cannot be read or the pattern is none.
+    fn expand(&self, name: &str) -> io::Result<Vec<String>> {
+        Ok(vec![name.to_owned()])
+    }
+
+    /// When a file was last changed, if that is known.
+    fn modified(&self, _name: &str) -> Option<SystemTime> {
+        None
+    }
+
+    /// The time of the load, from which time spans count.
+    fn now(&self) -> SystemTime {
+        SystemTime::now()
+    }
+}
+
+/// A time as seconds since 1970; times before that are 0.
+pub(crate) fn seconds(time: SystemTime) -> Seconds {
+    time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 /// Compiles a policy. The ruleset is of use only if none of the messages is an error.
-pub(crate) fn compile(policy: Policy, file: &Arc<str>, files: &dyn Files) -> (Ruleset, Vec<Diagnostic>) {
-    let mut compiler = Compiler { files, policy_file: file, tables: Tables::default(), diagnostics: Vec::new() };
-    let (allow, block): (Vec<_>, Vec<_>) = policy.lists.into_iter().partition(|list| list.reply.is_none());
+pub(crate) fn compile(policy: Policy, file: &Arc<str>, files: &dyn Files, previous: Option<&Ruleset>) -> (Ruleset, Vec<Diagnostic>) {
+    let now = seconds(files.now());
+    let mut compiler = Compiler { files, policy_file: file, previous, now, room: MAX_ENTRIES, diagnostics: Vec::new() };
+    let Policy { hostname, mode, never_block, lists, domains } = policy;
+    let mut address_lists = compiler.never_block(&never_block);
+    let protected = address_lists.len();
+    let (allow, block): (Vec<_>, Vec<_>) = lists.into_iter().partition(|list| list.allow);
+    for list in allow.into_iter().chain(block) {
+        let role = if list.allow { Decider::Allow } else { Decider::Block };
+        let contents = compiler.read(&list.name, &list.source, Wanted::Addresses);
+        address_lists.push(List::new(list.name, role, list.conduct, contents));
+    }
+    compiler.name_covered(&address_lists, protected);
+    let domain_lists: Vec<List> = domains
+        .into_iter()
+        .map(|list| {
+            let contents = compiler.read(&list.name, &list.source, Wanted::Domains);
+            List::new(list.name, Decider::Domain, Conduct { reply: list.reply, ..Conduct::default() }, contents)
+        })
+        .collect();
 
-    let never_block = ListName::from(NEVER_BLOCK).unwrap_or_default();
-    compiler.address_list(never_block, Decider::NeverBlock, None, &Source::Inline(policy.never_block), policy.loopback);
-    for list in allow {
-        compiler.address_list(list.name, Decider::Allow, None, &list.source, false);
-    }
-    for list in block {
-        compiler.address_list(list.name, Decider::Block, list.reply, &list.source, false);
-    }
-    for list in policy.domains {
-        compiler.domain_list(list.name, list.reply, &list.source);
-    }
-
-    let Compiler { tables, diagnostics, .. } = compiler;
-    let Tables { lists, entries, v4, v6, domain_lists, domain_entries, mut domains, reasons } = tables;
-    domains.settle(|rule| domain_entries.get(rule as usize - 1).map_or(u16::MAX, |entry| entry.list));
+    let (networks, address_chains) = network_table(&mut address_lists);
+    let mut domain_lists = domain_lists;
+    let (names, domain_chains, faults) = domain_table(&mut domain_lists);
+    let mut diagnostics = compiler.diagnostics;
+    diagnostics.extend(faults.into_iter().map(|fault| fault.at(file, 1, 1)));
     let ruleset = Ruleset {
         generation: 0,
-        hostname: policy.hostname,
-        mode: policy.mode,
-        lists,
-        entries,
-        networks: NetworkTable::new(&overlay(&v4), &overlay(&v6)),
+        hostname,
+        mode,
+        lists: address_lists,
+        networks,
+        address_chains,
         domain_lists,
-        domain_entries,
-        domains,
-        reasons,
+        domains: names,
+        domain_chains,
     };
     (ruleset, diagnostics)
+}
+
+/// Numbers the entries of lists that follow each other, and says what the place of each depends on.
+fn number(lists: &mut [List]) -> Vec<Standing> {
+    let mut base: EntryId = 0;
+    let mut standings = Vec::with_capacity(lists.len());
+    for list in lists {
+        list.base = base;
+        standings.push(Standing { exempt: list.conduct.exempt, shadow: list.conduct.shadow, base });
+        base = base.saturating_add(u32::try_from(list.contents.entries.len()).unwrap_or(u32::MAX));
+    }
+    standings
+}
+
+fn network_table(lists: &mut [List]) -> (NetworkTable, Chains) {
+    let mut resolver = Resolver::new(number(lists));
+    let chains: Vec<&Chains> = lists.iter().map(|list| &list.contents.chains).collect();
+    let v4: Vec<&[Interval<u32>]> = lists.iter().map(|list| list.contents.v4.as_slice()).collect();
+    let v6: Vec<&[Interval<u128>]> = lists.iter().map(|list| list.contents.v6.as_slice()).collect();
+    let v4 = overlay(&v4, |covering| resolver.addresses(covering, &chains));
+    let v6 = overlay(&v6, |covering| resolver.addresses(covering, &chains));
+    (NetworkTable::new(&v4, &v6), resolver.into_chains())
+}
+
+fn domain_table(lists: &mut [List]) -> (DomainTable, Chains, Vec<Fault>) {
+    let mut resolver = Resolver::new(number(lists));
+    let mut builder = DomainTableBuilder::default();
+    let mut faults = Vec::new();
+    for (number, list) in lists.iter().enumerate() {
+        for (entry, found) in list.contents.live() {
+            if let Some(About::Domain(form, name)) = list.contents.about(found) {
+                let candidate = Candidate { list: number, entry, hole: found.hole, expires: found.expires != 0 };
+                faults.extend(builder.add(form, name, candidate).err());
+            }
+        }
+    }
+    // One is as good as many: the table is full.
+    faults.truncate(1);
+    let table = builder.finish(|candidates| resolver.names(candidates));
+    (table, resolver.into_chains(), faults)
 }
 
 struct Compiler<'a> {
     files: &'a dyn Files,
     policy_file: &'a Arc<str>,
-    tables: Tables,
+    /// The ruleset in force.
+    previous: Option<&'a Ruleset>,
+    now: Seconds,
+    /// How many entries there may still be.
+    room: usize,
     diagnostics: Vec<Diagnostic>,
 }
 
-/// The ruleset in the making.
-#[derive(Default)]
-struct Tables {
-    lists: Vec<ListInfo>,
-    entries: Vec<NetworkEntry>,
-    /// The intervals of each list.
-    v4: Vec<Vec<Interval<u32>>>,
-    v6: Vec<Vec<Interval<u128>>>,
-    domain_lists: Vec<ListInfo>,
-    domain_entries: Vec<DomainEntry>,
-    domains: DomainTable,
-    reasons: String,
-}
-
-/// The networks of the list that is being read.
-#[derive(Default)]
-struct Networks {
-    v4: Vec<Network<u32>>,
-    v6: Vec<Network<u128>>,
-}
-
-impl Networks {
-    fn push(&mut self, network: IpNet, entry: EntryId) {
-        match network {
-            IpNet::V4(net) => self.v4.push(Network { start: net.network().to_bits(), prefix_len: net.prefix_len(), entry }),
-            IpNet::V6(net) => self.v6.push(Network { start: net.network().to_bits(), prefix_len: net.prefix_len(), entry }),
-        }
-    }
-}
-
-/// Takes the entries of an address list.
-struct AddressSink<'a> {
-    tables: &'a mut Tables,
-    networks: Networks,
-    list: u16,
-    log: Log<'a>,
-}
-
-/// Takes the entries of a domain list.
-struct DomainSink<'a> {
-    tables: &'a mut Tables,
-    list: u16,
-    log: Log<'a>,
-}
-
-/// The messages about one list.
-struct Log<'a> {
-    file: Arc<str>,
-    diagnostics: &'a mut Vec<Diagnostic>,
-    entries: usize,
-    wrong: usize,
-}
-
-impl Log<'_> {
-    fn fault(&mut self, line: u32, column: u32, fault: Fault) {
-        self.wrong += 1;
-        if self.wrong <= MAX_SHOWN {
-            self.diagnostics.push(fault.at(&self.file, line, column));
-        }
-    }
-
-    fn take(&mut self, line: u32, column: u32, outcome: Result<(), Fault>) {
-        match outcome {
-            Ok(()) => self.entries += 1,
-            Err(fault) => self.fault(line, column, fault),
-        }
-    }
-
-    /// What is to be said at the end of a file.
-    fn finish(self) {
-        if self.wrong > MAX_SHOWN {
-            let fault = Fault::new(
-                format!("{} more mistakes in this file are not shown", self.wrong - MAX_SHOWN),
-                "mend those above and load again",
-            );
-            self.diagnostics.push(fault.at(&self.file, 1, 1));
-        } else if self.entries == 0 && self.wrong == 0 {
-            let fault = Fault::new("the list has no entry", "check that the file is complete");
-            self.diagnostics.push(fault.at(&self.file, 1, 1).warning());
-        }
-    }
-}
-impl Sink for AddressSink<'_> {
-    fn record(&mut self, record: Record<'_>) {
-        let outcome = self.add(&record);
-        self.log.take(record.line, record.column, outcome);
-    }
-
-    fn delete(&mut self, _: Subject<'_>) {}
-
-    fn fault(&mut self, line: u32, column: u32, fault: Fault) {
-        self.log.fault(line, column, fault);
-    }
-
-    fn warn(&mut self, line: u32, column: u32, fault: Fault) {
-        self.log.diagnostics.push(fault.at(&self.log.file, line, column).warning());
-    }
-}
-
-impl AddressSink<'_> {
-    fn add(&mut self, record: &Record<'_>) -> Result<(), Fault> {
-        let Subject::Network(network) = record.subject else { return Ok(()) };
-        let entry = if record.action == Action::Hole {
-            0
-        } else {
-            self.tables.check_room()?;
-            let reason = self.tables.add_reason(record.reason)?;
-            self.tables.add_network(network, self.list, record.line, reason)
-        };
-        self.networks.push(network, entry);
-        Ok(())
-    }
-}
-
-impl Sink for DomainSink<'_> {
-    fn record(&mut self, record: Record<'_>) {
-        let outcome = self.add(&record);
-        self.log.take(record.line, record.column, outcome);
-    }
-
-    fn delete(&mut self, _: Subject<'_>) {}
-
-    fn fault(&mut self, line: u32, column: u32, fault: Fault) {
-        self.log.fault(line, column, fault);
-    }
-
-    fn warn(&mut self, line: u32, column: u32, fault: Fault) {
-        self.log.diagnostics.push(fault.at(&self.log.file, line, column).warning());
-    }
-}
-
-impl DomainSink<'_> {
-    fn add(&mut self, record: &Record<'_>) -> Result<(), Fault> {
-        let Subject::Domain(form, name) = record.subject else { return Ok(()) };
-        if record.action == Action::Hole {
-            return Err(Fault::new("a domain list has no holes", "leave out the \"!\" entry"));
-        }
-        self.tables.check_room()?;
-        let reason = self.tables.add_reason(record.reason)?;
-        let rule = EntryId::try_from(self.tables.domain_entries.len() + 1).unwrap_or(EntryId::MAX);
-        let name = self.tables.domains.add(form, &name, rule)?;
-        self.tables.domain_entries.push(DomainEntry { line: record.line, list: self.list, form, name, reason });
-        Ok(())
-    }
-}
-
 impl Compiler<'_> {
-    fn address_list(&mut self, name: ListName, role: Decider, reply: Option<Reply>, source: &Source, loopback: bool) {
-        let list = u16::try_from(self.tables.lists.len()).unwrap_or(u16::MAX);
-        let file = self.file_of(source);
-        let mut networks = Networks::default();
-        let builtin = if loopback { LOOPBACK.as_slice() } else { &[] };
-        for network in builtin.iter().flat_map(|text| parse_network(text)) {
-            networks.push(network, self.tables.add_network(network, list, 0, Reason::default()));
+    /// The never-block set, and the addresses that no list means: they belong to somebody else everywhere.
+    fn never_block(&mut self, never_block: &NeverBlock) -> Vec<List> {
+        let NeverBlock { loopback, link_local, private, networks } = never_block;
+        let some = |wanted: &bool, networks: &'static [&'static str]| if *wanted { networks } else { &[] };
+        let never_block = self.inline(networks, some(loopback, &LOOPBACK), Wanted::Addresses);
+        let private = [some(link_local, &LINK_LOCAL), some(private, &PRIVATE_USE)].concat();
+        let private = self.inline(&[], &private, Wanted::Addresses);
+        let list = |name, role, contents| List::new(ListName::from(name).unwrap_or_default(), role, Conduct::default(), Arc::new(contents));
+        vec![list(NEVER_BLOCK, Decider::NeverBlock, never_block), list(PRIVATE, Decider::Allow, private)]
+    }
+
+    /// Reads a list, or takes it as it is in force.
+    fn read(&mut self, name: &ListName, source: &Source, wanted: Wanted) -> Arc<Contents> {
+        let contents = match &source.place {
+            Place::Inline(items) => Arc::new(self.inline(items, &[], wanted)),
+            Place::Files(patterns) => {
+                let before = self.diagnostics.len();
+                let previous = self.previous.and_then(|ruleset| ruleset.list(name)).map(|list| &list.contents);
+                let contents = self.from_files(source, patterns, wanted, previous.map(|contents| &**contents));
+                let failed = self.diagnostics.iter().skip(before).any(Diagnostic::is_error);
+                match previous.filter(|_| failed) {
+                    Some(previous) if previous.files == contents.files || contents.files.is_empty() => {
+                        self.keep(name, before, patterns);
+                        Arc::clone(previous)
+                    }
+                    _ => Arc::new(contents),
+                }
+            }
+        };
+        self.room = self.room.saturating_sub(contents.entries.len());
+        contents
+    }
+
+    /// Turns what is wrong with a list into warnings: it stays in force as it was.
+    fn keep(&mut self, name: &ListName, before: usize, patterns: &[Item]) {
+        for diagnostic in self.diagnostics.iter_mut().skip(before) {
+            *diagnostic = diagnostic.clone().warning();
         }
-        let log = Log { file: Arc::clone(&file), diagnostics: &mut self.diagnostics, entries: 0, wrong: 0 };
-        let mut sink = AddressSink { tables: &mut self.tables, networks, list, log };
-        let read = feed(self.files, source, About::Addresses, &mut sink);
-        let AddressSink { networks, log, .. } = sink;
-        log_finish(source, log);
-        self.finish(source, read, &file);
-        self.tables.v4.push(flatten(networks.v4));
-        self.tables.v6.push(flatten(networks.v6));
-        self.tables.lists.push(ListInfo { name, file, role, reply });
-    }
-
-    fn domain_list(&mut self, name: ListName, reply: Option<Reply>, source: &Source) {
-        let list = u16::try_from(self.tables.domain_lists.len()).unwrap_or(u16::MAX);
-        let file = self.file_of(source);
-        let log = Log { file: Arc::clone(&file), diagnostics: &mut self.diagnostics, entries: 0, wrong: 0 };
-        let mut sink = DomainSink { tables: &mut self.tables, list, log };
-        let read = feed(self.files, source, About::Domains, &mut sink);
-        let DomainSink { log, .. } = sink;
-        log_finish(source, log);
-        self.finish(source, read, &file);
-        self.tables.domain_lists.push(ListInfo { name, file, role: Decider::Domain, reply });
-    }
-
-    /// The file that the entries of a source stand in.
-    fn file_of(&self, source: &Source) -> Arc<str> {
-        match source {
-            Source::Inline(_) => Arc::clone(self.policy_file),
-            Source::File(item) => self.files.display(&item.text).into(),
+        if let Some(item) = patterns.first() {
+            let fault = Fault::new(format!("the list {name} is not loaded and stays in force as it was"), "mend it and load again");
+            self.diagnostics.push(fault.at(self.policy_file, item.line, item.column).warning());
         }
     }
 
-    fn finish(&mut self, source: &Source, read: io::Result<()>, file: &Arc<str>) {
-        if let (Source::File(item), Err(error)) = (source, read) {
+    /// Entries that stand in the policy, and others that are built in.
+    fn inline(&mut self, items: &[Item], builtin: &[&str], wanted: Wanted) -> Contents {
+        let mut collector = Collector::new(wanted, self.now, None, self.room, &mut self.diagnostics);
+        collector.begin_file(Arc::clone(self.policy_file));
+        let builtin = builtin.iter().map(|text| (*text, 0, 0));
+        let items = items.iter().map(|item| (item.text.as_str(), item.line, item.column));
+        for (text, number, place) in builtin.chain(items) {
+            // The opening quotation mark comes before the entry.
+            let column = |column: u32| place + column;
+            match parse_line(text.as_bytes()) {
+                Ok(Some(line)) => match line.record(number, wanted.about()) {
+                    Ok(record) => collector.record(Record { column: column(line.column), ..record }),
+                    Err(fault) => collector.fault(number, column(line.column), fault),
+                },
+                Ok(None) => collector.fault(number, place, Fault::new("the entry is empty", "leave it out")),
+                Err(fault) => collector.fault(number, place, fault),
+            }
+        }
+        collector.finish(Statement::default(), Order::MostSpecific)
+    }
+
+    fn from_files(&mut self, source: &Source, patterns: &[Item], wanted: Wanted, previous: Option<&Contents>) -> Contents {
+        let names: Vec<(&Item, String)> = patterns.iter().flat_map(|item| self.expand(item)).collect();
+        let mut made = names.iter().filter_map(|(_, name)| self.files.modified(name)).max().map(seconds);
+        // What a list says about its age is known only after it was read; the date of the file has to do until then.
+        let deadline = source.ttl.map(|ttl| made.unwrap_or(self.now).saturating_add(ttl));
+        let reading = Reading { about: wanted.about(), now: self.now, threshold: source.threshold };
+        let mut collector = Collector::new(wanted, self.now, deadline, self.room, &mut self.diagnostics);
+        let (mut whole, mut unread) = (Statement::default(), Vec::new());
+        for (item, name) in &names {
+            let file: Arc<str> = self.files.display(name).into();
+            collector.begin_file(Arc::clone(&file));
+            let before = collector.lines();
+            let read = self.files.open(name).and_then(|mut input| {
+                let format = source.format.unwrap_or(Format::Plain);
+                format.read(&mut *input, &reading, &mut collector)
+            });
+            match read {
+                Ok(statement) => {
+                    collector.end_file(before);
+                    whole = whole.and(statement);
+                }
+                Err(error) => unread.push((*item, file, error)),
+            }
+        }
+        made = whole.made.or(made);
+        let order = if whole.ordered { Order::First } else { Order::MostSpecific };
+        let contents = collector.finish(whole, order);
+        for (item, file, error) in unread {
             let remedy = "check the path (it counts from the policy file) and who may read it";
             let fault = Fault::io(format!("cannot read {file}: {error}"), remedy);
             self.diagnostics.push(fault.at(self.policy_file, item.line, item.column));
         }
+        if let Some(file) = contents.files.first() {
+            for (line, fault) in guards::check(&contents, &source.guards, made, previous) {
+                self.diagnostics.push(fault.at(file, line, 1));
+            }
+        }
+        contents
     }
-}
 
-fn log_finish(source: &Source, log: Log<'_>) {
-    if matches!(source, Source::File(_)) {
-        log.finish();
+    /// The files that an item names, in order.
+    fn expand<'i>(&mut self, item: &'i Item) -> Vec<(&'i Item, String)> {
+        let fault = match self.files.expand(&item.text) {
+            Ok(names) if names.is_empty() => Fault::io(
+                format!("no file matches {}", crate::diagnostic::quote(item.text.as_bytes())),
+                "check the pattern; it counts from the policy file",
+            ),
+            Ok(names) => return names.into_iter().map(|name| (item, name)).collect(),
+            Err(error) => {
+                let remedy = "check the path (it counts from the policy file) and who may read it";
+                Fault::io(format!("cannot read {}: {error}", self.files.display(&item.text)), remedy)
+            }
+        };
+        self.diagnostics.push(fault.at(self.policy_file, item.line, item.column));
+        Vec::new()
     }
-}
 
-/// Hands over the entries of a source.
-fn feed(files: &dyn Files, source: &Source, about: About, sink: &mut dyn Sink) -> io::Result<()> {
-    match source {
-        Source::Inline(items) => {
-            for item in items {
-                // The opening quotation mark comes before the entry.
-                let column = |column: u32| item.column + column;
-                match parse_line(item.text.as_bytes()) {
-                    Ok(Some(line)) => match line.record(item.line, about) {
-                        Ok(record) => sink.record(Record { column: column(line.column), ..record }),
-                        Err(fault) => sink.fault(item.line, column(line.column), fault),
-                    },
-                    Ok(None) => sink.fault(item.line, item.column, Fault::new("the entry is empty", "leave it out")),
-                    Err(fault) => sink.fault(item.line, item.column, fault),
+    /// Says which block lists cover addresses that they cannot refuse.
+    fn name_covered(&mut self, lists: &[List], protected: usize) {
+        let (protected, others) = lists.split_at(protected.min(lists.len()));
+        for list in others.iter().filter(|list| list.role == Decider::Block) {
+            for winner in protected {
+                let Some((count, line, names)) = guards::covering(&list.contents, &winner.contents) else { continue };
+                let (entries, verb) = if count == 1 { ("entry", "covers") } else { ("entries", "cover") };
+                let cause = format!(
+                    "{count} {entries} of the list {} {verb} {} addresses, which it cannot refuse: {names}",
+                    list.name, winner.name
+                );
+                let fault = Fault::new(cause, "that is as it should be for a list that has them; [never_block] changes it");
+                if let Some(file) = list.contents.files.first() {
+                    self.diagnostics.push(fault.at(file, line, 1).warning());
                 }
             }
-            Ok(())
-        }
-        Source::File(item) => {
-            let mut input = files.open(&item.text)?;
-            let reading = Reading { about, now: 0, threshold: None };
-            Format::Plain.read(&mut *input, &reading, sink).map(|_| ())
         }
     }
 }
 
-impl Tables {
-    fn check_room(&self) -> Result<(), Fault> {
-        if self.entries.len() + self.domain_entries.len() < MAX_ENTRIES {
-            return Ok(());
+impl Statement {
+    /// What several files say together.
+    fn and(self, other: Statement) -> Statement {
+        let both = |one: Option<u64>, other: Option<u64>| one.zip(other).map(|(one, other)| one.min(other)).or(one).or(other);
+        Statement {
+            // Of several files only a sum would do, and one that does not say makes it unknown.
+            entries: match (self == Statement::default(), self.entries, other.entries) {
+                (true, _, stated) => stated,
+                (false, Some(one), Some(other)) => Some(one + other),
+                _ => None,
+            },
+            made: both(self.made, other.made),
+            expires: both(self.expires, other.expires),
+            complete: if self.complete == Some(false) { self.complete } else { other.complete.or(self.complete) },
+            widest_v4: self.widest_v4.max(other.widest_v4),
+            ordered: self.ordered || other.ordered,
         }
-        Err(Fault::limit(format!("the lists together have more than {MAX_ENTRIES} entries"), "leave out a list"))
     }
+}
 
-    fn add_network(&mut self, network: IpNet, list: u16, line: u32, reason: Reason) -> EntryId {
-        self.entries.push(NetworkEntry { line, list, prefix_len: network.prefix_len(), reason });
-        // check_room() keeps the number far below the limit of its type.
-        EntryId::try_from(self.entries.len()).unwrap_or(0)
-    }
-
-    /// Keeps a reason, fit for a reply. Lists often repeat the one of the line before.
-    fn add_reason(&mut self, reason: &[u8]) -> Result<Reason, Fault> {
-        let reason = clean(reason);
-        if !self.reasons.ends_with(reason.as_str()) {
-            self.reasons.push_str(&reason);
-        }
-        let start = self.reasons.len() - reason.len();
-        match (u32::try_from(start), u8::try_from(reason.len())) {
-            (Ok(start), Ok(length)) => Ok(Reason { start, length }),
-            _ => Err(Fault::limit(
-                format!("the reasons of all lists together have more than {MAX_REASONS} bytes"),
-                "leave out the reasons of a list",
-            )),
-        }
+impl List {
+    fn new(name: ListName, role: Decider, conduct: Conduct, contents: Arc<Contents>) -> List {
+        // Only a list that refuses can be passed over.
+        let conduct = if role == Decider::Block { conduct } else { Conduct { exempt: Exempt::default(), shadow: false, ..conduct } };
+        List { name, role, conduct, contents, base: 0 }
     }
 }

@@ -6,6 +6,8 @@
 //! administrator, questions from strangers: the hash is seeded at random.
 
 use crate::diagnostic::{Fault, quote};
+use crate::networks::Cover;
+use crate::resolve::Candidate;
 use arrayvec::ArrayString;
 use hashbrown::{DefaultHashBuilder, HashTable};
 use std::hash::BuildHasher;
@@ -92,23 +94,18 @@ fn remedy(text: &str, name: &str) -> String {
     }
 }
 
-/// Number of a rule, from 1; 0 is "none". A lower number stands earlier in the policy.
-type Rule = u32;
-
 /// One name of the table.
 #[derive(Clone, Copy, Debug)]
 struct Key {
     start: u32,
     length: u8,
-    /// The rules that name it, by form, as they stand in the policy.
-    own: [Rule; 3],
-    /// The rule for this very name.
-    at: Rule,
-    /// The rule for names below it.
-    below: Rule,
+    /// What covers this very name.
+    at: Cover,
+    /// What covers the names below it.
+    below: Cover,
 }
 
-/// Domain rules, ready to be asked.
+/// Names, and what covers them; ready to be asked.
 #[derive(Clone, Debug, Default)]
 pub struct DomainTable {
     names: String,
@@ -117,66 +114,86 @@ pub struct DomainTable {
     seed: DefaultHashBuilder,
 }
 
-impl DomainTable {
-    /// Adds a rule. Of two rules of the same form for the same name the first one counts.
-    /// Returns the number of the name, for `name`.
-    pub(crate) fn add(&mut self, form: Form, name: &Folded, rule: Rule) -> Result<u32, Fault> {
-        let at = match self.find(name) {
+/// A table in the making: what the policy says about each name.
+#[derive(Debug, Default)]
+pub(crate) struct DomainTableBuilder {
+    table: DomainTable,
+    /// For each name the entries that are about it.
+    own: Vec<Vec<(Form, Candidate)>>,
+}
+
+impl DomainTableBuilder {
+    /// Adds an entry. Entries are added list by list, in the order of the lists.
+    pub(crate) fn add(&mut self, form: Form, name: &str, candidate: Candidate) -> Result<(), Fault> {
+        let at = match self.table.find(name) {
             Some(at) => at,
-            None => self.insert(name)?,
+            None => {
+                self.own.push(Vec::new());
+                self.table.insert(name)?
+            }
         };
-        if let Some(own) = self.keys.get_mut(at as usize).and_then(|key| key.own.get_mut(form as usize))
-            && *own == 0
-        {
-            *own = rule;
+        if let Some(own) = self.own.get_mut(at as usize) {
+            own.push((form, candidate));
         }
-        Ok(at)
+        Ok(())
     }
 
-    fn insert(&mut self, name: &Folded) -> Result<u32, Fault> {
+    /// Settles what covers each name and the names below it: the earliest list; inside one list the most specific
+    /// entry, of two that are alike a hole, else the first. `cover` makes one cover of the candidates in that order.
+    pub(crate) fn finish(mut self, mut cover: impl FnMut(&[Candidate]) -> Cover) -> DomainTable {
+        let mut order: Vec<u32> = (0..).take(self.own.len()).collect();
+        // Names with fewer labels first, so that what a name inherits is known before it.
+        order.sort_by_cached_key(|at| self.table.name(*at).bytes().filter(|b| *b == b'.').count());
+        let mut below: Vec<Vec<Candidate>> = vec![Vec::new(); self.own.len()];
+        for at in order {
+            let parent = parents(self.table.name(at)).find_map(|parent| self.table.find(parent));
+            let inherited = parent.and_then(|parent| below.get(parent as usize)).cloned().unwrap_or_default();
+            let mut own = self.own.get_mut(at as usize).map(std::mem::take).unwrap_or_default();
+            own.sort_by_key(|(form, candidate)| (*form != Form::Exact, !candidate.hole, candidate.entry));
+            let of = |forms: &[Form]| {
+                let own = own.iter().filter(|(form, _)| forms.contains(form)).map(|(_, candidate)| *candidate);
+                let mut all: Vec<Candidate> = own.chain(inherited.iter().copied()).collect();
+                // Stable: inside a list the own entries stay before the inherited ones.
+                all.sort_by_key(|candidate| candidate.list);
+                all
+            };
+            let (here, under) = (of(&[Form::Exact, Form::Both]), of(&[Form::Below, Form::Both]));
+            if let Some(key) = self.table.keys.get_mut(at as usize) {
+                key.at = cover(&here);
+                key.below = cover(&under);
+            }
+            if let Some(place) = below.get_mut(at as usize) {
+                *place = under;
+            }
+        }
+        self.table
+    }
+}
+
+impl DomainTable {
+    fn insert(&mut self, name: &str) -> Result<u32, Fault> {
         let full = || Fault::limit("the names of all domain lists together are too long", format!("keep them below {MAX_NAMES} bytes"));
         let at = u32::try_from(self.keys.len()).map_err(|_| full())?;
         let start = u32::try_from(self.names.len()).map_err(|_| full())?;
         let length = u8::try_from(name.len()).map_err(|_| full())?;
         self.names.push_str(name);
-        self.keys.push(Key { start, length, own: [0; 3], at: 0, below: 0 });
+        self.keys.push(Key { start, length, at: Cover::NONE, below: Cover::NONE });
         let (names, keys, seed) = (&self.names, &self.keys, &self.seed);
         let hash = |at: &u32| seed.hash_one(name_of(names, keys, *at).unwrap_or("").as_bytes());
         self.index.insert_unique(hash(&at), at, hash);
         Ok(at)
     }
 
-    /// Settles which rule wins at and below each name: that of the earliest list; inside one list the most
-    /// specific. `list_of` tells the list of a rule.
-    pub(crate) fn settle(&mut self, list_of: impl Fn(Rule) -> u16) {
-        let mut order: Vec<u32> = (0..).take(self.keys.len()).collect();
-        // Names with fewer labels first, so that what a name inherits is settled before it.
-        order.sort_by_cached_key(|at| self.name(*at).bytes().filter(|b| *b == b'.').count());
-        // The first of two rules that are as specific as each other: stable for equal lists.
-        let winner = |rules: &[Rule]| rules.iter().copied().filter(|rule| *rule != 0).min_by_key(|rule| list_of(*rule)).unwrap_or(0);
-        for at in order {
-            let inherited = parents(self.name(at))
-                .find_map(|parent| self.find(parent))
-                .and_then(|parent| self.keys.get(parent as usize))
-                .map_or(0, |key| key.below);
-            if let Some(key) = self.keys.get_mut(at as usize) {
-                let [exact, below, both] = key.own;
-                let wide = if both != 0 && (below == 0 || both < below) { [both, below] } else { [below, both] };
-                key.at = winner(&[exact, both, inherited]);
-                key.below = winner(&[wide[0], wide[1], inherited]);
-            }
-        }
-    }
-
-    /// The rule that covers a name; 0 if none does.
-    pub fn get(&self, name: &Folded) -> Rule {
+    /// What covers a name.
+    pub(crate) fn get(&self, name: &Folded) -> Cover {
         if self.keys.is_empty() {
-            return 0;
+            return Cover::NONE;
         }
         if let Some(key) = self.find(name).and_then(|at| self.keys.get(at as usize)) {
             return key.at;
         }
-        parents(name).find_map(|parent| self.find(parent)).and_then(|at| self.keys.get(at as usize)).map_or(0, |key| key.below)
+        let parent = parents(name).find_map(|parent| self.find(parent));
+        parent.and_then(|at| self.keys.get(at as usize)).map_or(Cover::NONE, |key| key.below)
     }
 
     /// How many names the table has.
@@ -189,8 +206,7 @@ impl DomainTable {
         self.keys.is_empty()
     }
 
-    /// The name with that number; empty if there is none.
-    pub(crate) fn name(&self, at: u32) -> &str {
+    fn name(&self, at: u32) -> &str {
         name_of(&self.names, &self.keys, at).unwrap_or("")
     }
 
@@ -213,20 +229,25 @@ fn parents(name: &str) -> impl Iterator<Item = &str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::networks::EntryId;
+    use crate::policy::Exempt;
+    use crate::resolve::{Resolver, Standing};
 
-    /// A table of entries; each entry is a rule, and `lists` says which list each rule stands in.
-    fn table(entries: &[&str], lists: &[u16]) -> DomainTable {
-        let mut table = DomainTable::default();
-        for (entry, rule) in entries.iter().zip(1..) {
-            let (form, name) = parse_entry(entry).unwrap();
-            table.add(form, &name, rule).unwrap();
+    /// A table of entries; `lists` says which list each entry stands in. Its answer is the number of the entry.
+    fn table(entries: &[&str], lists: &[usize]) -> DomainTable {
+        let mut builder = DomainTableBuilder::default();
+        for ((text, list), entry) in entries.iter().zip(lists).zip(1..) {
+            let (hole, text) = text.strip_prefix('!').map_or((false, *text), |text| (true, text));
+            let (form, name) = parse_entry(text).unwrap();
+            builder.add(form, &name, Candidate { list: *list, entry, hole, expires: false }).unwrap();
         }
-        table.settle(|rule| lists[rule as usize - 1]);
-        table
+        let standing = Standing { exempt: Exempt::default(), shadow: false, base: 0 };
+        let mut resolver = Resolver::new(vec![standing; 9]);
+        builder.finish(|candidates| resolver.names(candidates))
     }
 
-    fn ask(table: &DomainTable, name: &str) -> Rule {
-        fold(name.as_bytes()).map_or(0, |folded| table.get(&folded))
+    fn ask(table: &DomainTable, name: &str) -> EntryId {
+        fold(name.as_bytes()).and_then(|folded| table.get(&folded).single()).unwrap_or(0)
     }
 
     #[test]
@@ -269,6 +290,14 @@ mod tests {
         let late_wide = table(&["x.d.example", ".d.example"], &[0, 1]);
         for (name, rule) in [("x.d.example", 1), ("a.x.d.example", 2), ("d.example", 2)] {
             assert_eq!(ask(&late_wide, name), rule, "{name}");
+        }
+    }
+
+    #[test]
+    fn holes_are_holes_in_their_own_list() {
+        let table = table(&[".d.example", "!x.d.example", "!*.y.d.example", ".d.example"], &[0, 0, 0, 1]);
+        for (name, entry) in [("d.example", 1), ("x.d.example", 4), ("a.x.d.example", 1), ("y.d.example", 1), ("a.y.d.example", 4)] {
+            assert_eq!(ask(&table, name), entry, "{name}");
         }
     }
 

@@ -13,6 +13,8 @@ pub struct Facts<'a> {
     pub recipient: Option<&'a [u8]>,
     /// The client has authenticated (SMTP AUTH, RFC 4954): rules about its address do not apply.
     pub authenticated: bool,
+    /// Seconds since 1970-01-01 UTC, by which entries expire; `None` for the clock of the system.
+    pub now: Option<u64>,
 }
 
 impl Facts<'_> {

@@ -9,12 +9,13 @@ use crate::ruleset::{Ruleset, Stages};
 use crate::verdict::Verdict;
 use parking_lot::{Mutex, RwLock};
 use std::fmt;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read};
 use std::mem;
 use std::path::{Path, PathBuf};
 use std::str::{self, Utf8Error};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 /// Answers questions from memory. Any number of threads may ask while another one loads.
 #[derive(Debug)]
@@ -57,7 +58,7 @@ impl Gate {
     /// A gate without rules: it accepts everything.
     pub fn new() -> Gate {
         let file = "".into();
-        let (ruleset, _) = compile(Policy::default(), &file, &Disk { base: PathBuf::new() });
+        let (ruleset, _) = compile(Policy::default(), &file, &Disk { base: PathBuf::new() }, None);
         Gate { ruleset: RwLock::new(Arc::new(ruleset)), loads: Mutex::new(0) }
     }
 
@@ -107,7 +108,8 @@ impl Gate {
         }
         let mut loads = self.loads.lock();
         let (policy, mut diagnostics) = policy::parse(text, name);
-        let (mut ruleset, more) = compile(policy, name, files);
+        let in_force = self.ruleset();
+        let (mut ruleset, more) = compile(policy, name, files, Some(&in_force));
         diagnostics.extend(more);
         // Those of the policy file in the order of its lines, then those of the lists in the order of the lists.
         diagnostics.sort_by_key(|d| if d.file == *name { (0, d.line, d.column) } else { (1, 0, 0) });
@@ -165,5 +167,30 @@ impl Files for Disk {
 
     fn open(&self, name: &str) -> io::Result<Box<dyn BufRead + '_>> {
         Ok(Box::new(BufReader::with_capacity(1 << 16, File::open(self.base.join(name))?)))
+    }
+
+    /// A directory stands for its files, but for hidden ones; a name with `*`, `?` or `[` for those that match.
+    fn expand(&self, name: &str) -> io::Result<Vec<String>> {
+        let path = self.base.join(name);
+        let found: Vec<PathBuf> = if path.is_dir() {
+            fs::read_dir(path)?.map(|entry| entry.map(|entry| entry.path())).collect::<io::Result<_>>()?
+        } else if name.contains(['*', '?', '[']) && !path.exists() {
+            // The directory is no pattern, whatever its name has in it.
+            let base = glob::Pattern::escape(&self.base.to_string_lossy());
+            let pattern = Path::new(&base).join(name);
+            let paths = glob::glob(&pattern.to_string_lossy()).map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+            paths.map(|path| path.map_err(io::Error::from)).collect::<io::Result<_>>()?
+        } else {
+            return Ok(vec![name.to_owned()]);
+        };
+        let hidden = |path: &Path| path.file_name().is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));
+        let mut names: Vec<String> =
+            found.into_iter().filter(|path| path.is_file() && !hidden(path)).map(|path| path.to_string_lossy().into_owned()).collect();
+        names.sort();
+        Ok(names)
+    }
+
+    fn modified(&self, name: &str) -> Option<SystemTime> {
+        fs::metadata(self.base.join(name)).and_then(|metadata| metadata.modified()).ok()
     }
 }

@@ -36,6 +36,10 @@ mod list;
 mod networks;
 mod policy;
 
+mod contents;
+mod guards;
+mod resolve;
+
 mod compile;
 pub mod gate;
 mod ruleset;
@@ -46,5 +50,5 @@ pub mod milter;
 pub use compile::Files;
 pub use facts::Facts;
 pub use gate::{Gate, LoadError};
-pub use ruleset::{ListInfo, Ruleset, Stages};
+pub use ruleset::{List, Ruleset, Stages};
 pub use verdict::{Decider, Entry, Rejection, Verdict};

@@ -29,11 +29,19 @@ impl<'a> Mailbox<'a> {
         }
     }
 
-    /// Whether this is a mailbox that must stay reachable for those who are refused: `postmaster` (RFC 5321
-    /// section 4.5.1) or `abuse` (RFC 2142 section 2), in any case, quoted or not.
-    pub fn is_postmaster_or_abuse(&self) -> bool {
+    /// Whether this is `postmaster` (RFC 5321 section 4.5.1), in any case, quoted or not.
+    pub fn is_postmaster(&self) -> bool {
+        self.is(b"postmaster")
+    }
+
+    /// Whether this is `abuse` (RFC 2142 section 2), in any case, quoted or not.
+    pub fn is_abuse(&self) -> bool {
+        self.is(b"abuse")
+    }
+
+    fn is(&self, name: &[u8]) -> bool {
         let local = self.local.strip_prefix(b"\"").and_then(|inner| inner.strip_suffix(b"\"")).unwrap_or(self.local);
-        local.eq_ignore_ascii_case(b"postmaster") || local.eq_ignore_ascii_case(b"abuse")
+        local.eq_ignore_ascii_case(name)
     }
 }
 
@@ -100,10 +108,10 @@ mod tests {
     #[test]
     fn postmaster_and_abuse() {
         for yes in ["<postmaster>", "<PostMaster@example.org>", "abuse@example.org", "<\"postmaster\"@example.org>"] {
-            assert!(Mailbox::parse(yes.as_bytes()).is_postmaster_or_abuse(), "{yes}");
+            assert!(Mailbox::parse(yes.as_bytes()).is_postmaster() != Mailbox::parse(yes.as_bytes()).is_abuse(), "{yes}");
         }
         for no in ["<postmaster1@example.org>", "<a@postmaster>", "<>", "<post@master>", "<\"abuse\\\"@example.org>"] {
-            assert!(!Mailbox::parse(no.as_bytes()).is_postmaster_or_abuse(), "{no}");
+            assert!(!Mailbox::parse(no.as_bytes()).is_postmaster() && !Mailbox::parse(no.as_bytes()).is_abuse(), "{no}");
         }
     }
 }

@@ -120,6 +120,14 @@ impl Reply {
         Some(Reply { code, status, hang_up, text: text.into() })
     }
 
+    /// Adds where a refused client learns more.
+    pub(crate) fn add_contact(&mut self, contact: &str) -> Result<(), Fault> {
+        let text = format!("{}; {contact}", self.text);
+        check_text(&text)?;
+        self.text = text;
+        Ok(())
+    }
+
     /// The same reply, keeping the connection: for a reply that is about one recipient.
     pub(crate) fn without_hang_up(self) -> Reply {
         Reply { hang_up: self.code == 421, ..self }

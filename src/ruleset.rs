@@ -1,75 +1,47 @@
 //! The ruleset: a compiled policy, immutable, asked by any number of threads. The order of decision stands here.
 
-use crate::domain::{DomainTable, Folded, Form, fold};
+use crate::compile::seconds;
+use crate::contents::{About, Contents, Entry as ListEntry};
+use crate::domain::{DomainTable, Folded, fold};
 use crate::facts::Facts;
+use crate::list::Seconds;
 use crate::mailbox::Mailbox;
-use crate::networks::NetworkTable;
-use crate::policy::ListName;
+use crate::networks::{Chains, Cover, EntryId, Link, NetworkTable};
+use crate::policy::{Conduct, Exempt, ListName};
 use crate::reply::{Reply, Values};
 use crate::verdict::{Decider, Entry, Rejection, Verdict};
 use arrayvec::ArrayString;
-use ipnet::IpNet;
 use std::fmt::Write;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 /// A compiled policy.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Ruleset {
     pub(crate) generation: u64,
     pub(crate) hostname: Folded,
     /// The reply to everybody; `None` in mode open.
     pub(crate) mode: Option<Reply>,
     /// Never-block set, allow lists, block lists: the order in which they decide.
-    pub(crate) lists: Vec<ListInfo>,
-    /// Entries of the address lists; number 1 of the network table is the first.
-    pub(crate) entries: Vec<NetworkEntry>,
+    pub(crate) lists: Vec<List>,
     pub(crate) networks: NetworkTable,
-    pub(crate) domain_lists: Vec<ListInfo>,
-    /// Entries of the domain lists; number 1 of the domain table is the first.
-    pub(crate) domain_entries: Vec<DomainEntry>,
+    pub(crate) address_chains: Chains,
+    pub(crate) domain_lists: Vec<List>,
     pub(crate) domains: DomainTable,
-    /// All reasons, one behind the other.
-    pub(crate) reasons: String,
+    pub(crate) domain_chains: Chains,
 }
 
-/// What is known about a list.
-#[derive(Clone, Debug)]
-pub struct ListInfo {
+/// A list in force.
+#[derive(Debug)]
+pub struct List {
     /// Its name in the policy.
     pub name: ListName,
-    /// The file that its entries stand in; for inline entries the policy file.
-    pub file: Arc<str>,
     pub(crate) role: Decider,
-    /// Only what refuses has one.
-    pub(crate) reply: Option<Reply>,
-}
-
-/// Place of a reason in [`Ruleset::reasons`].
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Reason {
-    pub start: u32,
-    pub length: u8,
-}
-
-/// An entry of an address list. Its address is not kept: it is the client's, cut to the length of the prefix.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct NetworkEntry {
-    pub line: u32,
-    pub list: u16,
-    pub prefix_len: u8,
-    pub reason: Reason,
-}
-
-/// An entry of a domain list.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct DomainEntry {
-    pub line: u32,
-    pub list: u16,
-    pub form: Form,
-    /// Number of the name in the table.
-    pub name: u32,
-    pub reason: Reason,
+    pub(crate) conduct: Conduct,
+    pub(crate) contents: Arc<Contents>,
+    /// Number before that of its first entry.
+    pub(crate) base: EntryId,
 }
 
 /// What a mail server has to tell us for a ruleset to work.
@@ -83,10 +55,50 @@ pub struct Stages {
 
 /// An entry that matched, as far as a reply needs it.
 struct Match<'a> {
-    list: &'a ListInfo,
-    entry: Entry,
-    line: u32,
-    reason: &'a str,
+    list: &'a List,
+    entry: &'a ListEntry,
+    /// What the client or recipient is, cut to the entry.
+    about: Entry,
+}
+
+/// The lists that cover something, in the order in which they decide.
+struct Covering<'a> {
+    lists: &'a [List],
+    chains: &'a Chains,
+    cover: Cover,
+}
+
+impl<'a> Covering<'a> {
+    /// The list and the entry with a number.
+    fn locate(&self, entry: EntryId) -> Option<(&'a List, &'a ListEntry)> {
+        let at = self.lists.partition_point(|list| list.base < entry).checked_sub(1)?;
+        let list = self.lists.get(at)?;
+        Some((list, list.contents.entry(entry - list.base)?))
+    }
+
+    /// The entry that decides, and the first list that would have refused if it were not only watched.
+    fn decide(&self, situation: Exempt, facts: &Facts<'_>) -> (Option<(&'a List, &'a ListEntry)>, Option<&'a List>) {
+        let (mut cover, mut watched, mut over) = (self.cover, None, None);
+        // The clock is read if an entry depends on it, and not before.
+        let mut now: Option<Seconds> = facts.now;
+        while let Link::Entry(number, rest) = self.chains.first(cover) {
+            cover = rest;
+            let Some((list, entry)) = self.locate(number) else { break };
+            let passed = over.is_some_and(|over| std::ptr::eq(over, list)) || list.conduct.exempt.meets(situation);
+            if passed || entry.expires != 0 && entry.is_over(*now.get_or_insert_with(|| seconds(SystemTime::now()))) {
+                continue;
+            }
+            if entry.hole {
+                over = Some(list);
+            } else if list.conduct.shadow {
+                watched = watched.or(Some(list));
+                over = Some(list);
+            } else {
+                return (Some((list, entry)), watched);
+            }
+        }
+        (None, watched)
+    }
 }
 
 impl Ruleset {
@@ -95,7 +107,8 @@ impl Ruleset {
         if let Some(reply) = &self.mode {
             return self.by_mode(reply, facts);
         }
-        if facts.authenticated { self.accept() } else { self.by_address(facts, &Folded::new()) }
+        let authenticated = if facts.authenticated { Exempt::AUTHENTICATED } else { Exempt::default() };
+        self.by_address(authenticated.and(Exempt::CONNECTION), facts, None)
     }
 
     /// Decides about one recipient, the client's address included.
@@ -104,17 +117,14 @@ impl Ruleset {
             return self.by_mode(reply, facts);
         }
         let mailbox = Mailbox::parse(facts.recipient.unwrap_or_default());
-        let domain = mailbox.domain.and_then(fold).unwrap_or_default();
-        let by_address = self.by_address(facts, &domain);
-        let exempt = facts.authenticated || mailbox.is_postmaster_or_abuse();
-        if by_address.decider == Decider::NeverBlock || !(by_address.is_accept() || exempt) {
+        let domain = mailbox.domain.and_then(fold);
+        let by_address = self.by_address(situation(facts, &mailbox), facts, domain.as_ref());
+        if by_address.decider == Decider::NeverBlock || !by_address.is_accept() {
             return by_address;
         }
-        match self.by_domain(facts, &domain) {
-            Some(refused) => refused,
-            None if by_address.is_accept() => by_address,
-            None => self.accept(),
-        }
+        let Some(mut by_domain) = domain.and_then(|domain| self.by_domain(facts, &domain)) else { return by_address };
+        by_domain.shadow = by_address.shadow;
+        by_domain
     }
 
     /// What a mail server has to tell for this ruleset to work.
@@ -128,18 +138,18 @@ impl Ruleset {
     }
 
     /// The list with that name.
-    pub fn list(&self, name: &str) -> Option<&ListInfo> {
+    pub fn list(&self, name: &str) -> Option<&List> {
         self.lists.iter().chain(&self.domain_lists).find(|list| list.name.as_str() == name)
     }
 
-    /// How many networks the address lists name, holes not counted.
+    /// How many networks the address lists name.
     pub fn network_count(&self) -> usize {
-        self.entries.len()
+        self.lists.iter().map(List::len).sum()
     }
 
-    /// How many entries the domain lists have.
+    /// How many names the domain lists name.
     pub fn domain_count(&self) -> usize {
-        self.domain_entries.len()
+        self.domain_lists.iter().map(List::len).sum()
     }
 
     fn accept(&self) -> Verdict {
@@ -151,30 +161,55 @@ impl Ruleset {
         Verdict { rejection: Some(rejection), decider: Decider::Mode, ..self.accept() }
     }
 
-    fn by_address(&self, facts: &Facts<'_>, domain: &Folded) -> Verdict {
+    fn by_address(&self, situation: Exempt, facts: &Facts<'_>, domain: Option<&Folded>) -> Verdict {
         let Some(address) = facts.address.map(|address| address.to_canonical()) else { return self.accept() };
-        let number = self.networks.get(address);
-        let Some(entry) = numbered(&self.entries, number) else { return self.accept() };
-        let Some(list) = self.lists.get(usize::from(entry.list)) else { return self.accept() };
-        let network = IpNet::new(address, entry.prefix_len).map_or(Entry::None, |network| Entry::Network(network.trunc()));
-        let matched = Match { list, entry: network, line: entry.line, reason: self.reason(entry.reason) };
-        self.verdict(&matched, facts, domain)
+        let covering = Covering { lists: &self.lists, chains: &self.address_chains, cover: self.networks.get(address) };
+        let (decided, watched) = covering.decide(situation, facts);
+        let mut verdict = match decided {
+            None => self.accept(),
+            Some((list, entry)) => {
+                let about = match list.contents.about(entry) {
+                    Some(About::Network(network)) => Entry::Network(network),
+                    _ => Entry::None,
+                };
+                let connect = situation.meets(Exempt::CONNECTION);
+                self.verdict(&Match { list, entry, about }, connect, facts, domain)
+            }
+        };
+        if let Some(list) = watched {
+            verdict.shadow = list.name;
+        }
+        verdict
     }
 
     fn by_domain(&self, facts: &Facts<'_>, domain: &Folded) -> Option<Verdict> {
-        let entry = numbered(&self.domain_entries, self.domains.get(domain))?;
-        let list = self.domain_lists.get(usize::from(entry.list))?;
-        let name = Folded::from(self.domains.name(entry.name)).unwrap_or_default();
-        let matched = Match { list, entry: Entry::Domain(entry.form, name), line: entry.line, reason: self.reason(entry.reason) };
-        Some(self.verdict(&matched, facts, domain))
+        let cover = self.domains.get(domain);
+        if cover.is_none() {
+            return None;
+        }
+        let covering = Covering { lists: &self.domain_lists, chains: &self.domain_chains, cover };
+        let (list, entry) = covering.decide(Exempt::default(), facts).0?;
+        let about = match list.contents.about(entry) {
+            Some(About::Domain(form, name)) => Entry::Domain(form, Folded::from(name).unwrap_or_default()),
+            _ => Entry::None,
+        };
+        Some(self.verdict(&Match { list, entry, about }, false, facts, Some(domain)))
     }
 
-    fn verdict(&self, matched: &Match<'_>, facts: &Facts<'_>, domain: &Folded) -> Verdict {
-        let Match { list, entry, line, reason } = *matched;
-        let values = Values { list: &list.name, reason, domain, ..Values::default() };
-        let rejection = list.reply.as_ref().map(|reply| self.rejection(reply, facts, &values));
-        let reason = ArrayString::from(reason).unwrap_or_default();
-        Verdict { rejection, decider: list.role, list: list.name, entry, line, reason, generation: self.generation }
+    fn verdict(&self, matched: &Match<'_>, connect: bool, facts: &Facts<'_>, domain: Option<&Folded>) -> Verdict {
+        let Match { list, entry, about } = *matched;
+        let reason = list.contents.reason(entry);
+        let values = Values { list: &list.name, reason, domain: domain.map_or("", |domain| domain), ..Values::default() };
+        let rejection = list.reply(entry, connect).map(|reply| self.rejection(reply, facts, &values));
+        Verdict {
+            rejection,
+            decider: list.role,
+            list: list.name,
+            entry: about,
+            line: entry.line,
+            reason: ArrayString::from(reason).unwrap_or_default(),
+            ..self.accept()
+        }
     }
 
     /// Fills in a reply. What is not known reads as a word, so that no reply has a gap.
@@ -189,21 +224,60 @@ impl Ruleset {
         };
         Rejection { code: reply.code, status: reply.status, hang_up: reply.hang_up, text: reply.fill(&values), host: self.hostname }
     }
+}
 
-    fn reason(&self, reason: Reason) -> &str {
-        let start = reason.start as usize;
-        self.reasons.get(start..start + usize::from(reason.length)).unwrap_or("")
+impl List {
+    /// How many entries it has.
+    pub fn len(&self) -> usize {
+        self.contents.entries.len()
     }
+
+    /// Whether it has no entry.
+    pub fn is_empty(&self) -> bool {
+        self.contents.entries.is_empty()
+    }
+
+    /// The file in which the entry that decided stands.
+    pub fn file(&self, verdict: &Verdict) -> &str {
+        // Lines count from 1 in each file; where a list has several, the entry tells which.
+        let found = self.contents.live().find(|(_, entry)| entry.line == verdict.line && self.is_about(entry, verdict));
+        found.map_or("", |(_, entry)| self.contents.file(entry))
+    }
+
+    fn is_about(&self, entry: &ListEntry, verdict: &Verdict) -> bool {
+        match (self.contents.about(entry), &verdict.entry) {
+            (Some(About::Network(one)), Entry::Network(other)) => one == *other,
+            (Some(About::Domain(form, name)), Entry::Domain(other, other_name)) => form == *other && name == other_name.as_str(),
+            _ => false,
+        }
+    }
+
+    /// What it answers: that of the line first, then that of the stage.
+    fn reply(&self, entry: &ListEntry, connect: bool) -> Option<&Reply> {
+        if !matches!(self.role, Decider::Block | Decider::Domain) {
+            return None;
+        }
+        let of_stage = if connect { self.conduct.connect_reply.as_ref() } else { None };
+        self.contents.reply(entry).or(of_stage).or(self.conduct.reply.as_ref())
+    }
+}
+
+/// Who asks, as far as lists pass somebody over for it.
+fn situation(facts: &Facts<'_>, mailbox: &Mailbox<'_>) -> Exempt {
+    let mut situation = Exempt::default();
+    for (holds, bit) in
+        [(facts.authenticated, Exempt::AUTHENTICATED), (mailbox.is_postmaster(), Exempt::POSTMASTER), (mailbox.is_abuse(), Exempt::ABUSE)]
+    {
+        if holds {
+            situation = situation.and(bit);
+        }
+    }
+    situation
 }
 
 /// A value, or what stands for it where there is none.
 fn or<'a>(value: &'a str, default: &'a str) -> &'a str {
     if value.is_empty() { default } else { value }
-}
-
-/// Looks up an entry by its number from 1.
-fn numbered<T>(entries: &[T], number: u32) -> Option<&T> {
-    entries.get(usize::try_from(number).ok()?.checked_sub(1)?)
 }
 
 /// An address as text without allocating; 45 bytes hold the longest one.

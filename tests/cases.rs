@@ -21,8 +21,7 @@ mod support;
 
 fn load(group: &Group) -> Gate {
     let gate = Gate::new();
-    let warnings = gate.load_file(&group.policy).unwrap_or_else(|error| panic!("{error}"));
-    assert_eq!(warnings, []);
+    gate.load_file(&group.policy).unwrap_or_else(|error| panic!("{error}"));
     gate
 }
 

@@ -111,7 +111,7 @@ fn postfix_answers_the_same() {
     let table = write("table.cidr", &table);
     let policy = write(
         "mxgate.toml",
-        "hostname = \"mx.example.org\"\nnever_block.loopback = false\n[[list]]\nname = \"all\"\nfile = \"list.txt\"\nreply = \"550 5.7.1 x {reason}\"\n",
+        "hostname = \"mx.example.org\"\nguards = { widest_v4 = 1, widest_v6 = 1 }\nnever_block = { loopback = false, link_local = false, private = false }\n[[list]]\nname = \"all\"\nfile = \"list.txt\"\nreply = \"550 5.7.1 x {reason}\"\n",
     );
     let gate = Gate::new();
     gate.load_file(&policy).unwrap();

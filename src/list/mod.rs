@@ -87,6 +87,8 @@ pub(crate) struct Statement {
     pub complete: Option<bool>,
     /// The shortest IPv4 prefix that it means to have (rbldnsd `$MAXRANGE4`).
     pub widest_v4: Option<u8>,
+    /// The first entry that covers an address decides, not the most specific one.
+    pub ordered: bool,
 }
 
 /// Takes what a reader finds.
@@ -169,12 +171,7 @@ fn parse_mailbox(text: &str) -> Result<&str, Fault> {
 
 impl Format {
     /// All formats: name in the policy, format.
-    const ALL: [(&str, Format); 1] = [("plain", Format::Plain)];
-
-    /// The format with that name.
-    pub(crate) fn named(name: &str) -> Option<Format> {
-        Format::ALL.iter().find(|row| row.0 == name).map(|row| row.1)
-    }
+    pub(crate) const ALL: [(&str, Format); 1] = [("plain", Format::Plain)];
 
     /// Reads a whole list.
     pub(crate) fn read(self, input: &mut dyn BufRead, reading: &Reading, sink: &mut dyn Sink) -> io::Result<Statement> {

@@ -213,6 +213,7 @@ impl Dialogue {
             sender,
             recipient: Some(resolved(macros).unwrap_or(argument)),
             authenticated: message.authenticated || is_authenticated(macros),
+            ..Facts::default()
         };
         let verdict = if client.submission { Verdict::accept(0) } else { gate.check_rcpt(&facts) };
         match verdict.rejection {

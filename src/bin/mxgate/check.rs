@@ -77,7 +77,7 @@ fn print(verdict: &Verdict, gate: &Gate, connect: bool) -> io::Result<()> {
     if verdict.line > 0
         && let Some(list) = gate.ruleset().list(&verdict.list)
     {
-        write!(out, " ({}:{})", list.file, verdict.line)?;
+        write!(out, " ({}:{})", list.file(verdict), verdict.line)?;
     }
     writeln!(out)?;
     if !verdict.reason.is_empty() {

@@ -1,0 +1,540 @@
+//! The policy file: TOML text to plain data. Does no I/O, and reports all mistakes at once.
+//!
+//! The document is read with the span-keeping, error-recovering parser of the `toml` crate and walked by hand:
+//! deserializing into structs would stop at the first mistake.
+
+mod fields;
+
+use crate::diagnostic::{Diagnostic, Fault, quote};
+use crate::domain::{Folded, fold};
+use crate::list::{Format, Seconds};
+use crate::prefix::parse_address;
+use crate::reply::Reply;
+use crate::verdict::MAX_LIST_NAME;
+use arrayvec::ArrayString;
+use fields::{Fields, Reader, Value};
+use std::net::IpAddr;
+use std::sync::Arc;
+use toml::de::DeTable;
+
+/// Longest policy file, in bytes. Long lists belong into files of their own.
+pub(crate) const MAX_POLICY: usize = 16 << 20;
+/// Most lists of one kind in one policy.
+const MAX_LISTS: usize = 1000;
+
+/// Name of a list.
+pub(crate) type ListName = ArrayString<MAX_LIST_NAME>;
+
+/// A policy as it is written.
+#[derive(Debug, Default)]
+pub(crate) struct Policy {
+    pub hostname: Folded,
+    /// The reply to everybody; `None` in mode open.
+    pub mode: Option<Reply>,
+    pub never_block: NeverBlock,
+    pub lists: Vec<AddressList>,
+    pub domains: Vec<DomainList>,
+}
+
+/// `[never_block]`: what no list can refuse.
+#[derive(Debug, Default)]
+pub(crate) struct NeverBlock {
+    pub loopback: bool,
+    pub link_local: bool,
+    pub private: bool,
+    pub networks: Vec<Item>,
+}
+
+/// A `[[list]]`.
+#[derive(Debug)]
+pub(crate) struct AddressList {
+    pub name: ListName,
+    pub source: Source,
+    /// It refuses nobody, and wins over all that do.
+    pub allow: bool,
+    pub conduct: Conduct,
+}
+
+/// How a list decides.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Conduct {
+    /// The reply to a recipient; `None` for an allow list.
+    pub reply: Option<Reply>,
+    /// The reply to a connection, if it is another one.
+    pub connect_reply: Option<Reply>,
+    /// The only stage at which the verdict is given; `None` for all.
+    pub at: Option<At>,
+    /// It is only watched: what it would refuse is counted.
+    pub shadow: bool,
+    /// Who is passed over.
+    pub exempt: Exempt,
+    /// Where a refused client learns more.
+    pub contact: Option<String>,
+    /// How an entry is removed from the list.
+    pub delisting: Option<String>,
+}
+
+/// A stage at which a verdict is given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum At {
+    Connect,
+    Rcpt,
+}
+
+/// Who is passed over by a list. A set of bits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Exempt(pub u8);
+
+impl Exempt {
+    /// A client that has authenticated.
+    pub(crate) const AUTHENTICATED: Exempt = Exempt(1);
+    /// Mail to postmaster.
+    pub(crate) const POSTMASTER: Exempt = Exempt(2);
+    /// Mail to abuse.
+    pub(crate) const ABUSE: Exempt = Exempt(4);
+    /// A connection, of a list that counts at RCPT only.
+    pub(crate) const CONNECTION: Exempt = Exempt(8);
+    /// All that a policy can name, and the default of a block list.
+    const DEFAULT: Exempt = Exempt(7);
+
+    /// Whether the two have something in common.
+    pub(crate) fn meets(self, other: Exempt) -> bool {
+        self.0 & other.0 != 0
+    }
+
+    /// Both together.
+    pub(crate) fn and(self, other: Exempt) -> Exempt {
+        Exempt(self.0 | other.0)
+    }
+
+    /// Whether all of this belongs to the other.
+    pub(crate) fn is_within(self, other: Exempt) -> bool {
+        self.0 & !other.0 == 0
+    }
+}
+
+/// A `[[domains]]`.
+#[derive(Debug)]
+pub(crate) struct DomainList {
+    pub name: ListName,
+    pub source: Source,
+    pub reply: Option<Reply>,
+}
+
+/// Where the entries of a list stand, how they are read, and what is demanded of them.
+#[derive(Debug)]
+pub(crate) struct Source {
+    pub place: Place,
+    pub format: Option<Format>,
+    pub threshold: Option<u64>,
+    /// How long an entry counts after its list was made.
+    pub ttl: Option<Seconds>,
+    pub guards: Guards,
+}
+
+/// Where the entries of a list stand.
+#[derive(Debug)]
+pub(crate) enum Place {
+    Inline(Vec<Item>),
+    /// Files, directories, patterns.
+    Files(Vec<Item>),
+}
+
+/// What is demanded of a list before it comes into force.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Guards {
+    /// Shortest IPv4 prefix.
+    pub widest_v4: u8,
+    /// Shortest IPv6 prefix.
+    pub widest_v6: u8,
+    pub min_entries: u64,
+    pub max_entries: u64,
+    /// How many times smaller than the list in force it may be.
+    pub max_shrink: f64,
+    /// How many times larger than the list in force it may be.
+    pub max_grow: f64,
+    /// How old it may be.
+    pub max_age: Option<Seconds>,
+    pub must_match: Vec<IpAddr>,
+    pub must_not_match: Vec<IpAddr>,
+}
+
+impl Default for Guards {
+    fn default() -> Guards {
+        Guards {
+            widest_v4: 8,
+            widest_v6: 19,
+            min_entries: 0,
+            max_entries: u64::MAX,
+            max_shrink: 2.0,
+            max_grow: 10.0,
+            max_age: None,
+            must_match: Vec::new(),
+            must_not_match: Vec::new(),
+        }
+    }
+}
+
+/// A string of the policy file, and its place.
+#[derive(Clone, Debug)]
+pub(crate) struct Item {
+    pub text: String,
+    pub line: u32,
+    pub column: u32,
+}
+
+/// Reads a policy. Where something is wrong the rest is read all the same, with a harmless value in its place.
+pub(crate) fn parse(text: &str, file: &Arc<str>) -> (Policy, Vec<Diagnostic>) {
+    let (document, errors) = DeTable::parse_recoverable(text);
+    let mut reader = Reader { text, file, diagnostics: Vec::new(), broken: !errors.is_empty() };
+    for error in errors {
+        let cause = format!("not TOML: {}", error.message().replace('\n', ", "));
+        reader.report(error.span().unwrap_or(0..0), Fault::new(cause, "see https://toml.io; text needs quotation marks"));
+    }
+    let policy = reader.policy(Fields::of(document));
+    (policy, reader.diagnostics)
+}
+
+/// An example of a list name.
+const NAME: &str = "\"example\"";
+const GUARDS: &str = "widest_v4, widest_v6, min_entries, max_entries, max_shrink, max_grow, max_age, must_match, must_not_match";
+const SOURCE: &str = "entries, file, format, threshold, ttl";
+
+impl Reader<'_> {
+    fn policy(&mut self, mut top: Fields<'_>) -> Policy {
+        let hostname = self.hostname(&mut top);
+        let mode = self.mode(&mut top);
+        let never_block = self.never_block(&mut top);
+        let mut guards = Guards::default();
+        if let Some(mut fields) = self.table(top.take("guards"), "guards") {
+            guards = self.guards(&mut fields, &guards);
+            self.finish(fields, "[guards]", GUARDS);
+        }
+        let mut names = Vec::new();
+        let lists = self.tables(top.take("list"), "list", MAX_LISTS);
+        let lists = lists.into_iter().map(|fields| self.address_list(fields, &guards, &mut names)).collect();
+        let domains = self.tables(top.take("domains"), "domains", MAX_LISTS);
+        let domains = domains.into_iter().map(|fields| self.domain_list(fields, &guards, &mut names)).collect();
+        self.finish(top, "the policy", "hostname, mode, [never_block], [guards], [[list]], [[domains]]");
+        Policy { hostname, mode, never_block, lists, domains }
+    }
+
+    fn hostname(&mut self, top: &mut Fields<'_>) -> Folded {
+        const EXAMPLE: &str = "\"mx.example.org\"";
+        let given = top.take("hostname");
+        if given.is_none() && !self.broken {
+            let remedy = format!("write hostname = {EXAMPLE}, the name in the greeting of this server");
+            self.report(0..0, Fault::new("hostname is missing", remedy));
+        }
+        let Some(item) = self.string(given, "hostname", EXAMPLE) else { return Folded::new() };
+        fold(item.text.as_bytes()).unwrap_or_else(|| {
+            let cause = format!("{} is not a host name", quote(item.text.as_bytes()));
+            self.report_at(&item, Fault::new(cause, format!("write a domain name such as {EXAMPLE}")));
+            Folded::new()
+        })
+    }
+
+    fn mode(&mut self, top: &mut Fields<'_>) -> Option<Reply> {
+        let modes = ["open", "maintenance", "draining", "overloaded", "no-mail"].map(|name| (name, name));
+        match self.choice(top.take("mode"), "mode", &modes)? {
+            "open" => None,
+            "no-mail" => Reply::host_no_mail(),
+            mode => Reply::named(mode),
+        }
+    }
+
+    fn never_block(&mut self, top: &mut Fields<'_>) -> NeverBlock {
+        let everything = NeverBlock { loopback: true, link_local: true, private: true, networks: Vec::new() };
+        let Some(mut fields) = self.table(top.take("never_block"), "never_block") else { return everything };
+        let never_block = NeverBlock {
+            loopback: self.boolean(fields.take("loopback"), "loopback", true),
+            link_local: self.boolean(fields.take("link_local"), "link_local", true),
+            private: self.boolean(fields.take("private"), "private", true),
+            networks: self.strings(fields.take("networks"), "networks", "[\"192.0.2.0/24\"]").unwrap_or_default(),
+        };
+        self.finish(fields, "[never_block]", "networks, loopback, link_local, private");
+        never_block
+    }
+
+    fn address_list(&mut self, mut fields: Fields<'_>, guards: &Guards, names: &mut Vec<ListName>) -> AddressList {
+        let name = self.name(&mut fields, "list", names);
+        let allow = self.boolean(fields.take("allow"), "allow", false);
+        let source = self.source(&mut fields, "list", "[\"192.0.2.0/24\"]", guards);
+        let conduct = if allow {
+            if let Some(value) = fields.take("reply") {
+                self.report(value.span(), Fault::new("an allow list refuses nobody", "leave out reply, or leave out allow"));
+            }
+            Conduct::default()
+        } else {
+            self.conduct(&mut fields)
+        };
+        let known = format!("name, allow, {SOURCE}, reply, at, enforce, exempt, contact, delisting, {GUARDS}");
+        self.finish(fields, "[[list]]", &known);
+        AddressList { name, source, allow, conduct }
+    }
+
+    fn conduct(&mut self, fields: &mut Fields<'_>) -> Conduct {
+        let contact = self.string(fields.take("contact"), "contact", "\"https://example.org/refused\"");
+        let delisting = self.string(fields.take("delisting"), "delisting", "\"write to postmaster@example.org\"");
+        let (mut connect_reply, given) = (None, fields.take("reply"));
+        let reply = match given {
+            Some(value) if value.get_ref().is_table() => {
+                let mut stages = self.table(Some(value), "reply");
+                let mut at = |stage| stages.as_mut().and_then(|stages| stages.take(stage));
+                let (connect, rcpt) = (at("connect"), at("rcpt"));
+                connect_reply = self.reply(connect);
+                let rcpt = self.reply(rcpt);
+                if let Some(stages) = stages {
+                    self.finish(stages, "reply", "connect, rcpt");
+                }
+                rcpt.or_else(|| connect_reply.clone())
+            }
+            given => self.reply(given),
+        };
+        let mut reply = reply.or_else(|| Reply::named("policy"));
+        if let (Some(contact), Some(reply)) = (&contact, &mut reply)
+            && let Err(fault) = reply.add_contact(&contact.text)
+        {
+            self.report_at(contact, fault);
+        }
+        let at = self.choice(fields.take("at"), "at", &[("connect", At::Connect), ("rcpt", At::Rcpt)]);
+        Conduct {
+            reply,
+            connect_reply,
+            at,
+            shadow: !self.boolean(fields.take("enforce"), "enforce", true),
+            exempt: self.exempt(fields).and(if at == Some(At::Rcpt) { Exempt::CONNECTION } else { Exempt::default() }),
+            contact: contact.map(|item| item.text),
+            delisting: delisting.map(|item| item.text),
+        }
+    }
+
+    fn exempt(&mut self, fields: &mut Fields<'_>) -> Exempt {
+        let words = [("authenticated", Exempt::AUTHENTICATED), ("postmaster", Exempt::POSTMASTER), ("abuse", Exempt::ABUSE)];
+        let Some(items) = self.strings(fields.take("exempt"), "exempt", "[\"authenticated\", \"postmaster\", \"abuse\"]") else {
+            return Exempt::DEFAULT;
+        };
+        items.iter().fold(Exempt::default(), |exempt, item| match words.iter().find(|(word, _)| *word == item.text) {
+            Some((_, bit)) => exempt.and(*bit),
+            None => {
+                let cause = format!("{} cannot be exempt", quote(item.text.as_bytes()));
+                self.report_at(item, Fault::new(cause, "write authenticated, postmaster or abuse"));
+                exempt
+            }
+        })
+    }
+
+    fn domain_list(&mut self, mut fields: Fields<'_>, guards: &Guards, names: &mut Vec<ListName>) -> DomainList {
+        let name = self.name(&mut fields, "domains", names);
+        let source = self.source(&mut fields, "domains", "[\"example.org\"]", guards);
+        let kind = self.choice(fields.take("kind"), "kind", &[("no-mail", "no-mail"), ("null-mx", "null-mx")]).unwrap_or("no-mail");
+        // A reply about one recipient leaves the connection to the others.
+        let given = fields.take("reply");
+        let reply = self.reply(given).or_else(|| Reply::named(kind)).map(Reply::without_hang_up);
+        self.finish(fields, "[[domains]]", &format!("name, {SOURCE}, kind, reply, {GUARDS}"));
+        DomainList { name, source, reply }
+    }
+
+    /// The name of a list, which no other list has.
+    fn name(&mut self, fields: &mut Fields<'_>, key: &str, names: &mut Vec<ListName>) -> ListName {
+        let value = fields.take("name");
+        let missing = value.is_none();
+        let Some(item) = self.string(value, "name", NAME) else {
+            if missing && !self.broken {
+                self.report(fields.span.clone(), Fault::new(format!("[[{key}]] has no name"), format!("write name = {NAME}")));
+            }
+            return ListName::new();
+        };
+        let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+        let quoted = quote(item.text.as_bytes());
+        let fault = match ListName::from(&item.text) {
+            Ok(name) if !name.is_empty() && name.bytes().all(plain) => {
+                if !names.contains(&name) {
+                    names.push(name);
+                    return name;
+                }
+                Fault::new(format!("there is another list named {quoted}"), "give each list a name of its own")
+            }
+            _ => Fault::new(
+                format!("{quoted} is not a list name"),
+                format!("write up to {MAX_LIST_NAME} letters, digits, dots, hyphens and underscores"),
+            ),
+        };
+        self.report_at(&item, fault);
+        ListName::new()
+    }
+
+    fn source(&mut self, fields: &mut Fields<'_>, key: &str, example: &str, defaults: &Guards) -> Source {
+        const FILE: &str = "\"lists/example.txt\"";
+        let file_key = fields.take("file");
+        let place = match (fields.take("entries"), file_key) {
+            (Some(entries), None) => Place::Inline(self.strings(Some(entries), "entries", example).unwrap_or_default()),
+            (None, Some(file)) => match self.string_or_strings(Some(file), "file", FILE) {
+                Some(items) => Place::Files(items),
+                None => Place::Inline(Vec::new()),
+            },
+            (Some(_), Some(file)) => {
+                self.report(file.span(), Fault::new("the list has both entries and a file", "make it two lists"));
+                Place::Inline(Vec::new())
+            }
+            (None, None) => {
+                if !self.broken {
+                    let remedy = format!("write entries = {example} or file = {FILE}");
+                    self.report(fields.span.clone(), Fault::new(format!("[[{key}]] has no entries"), remedy));
+                }
+                Place::Inline(Vec::new())
+            }
+        };
+        Source {
+            place,
+            format: self.choice(fields.take("format"), "format", &Format::ALL),
+            threshold: self.integer(fields.take("threshold"), "threshold", 0..=u64::MAX),
+            ttl: self.duration(fields.take("ttl"), "ttl"),
+            guards: self.guards(fields, defaults),
+        }
+    }
+
+    fn guards(&mut self, fields: &mut Fields<'_>, defaults: &Guards) -> Guards {
+        let bits = |number: Option<u64>, default| number.and_then(|bits| u8::try_from(bits).ok()).unwrap_or(default);
+        let widest_v4 = self.integer(fields.take("widest_v4"), "widest_v4", 1..=32);
+        let widest_v6 = self.integer(fields.take("widest_v6"), "widest_v6", 1..=128);
+        Guards {
+            widest_v4: bits(widest_v4, defaults.widest_v4),
+            widest_v6: bits(widest_v6, defaults.widest_v6),
+            min_entries: self.integer(fields.take("min_entries"), "min_entries", 0..=u64::MAX).unwrap_or(defaults.min_entries),
+            max_entries: self.integer(fields.take("max_entries"), "max_entries", 0..=u64::MAX).unwrap_or(defaults.max_entries),
+            max_shrink: self.factor(fields.take("max_shrink"), "max_shrink").unwrap_or(defaults.max_shrink),
+            max_grow: self.factor(fields.take("max_grow"), "max_grow").unwrap_or(defaults.max_grow),
+            max_age: self.duration(fields.take("max_age"), "max_age").or(defaults.max_age),
+            must_match: self.addresses(fields.take("must_match"), "must_match").unwrap_or_else(|| defaults.must_match.clone()),
+            must_not_match: self
+                .addresses(fields.take("must_not_match"), "must_not_match")
+                .unwrap_or_else(|| defaults.must_not_match.clone()),
+        }
+    }
+
+    fn addresses(&mut self, value: Option<Value<'_>>, key: &str) -> Option<Vec<IpAddr>> {
+        let items = self.strings(value, key, "[\"192.0.2.1\"]")?;
+        let mut addresses = Vec::with_capacity(items.len());
+        for item in items {
+            match parse_address(&item.text) {
+                Some(address) => addresses.push(address),
+                None => {
+                    let fault = Fault::new(format!("{} is not an IP address", quote(item.text.as_bytes())), "write one such as 192.0.2.1");
+                    self.report_at(&item, fault);
+                }
+            }
+        }
+        Some(addresses)
+    }
+
+    fn reply(&mut self, value: Option<Value<'_>>) -> Option<Reply> {
+        let item = self.string(value, "reply", "\"policy\" or \"550 5.7.1 Not here\"")?;
+        match Reply::parse(&item.text) {
+            Ok(reply) => Some(reply),
+            Err(fault) => {
+                self.report_at(&item, fault);
+                None
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn messages(text: &str) -> Vec<String> {
+        parse(text, &"p".into()).1.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_whole_policy() {
+        let (policy, diagnostics) = parse(
+            r#"
+            hostname = "MX.example.org"
+            mode = "maintenance"
+            [never_block]
+            networks = ["198.51.100.0/24"]
+            [[list]]
+            name = "partners"
+            allow = true
+            entries = ["192.0.2.1"]
+            [[list]]
+            name = "feed"
+            file = "feed.txt"
+            reply = "drop"
+            [[domains]]
+            name = "parked"
+            kind = "null-mx"
+            entries = [".example.net"]
+            "#,
+            &"p".into(),
+        );
+        assert_eq!(diagnostics, []);
+        assert_eq!(policy.hostname.as_str(), "mx.example.org");
+        assert_eq!(policy.mode, Reply::named("maintenance"));
+        assert!(policy.never_block.loopback && policy.never_block.private);
+        assert!(policy.lists[0].allow && policy.lists[0].conduct.reply.is_none());
+        assert_eq!(policy.lists[1].conduct.reply, Reply::named("drop"));
+        assert_eq!(policy.domains[0].reply, Reply::named("null-mx"));
+        assert!(matches!(&policy.lists[0].source.place, Place::Inline(items) if items[0].text == "192.0.2.1" && items[0].line == 9));
+    }
+
+    #[test]
+    fn all_mistakes_at_once() {
+        let text = r#"
+mode = "shut"
+speed = 1
+[never_block]
+loopback = "no"
+wide = true
+[[list]]
+allow = true
+entries = ["192.0.2.1", 7]
+reply = "drop"
+[[list]]
+name = "a b"
+file = 3
+[[list]]
+name = "a"
+[[domains]]
+name = "a"
+entries = []
+file = "x"
+kind = "parked"
+reply = "521 hello"
+"#;
+        let shown = messages(text);
+        for part in [
+            "p:1:1: hostname is missing; write hostname = \"mx.example.org\"",
+            "p:2:8: there is no mode \"shut\"; write open, maintenance",
+            "p:3:1: \"speed\" is not a key of the policy; use hostname, mode,",
+            "p:5:12: loopback is of type string; write loopback = true or false",
+            "p:6:1: \"wide\" is not a key of [never_block]; use networks, loopback, link_local, private",
+            "p:7:1: [[list]] has no name",
+            "p:9:25: entries is of type integer",
+            "p:10:9: an allow list refuses nobody",
+            "p:12:8: \"a b\" is not a list name",
+            "p:13:8: file is of type integer",
+            "p:14:1: [[list]] has no entries",
+            "p:17:8: there is another list named \"a\"",
+            "p:19:8: the list has both entries and a file",
+            "p:20:8: there is no kind \"parked\"; write no-mail or null-mx",
+            "p:21:9: \"521 hello\" is not a reply",
+        ] {
+            assert!(shown.iter().any(|line| line.starts_with(part)), "{part} in {shown:#?}");
+        }
+        assert_eq!(shown.len(), 15, "{shown:#?}");
+    }
+
+    #[test]
+    fn broken_toml_is_shown_with_the_mistakes_that_were_understood() {
+        let shown = messages("hostname = mx.example.org\nmode = \"shut\"\n[[list\nname = \"x\"\n");
+        assert!(shown.iter().any(|line| line.starts_with("p:1:12: not TOML: ")), "{shown:#?}");
+        assert!(shown.iter().any(|line| line.starts_with("p:2:8: there is no mode")), "{shown:#?}");
+        assert!(shown.iter().any(|line| line.starts_with("p:3:")), "{shown:#?}");
+        assert!(!shown.iter().any(|line| line.contains("missing")), "{shown:#?}");
+        assert!(messages("list = 3\ndomains = [1]\nnever_block = 2\nhostname = \"h\"").len() == 3);
+    }
+}
