@@ -45,6 +45,18 @@ pub struct ListInfo {
     pub(crate) reply: Option<Reply>,
 }
 
+impl ListInfo {
+    /// What kind of rule its entries are.
+    pub fn role(&self) -> Decider {
+        self.role
+    }
+
+    /// What it refuses with; `None` if it refuses nobody.
+    pub fn reply(&self) -> Option<&Reply> {
+        self.reply.as_ref()
+    }
+}
+
 /// Place of a reason in [`Ruleset::reasons`].
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Reason {
@@ -130,6 +142,21 @@ impl Ruleset {
     /// The list with that name.
     pub fn list(&self, name: &str) -> Option<&ListInfo> {
         self.lists.iter().chain(&self.domain_lists).find(|list| list.name.as_str() == name)
+    }
+
+    /// All lists in the order in which they decide: never-block set, allow lists, block lists, domain lists.
+    pub fn lists(&self) -> impl Iterator<Item = &ListInfo> {
+        self.lists.iter().chain(&self.domain_lists)
+    }
+
+    /// The reply to everybody; `None` in mode open.
+    pub fn mode_reply(&self) -> Option<&Reply> {
+        self.mode.as_ref()
+    }
+
+    /// Name of this host, for its greeting.
+    pub fn hostname(&self) -> &str {
+        &self.hostname
     }
 
     /// How many networks the address lists name, holes not counted.
