@@ -4,11 +4,14 @@ use crate::reply::{Reply, Values};
 use crate::ruleset::Ruleset;
 use crate::stage::Stage;
 use crate::verdict::{Decider, Rejection};
-use crate::wire::{Connection, Envelope, Profile, Wire, on_wire};
+use crate::wire::{Connection, Envelope, Profile, When, Wire, on_wire};
 use std::fmt;
 
 /// Documentation values for the placeholders of a reply (RFC 5737, RFC 2606).
 const SAMPLE: Values<'_> = Values { ip: "192.0.2.1", list: "", reason: "reason", domain: "example.org", hostname: "" };
+
+/// What to write where a reply about one recipient ends the session of them all.
+const ONE_RECIPIENT: &str = "kind = \"null-mx\" (556), or a reply with 550, refuses that recipient alone";
 
 /// A rule that refuses, and what becomes of its reply.
 #[derive(Clone, Debug)]
@@ -32,8 +35,8 @@ pub struct Cell {
     pub stage: Stage,
     /// What becomes of it there.
     pub wire: Wire,
-    /// The line that the client reads is the reply as it was composed.
-    pub as_written: bool,
+    /// What to write instead, where the policy has something better.
+    pub remedy: Option<&'static str>,
 }
 
 /// What each rule that refuses comes to in these mail servers, in the order in which the rules decide.
@@ -51,9 +54,8 @@ fn rule(ruleset: &Ruleset, decider: Decider, name: &str, reply: &Reply, profiles
     let cells = profiles.iter().flat_map(|profile| stages(*profile));
     let cells = cells.map(|(profile, stage)| {
         let wire = on_wire(profile, stage, &rejection, &Envelope::EXAMPLE);
-        let composed = if stage == Stage::Connect { rejection.greeting() } else { rejection.reply() };
-        let as_written = wire.line.as_deref() == Some(composed.as_str());
-        Cell { profile, stage, wire, as_written }
+        let about_one = decider == Decider::Domain && wire.connection == Connection::Closed;
+        Cell { profile, stage, wire, remedy: about_one.then_some(ONE_RECIPIENT) }
     });
     let cells = cells.collect();
     Rule { decider, name: name.into(), rejection, cells }
@@ -96,19 +98,18 @@ impl fmt::Display for Rule {
 
 impl fmt::Display for Cell {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Wire { line, degradations, remarks, connection: _, .. } = &self.wire;
+        let Wire { line, when, before, degradations, remarks, measured, .. } = &self.wire;
         let mark = if self.is_degraded() { "warning: " } else { "" };
         write!(f, "{mark}{} at {}: ", self.profile, self.stage)?;
-        let first = match line {
-            Some(_) if self.as_written && self.stage != Stage::Connect => Some("as written".into()),
-            Some(line) if self.as_written => Some(format!("the greeting is \"{line}\"")),
-            // A line that is not ours is the first of the degradations.
-            Some(_) | None if self.wire.when != crate::wire::When::Now => None,
-            Some(line) => Some(format!("\"{line}\"")),
-            None => None,
-        };
-        let parts: Vec<&str> = first.iter().chain(degradations).chain(remarks).map(String::as_str).collect();
+        // Where the text comes later or never, the degradations say what is read instead.
+        let first = line.as_ref().filter(|_| *when == When::Now).map(|line| match self.stage {
+            Stage::Connect => format!("the greeting is \"{line}\""),
+            Stage::Helo | Stage::Mail | Stage::Rcpt if before.is_empty() => "as written".into(),
+            Stage::Helo | Stage::Mail | Stage::Rcpt => format!("as written, after \"{before}\""),
+        });
+        let remedy = self.remedy.map(str::to_owned);
+        let parts: Vec<&str> = first.iter().chain(degradations).chain(remarks).chain(&remedy).map(String::as_str).collect();
         f.write_str(&parts.join("; "))?;
-        f.write_str(if self.wire.measured { "" } else { " (not measured)" })
+        f.write_str(if *measured { "" } else { " (not measured)" })
     }
 }

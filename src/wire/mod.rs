@@ -81,6 +81,8 @@ pub struct Wire {
     pub at_mail: Option<String>,
     /// When the client reads the text.
     pub when: When,
+    /// What the mail server puts between the status and the text; empty if nothing.
+    pub before: String,
     /// Whether the connection outlives it (after MAIL, if that is where the reply comes).
     pub connection: Connection,
     /// What the client does not get as the reply asks for: short sentences without a full stop.
@@ -175,24 +177,27 @@ pub fn on_wire(profile: Profile, stage: Stage, rejection: &Rejection, envelope: 
         (false, true) => When::AtMail,
         (false, false) => When::Never,
     };
+    let ours = if when == When::Now { row.line } else { row.at_mail };
+    let before = ours.strip_prefix("{code} {status} ").and_then(|rest| rest.strip_suffix("{text}")).unwrap_or("");
     let closed = row.closes.after(code, rejection.hang_up);
     let mut wire = Wire {
         line,
         at_mail,
         when,
+        before: fill(before).map(|text| text.trim_end().to_owned()).unwrap_or_default(),
         connection: if closed { Connection::Closed } else { Connection::Kept },
         degradations: Vec::new(),
         remarks: Vec::new(),
         measured: row.tried.contains(code),
     };
-    wire.judge_text(profile, stage, rejection, row, &fill);
+    wire.judge_text(profile, stage, rejection, row);
     wire.judge_connection(profile, stage, rejection.hang_up);
     wire
 }
 
 impl Wire {
     /// Says what happens to code, status and text.
-    fn judge_text(&mut self, profile: Profile, stage: Stage, rejection: &Rejection, row: &Row, fill: &dyn Fn(&str) -> Option<String>) {
+    fn judge_text(&mut self, profile: Profile, stage: Stage, rejection: &Rejection, row: &Row) {
         let server = profile.server();
         if !rejection.status.starts_with(|class: char| class.to_digit(10) == Some(u32::from(rejection.code / 100))) {
             self.degradations.push("code and enhanced status code are of different classes: servers throw such a reply away".into());
@@ -214,12 +219,6 @@ impl Wire {
         if status != rejection.status.as_str() {
             self.degradations.push(format!("{server} turns the status {} into {status}", rejection.status));
         }
-        // What stands between the status and the text.
-        let template = if self.when == When::Now { row.line } else { row.at_mail };
-        let before = template.strip_prefix("{code} {status} ").and_then(|rest| rest.strip_suffix("{text}")).unwrap_or("");
-        if let Some(before) = fill(before) {
-            self.remarks.push(format!("{server} puts \"{}\" before the text", before.trim_end()));
-        }
         if stage == Stage::Connect && row.line.contains("{status}") {
             self.remarks.push("a greeting should not have an enhanced status code (RFC 2034 section 3)".into());
         }
@@ -230,7 +229,15 @@ impl Wire {
         let server = profile.server();
         match (self.connection, asked, stage) {
             (Connection::Kept, false, _) => {}
-            (Connection::Kept, true, _) => self.degradations.push("the connection stays open".into()),
+            (Connection::Kept, true, _) => {
+                let why = match profile {
+                    Profile::Sendmail => ": Sendmail hangs up after a 421 only",
+                    Profile::Exim => ": Exim hangs up after a 5xx only",
+                    Profile::Postfix | Profile::PostfixPolicy => ": Postfix hangs up after a 421 or a 521 only",
+                    Profile::OpenSmtpd | Profile::Abi => "",
+                };
+                self.degradations.push(format!("the connection stays open{why}"));
+            }
             (Connection::Closed, true, Stage::Rcpt) => {
                 self.remarks.push(format!("{server} hangs up after it: other recipients of the message wait for the client's retry"));
             }

@@ -146,10 +146,10 @@ pub(super) fn rows(profile: Profile) -> &'static [Row] {
 impl Codes {
     pub(super) fn contains(self, code: u16) -> bool {
         match self {
-            Codes::All => true,
-            Codes::Class(class) => code / 100 == class,
-            Codes::Only(codes) => codes.contains(&code),
-            Codes::None => false,
+            Self::All => true,
+            Self::Class(class) => code / 100 == class,
+            Self::Only(codes) => codes.contains(&code),
+            Self::None => false,
         }
     }
 }
@@ -158,10 +158,10 @@ impl Closes {
     /// Whether the connection is closed after a reply with this code, which asks for it or not.
     pub(super) fn after(self, code: u16, asked: bool) -> bool {
         match self {
-            Closes::Never => false,
-            Closes::Always => true,
-            Closes::AsAsked => asked,
-            Closes::AsAsked5xx => asked && code >= 500,
+            Self::Never => false,
+            Self::Always => true,
+            Self::AsAsked => asked,
+            Self::AsAsked5xx => asked && code >= 500,
         }
     }
 }

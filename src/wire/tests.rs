@@ -70,7 +70,7 @@ fn what_is_lost_is_said_and_what_is_not_lost_is_no_degradation() {
         (Profile::Postfix, Stage::Rcpt, "550 5.7.1 No", none),
         (Profile::Postfix, Stage::Rcpt, "521 5.7.1 No", none),
         (Profile::Sendmail, Stage::Rcpt, "550 5.7.1 No", none),
-        (Profile::Sendmail, Stage::Rcpt, "521 5.7.1 No", "the connection stays open"),
+        (Profile::Sendmail, Stage::Rcpt, "521 5.7.1 No", "the connection stays open: Sendmail hangs up after a 421 only"),
         (Profile::Postfix, Stage::Helo, "550 5.7.1 No", "HELO is answered like any other; the reply comes at MAIL"),
         (
             Profile::Sendmail,
@@ -92,6 +92,13 @@ fn what_is_lost_is_said_and_what_is_not_lost_is_no_degradation() {
     let mut mixed = rejection("550 5.7.1 No");
     mixed.code = 450;
     assert!(on_wire(Profile::Postfix, Stage::Rcpt, &mixed, &Envelope::EXAMPLE).degradations[0].contains("different classes"));
+}
+
+#[test]
+fn what_stands_before_the_text() {
+    assert_eq!(wire(Profile::Sendmail, Stage::Rcpt, "550 5.7.1 No").before, "<user@example.org>...");
+    assert_eq!(wire(Profile::PostfixPolicy, Stage::Helo, "550 5.7.1 No").before, "<client.example>: Helo command rejected:");
+    assert_eq!(wire(Profile::Postfix, Stage::Connect, "550 5.7.1 No").before, "");
 }
 
 #[test]
