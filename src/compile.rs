@@ -11,7 +11,7 @@ use crate::guards;
 use crate::list::plain::parse_line;
 use crate::list::{Format, Reading, Record, Seconds, Sink, Statement};
 use crate::networks::{Chains, EntryId, Interval, NetworkTable, Order, overlay};
-use crate::policy::{Conduct, Exempt, Item, ListName, NeverBlock, Place, Policy, Source};
+use crate::policy::{Conduct, Exempt, Item, ListName, NEVER_BLOCK, NeverBlock, PRIVATE, Place, Policy, Source};
 use crate::resolve::{Candidate, Resolver, Standing};
 use crate::ruleset::{List, Ruleset};
 use crate::verdict::Decider;
@@ -22,9 +22,6 @@ use std::time::{SystemTime, UNIX_EPOCH};
 /// Most entries of all lists together.
 pub(crate) const MAX_ENTRIES: usize = 1 << 28;
 
-/// Names of the lists that are there without being in the policy.
-const NEVER_BLOCK: &str = "never-block";
-const PRIVATE: &str = "private";
 /// RFC 1122 section 3.2.1.3, RFC 4291 section 2.5.3.
 const LOOPBACK: [&str; 2] = ["127.0.0.0/8", "::1"];
 /// RFC 3927, RFC 4291 section 2.5.6.

@@ -30,7 +30,9 @@ pub mod reply;
 
 pub mod facts;
 pub mod mailbox;
+mod stage;
 pub mod verdict;
+pub mod wire;
 
 mod list;
 mod networks;
@@ -44,6 +46,8 @@ mod compile;
 pub mod gate;
 mod ruleset;
 
+pub mod lint;
+
 pub mod capi;
 pub mod milter;
 
@@ -51,4 +55,5 @@ pub use compile::Files;
 pub use facts::Facts;
 pub use gate::{Gate, LoadError};
 pub use ruleset::{List, Ruleset, Stages};
+pub use stage::Stage;
 pub use verdict::{Decider, Entry, Rejection, Verdict};

@@ -7,7 +7,7 @@ use crate::facts::Facts;
 use crate::list::Seconds;
 use crate::mailbox::Mailbox;
 use crate::networks::{Chains, Cover, EntryId, Link, NetworkTable};
-use crate::policy::{Conduct, Exempt, ListName};
+use crate::policy::{Conduct, Exempt, ListName, RESERVED};
 use crate::reply::{Reply, Values};
 use crate::verdict::{Decider, Entry, Rejection, Verdict};
 use arrayvec::ArrayString;
@@ -142,9 +142,24 @@ impl Ruleset {
         self.lists.iter().chain(&self.domain_lists).find(|list| list.name.as_str() == name)
     }
 
-    /// How many networks the address lists name.
+    /// All lists in the order in which they decide: never-block set, allow lists, block lists, domain lists.
+    pub fn lists(&self) -> impl Iterator<Item = &List> {
+        self.lists.iter().chain(&self.domain_lists)
+    }
+
+    /// The reply to everybody; `None` in mode open.
+    pub fn mode_reply(&self) -> Option<&Reply> {
+        self.mode.as_ref()
+    }
+
+    /// Name of this host, for its greeting.
+    pub fn hostname(&self) -> &str {
+        &self.hostname
+    }
+
+    /// How many entries the address lists of the policy have.
     pub fn network_count(&self) -> usize {
-        self.lists.iter().map(List::len).sum()
+        self.lists.iter().filter(|list| !RESERVED.contains(&list.name.as_str())).map(List::len).sum()
     }
 
     /// How many names the domain lists name.
@@ -227,6 +242,16 @@ impl Ruleset {
 }
 
 impl List {
+    /// What kind of rule its entries are.
+    pub fn role(&self) -> Decider {
+        self.role
+    }
+
+    /// What it refuses with; `None` if it refuses nobody. A line of a list may ask for another reply.
+    pub fn refusal(&self) -> Option<&Reply> {
+        self.conduct.reply.as_ref()
+    }
+
     /// How many entries it has.
     pub fn len(&self) -> usize {
         self.contents.entries.len()

@@ -22,6 +22,13 @@ pub(crate) const MAX_POLICY: usize = 16 << 20;
 /// Most lists of one kind in one policy.
 const MAX_LISTS: usize = 1000;
 
+/// Name of the never-block set as a list.
+pub(crate) const NEVER_BLOCK: &str = "never-block";
+/// Name of the private and link-local addresses as a list.
+pub(crate) const PRIVATE: &str = "private";
+/// Names of lists that are there without being written.
+pub(crate) const RESERVED: [&str; 2] = [NEVER_BLOCK, PRIVATE];
+
 /// Name of a list.
 pub(crate) type ListName = ArrayString<MAX_LIST_NAME>;
 
@@ -210,7 +217,7 @@ impl Reader<'_> {
             guards = self.guards(&mut fields, &guards);
             self.finish(fields, "[guards]", GUARDS);
         }
-        let mut names = Vec::new();
+        let mut names: Vec<ListName> = RESERVED.iter().flat_map(|name| ListName::from(name)).collect();
         let lists = self.tables(top.take("list"), "list", MAX_LISTS);
         let lists = lists.into_iter().map(|fields| self.address_list(fields, &guards, &mut names)).collect();
         let domains = self.tables(top.take("domains"), "domains", MAX_LISTS);

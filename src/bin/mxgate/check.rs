@@ -46,6 +46,7 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
         sender: arguments.from.as_deref().map(str::as_bytes),
         recipient: arguments.rcpt.as_deref().map(str::as_bytes),
         authenticated: arguments.authenticated,
+        now: None,
     };
     let verdict = if arguments.rcpt.is_some() { gate.check_rcpt(&facts) } else { gate.check_connect(&facts) };
     match print(&verdict, &gate, arguments.rcpt.is_none()) {

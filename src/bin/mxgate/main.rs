@@ -1,6 +1,7 @@
 //! The command `mxgate`: the daemon and the administrator's tools. Each subcommand has a file of its own.
 
 mod check;
+mod lint;
 mod listen;
 mod serve;
 
@@ -22,12 +23,15 @@ enum Command {
     Serve(serve::Arguments),
     /// Ask a policy what it would answer. Exit status: 0 accept, 1 reject, 2 error.
     Check(check::Arguments),
+    /// Check a policy, and say what clients will read. Exit status: 0 fine, 1 warnings, 2 errors.
+    Lint(lint::Arguments),
 }
 
 fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Serve(arguments) => serve::run(arguments),
         Command::Check(arguments) => check::run(&arguments),
+        Command::Lint(arguments) => lint::run(&arguments),
     }
 }
 
