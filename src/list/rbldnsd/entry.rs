@@ -66,7 +66,10 @@ fn another_kind(kind: Kind, line: &[u8]) -> Option<Fault> {
         ("not a domain name", "put a space between the name and its answer")
     } else if (six || kind == Kind::Dnset) && octets(bare).is_ok_and(|(_, count)| count > 1) {
         ("an IPv4 entry", "read such a list with format = \"rbldnsd-ip4set\"")
-    } else if kind != Kind::Dnset && domain::parse_entry(bare).is_ok() && bare.contains('.') {
+    } else if kind != Kind::Dnset
+        && domain::parse_entry(bare).is_ok()
+        && bare.rsplit_once('.').is_some_and(|(_, top)| top.bytes().all(|b| b.is_ascii_alphabetic()))
+    {
         ("a domain name", "read such a list with format = \"rbldnsd-dnset\"")
     } else {
         return None;
@@ -121,10 +124,10 @@ fn range(entry: &str, first: &str, last: &str) -> Result<Subject<'static>, Fault
             "write the lower end first, and after the dash as many octets as before it or the last one alone",
         ));
     }
-    match region::range4(first, last) {
-        Subject::Network(network) if network.prefix_len() == 0 => Err(every_address()),
-        subject => Ok(subject),
+    if (first, last) == (0, u32::MAX) {
+        return Err(every_address());
     }
+    Ok(region::range4(first, last))
 }
 
 /// First and last address of an IPv4 entry, as numbers.
@@ -132,7 +135,7 @@ pub(super) fn range4(subject: &Subject<'_>) -> Option<(u32, u32)> {
     match subject {
         Subject::Network(IpNet::V4(net)) => Some((net.network().to_bits(), net.broadcast().to_bits())),
         Subject::Range(IpAddr::V4(first), IpAddr::V4(last)) => Some((first.to_bits(), last.to_bits())),
-        _ => None,
+        Subject::Network(_) | Subject::Range(..) | Subject::Except(_) | Subject::Domain(..) | Subject::Mailbox(_) => None,
     }
 }
 

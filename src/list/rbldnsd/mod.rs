@@ -22,6 +22,7 @@ use super::{Action, Field, Record, Sink, Statement, Subject};
 use crate::diagnostic::{Fault, quote};
 use crate::prefix::parse_network;
 use special::Special;
+use std::borrow::Cow;
 use std::io::{self, BufRead};
 use std::net::IpAddr;
 
@@ -250,7 +251,7 @@ fn value<'a>(line: &'a [u8], default: Option<&'a [u8]>) -> Result<Option<&'a [u8
 
 impl Text {
     /// Puts the entry and the variables into a text. What is not set stays as it is.
-    fn expand(&self, text: &[u8], subject: &Subject<'_>) -> Vec<u8> {
+    fn expand<'a>(&'a self, text: &'a [u8], subject: &Subject<'_>) -> Cow<'a, [u8]> {
         let base = self.variables.get(special::BASE).and_then(|base| base.as_deref());
         let (template, inner) = match (text.strip_prefix(b"="), base) {
             (Some(text), _) => (text, text),
@@ -258,7 +259,7 @@ impl Text {
             (None, None) => (text, text),
         };
         if !template.contains(&b'$') {
-            return template.to_vec();
+            return Cow::Borrowed(template);
         }
         let entry = written(subject);
         let inner = if inner.is_empty() { entry.as_bytes() } else { inner };
@@ -293,7 +294,7 @@ impl Text {
         }
         out.extend_from_slice(rest);
         out.truncate(MAX_TEXT);
-        out
+        Cow::Owned(out)
     }
 }
 
@@ -315,7 +316,7 @@ fn subject_length(subject: &Subject<'_>) -> Option<u8> {
         Subject::Network(network) if matches!(network.addr(), IpAddr::V6(_)) => Some(network.prefix_len()),
         // An IPv4-mapped host, which was an IPv6 address as written.
         Subject::Network(network) => Some(network.prefix_len() + 96),
-        _ => None,
+        Subject::Range(..) | Subject::Except(_) | Subject::Domain(..) | Subject::Mailbox(_) => None,
     }
 }
 
