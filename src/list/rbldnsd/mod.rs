@@ -12,7 +12,8 @@
 //! A text becomes the reason of its entries; the address of the answer (127.0.0.2) is checked and not kept. rbldnsd
 //! puts the address asked for in place of `$`. A reason is kept once for each entry, so that `$` becomes the entry as
 //! text: for a host the same, for a network the network. Where several entries cover an address the most specific
-//! decides, as in rbldnsd.
+//! decides, as in rbldnsd. Of an entry and a hole for the same network the hole counts; so it does in an ip4set, while
+//! rbldnsd takes the first of the two in a trie and warns.
 
 mod entry;
 mod special;
