@@ -257,7 +257,7 @@ impl<'a> Collector<'a> {
             (Wanted::Addresses, Field::Sender | Field::Recipient) => true,
             (Wanted::Senders, Field::Client | Field::Recipient) => true,
             (Wanted::Recipients | Wanted::Domains, Field::Client | Field::Sender) => true,
-            _ => self.wanted.is_address() != matches!(record.subject, Subject::Network(_) | Subject::Range(..) | Subject::Except(_)),
+            _ => self.wanted.is_address() != matches!(record.subject, Subject::Network(_) | Subject::Range(..)),
         };
         if foreign || self.wanted == Wanted::Domains && matches!(record.subject, Subject::Mailbox(_)) {
             self.foreign += 1;
@@ -286,7 +286,6 @@ impl<'a> Collector<'a> {
         match record.subject {
             Subject::Network(network) => self.network(entry, network)?,
             Subject::Range(first, last) => self.range(entry, first, last)?,
-            Subject::Except(network) => self.except(entry, network)?,
             Subject::Domain(form, name) => self.name(entry, Kind::of(form), &name)?,
             Subject::Mailbox(mailbox) => self.name(entry, Kind::Mailbox, &fold_mailbox(mailbox))?,
         }
@@ -316,25 +315,6 @@ impl<'a> Collector<'a> {
             }
             _ => Err(Fault::new("the range begins in one address family and ends in the other", "write a range for each family")),
         }
-    }
-
-    /// Everything but a network, in both families.
-    fn except(&mut self, entry: Entry, network: IpNet) -> Result<(), Fault> {
-        let (v4, v6) = match network {
-            IpNet::V4(net) => {
-                (around(u128::from(net.network().to_bits()), u128::from(net.broadcast().to_bits()), u32::MAX.into()), vec![(0, u128::MAX)])
-            }
-            IpNet::V6(net) => (vec![(0, u32::MAX.into())], around(net.network().to_bits(), net.broadcast().to_bits(), u128::MAX)),
-        };
-        for (first, last) in v4 {
-            let address = |bits| IpAddr::V4(Ipv4Addr::from_bits(u32::try_from(bits).unwrap_or(u32::MAX)));
-            self.range(entry, address(first), address(last))?;
-        }
-        for (first, last) in v6 {
-            let address = |bits| IpAddr::V6(Ipv6Addr::from_bits(bits));
-            self.range(entry, address(first), address(last))?;
-        }
-        Ok(())
     }
 
     fn name(&mut self, entry: Entry, kind: Kind, name: &str) -> Result<(), Fault> {
@@ -471,13 +451,6 @@ fn fold_mailbox(mailbox: &str) -> String {
     let (local, domain) = mailbox.rsplit_once('@').unwrap_or((mailbox, ""));
     let domain = crate::domain::fold(domain.as_bytes()).unwrap_or(Folded::new());
     format!("{}@{domain}", local.to_ascii_lowercase())
-}
-
-/// The numbers before and after a range, up to `most`.
-fn around(first: u128, last: u128, most: u128) -> Vec<(u128, u128)> {
-    let before = first.checked_sub(1).map(|end| (0, end));
-    let after = last.checked_add(1).filter(|start| *start <= most).map(|start| (start, most));
-    before.into_iter().chain(after).collect()
 }
 
 fn full() -> Fault {

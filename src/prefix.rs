@@ -111,7 +111,7 @@ fn leading_zero(text: &str) -> bool {
 }
 
 /// A network of IPv4-mapped addresses as the IPv4 network that it is.
-fn unmap(network: IpNet) -> IpNet {
+pub(crate) fn unmap(network: IpNet) -> IpNet {
     match network {
         IpNet::V6(v6) if v6.prefix_len() >= MAPPED_LEN => match v6.addr().to_ipv4_mapped() {
             Some(v4) => IpNet::new_assert(IpAddr::V4(v4), v6.prefix_len() - MAPPED_LEN),

@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use mxgate::capi::*;
+use ::mxgate::capi::*;
 use std::sync::OnceLock;
 
 const POLICY: &str = "hostname = \"mx.example.org\"\n[[list]]\nname = \"all\"\nentries = [\"0.0.0.0/1\", \"128.0.0.0/1\", \"2000::/3\"]\n\

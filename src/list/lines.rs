@@ -18,10 +18,12 @@ pub(crate) fn each_line(mut input: &mut dyn BufRead, mut each: impl FnMut(u32, R
             break;
         }
         let complete = buffer.ends_with(b"\n");
+        // Before the mark is taken off: without it the beginning of a long line may look like all of one.
+        let whole = complete || u64::try_from(buffer.len()).is_ok_and(|length| length < limit);
         let line = buffer.strip_suffix(b"\n").unwrap_or(&buffer);
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         let line = if number == 1 { line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line) } else { line };
-        if line.len() <= MAX_LINE {
+        if whole && line.len() <= MAX_LINE {
             each(number, Ok(line));
         } else {
             each(number, Err(Fault::limit(format!("the line is longer than {MAX_LINE} bytes"), "give one entry a line")));
@@ -48,5 +50,19 @@ mod tests {
         let too_long = Err(format!("the line is longer than {MAX_LINE} bytes"));
         let want = [Ok(b"one".to_vec()), Ok(b"two".to_vec()), too_long.clone(), too_long, Ok(fits.into()), Ok(b"last".to_vec())];
         assert_eq!(seen, (1..).zip(want).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_mark_does_not_cut_a_long_line_in_two() {
+        for length in MAX_LINE - 4..MAX_LINE + 8 {
+            let text = format!("\u{feff}{}\nlast", "x".repeat(length));
+            let mut seen = 0;
+            each_line(&mut text.as_bytes(), |number, line| {
+                seen = number;
+                assert!(line.is_err() || matches!(line.map(<[u8]>::len), Ok(found) if found == length || found == 4), "{length}");
+            })
+            .unwrap();
+            assert_eq!(seen, 2, "{length}");
+        }
     }
 }

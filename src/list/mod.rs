@@ -4,7 +4,17 @@
 //! What is doubtful is refused with its place and the remedy, never guessed.
 
 pub(crate) mod lines;
+mod literal;
+mod octets;
 pub(crate) mod plain;
+mod postfix;
+mod postfix_access;
+mod postfix_cidr;
+mod rbldnsd;
+mod region;
+mod sendmail_access;
+#[cfg(test)]
+mod server_tests;
 
 use crate::diagnostic::{Fault, quote};
 use crate::domain::{self, Folded, Form};
@@ -24,8 +34,6 @@ pub(crate) enum Subject<'a> {
     Network(IpNet),
     /// All addresses from the first to the last; of one family, in order.
     Range(IpAddr, IpAddr),
-    /// All addresses of both families that are not in the network (Postfix `!pattern`); ordered lists only.
-    Except(IpNet),
     /// A domain name.
     Domain(Form, Folded),
     /// A mailbox, `local@domain`, or `local@` at any domain; as written. What it stands for is told by the `Field`.
@@ -87,7 +95,7 @@ pub(crate) struct Statement {
     pub complete: Option<bool>,
     /// The shortest IPv4 prefix that it means to have (rbldnsd `$MAXRANGE4`).
     pub widest_v4: Option<u8>,
-    /// The first entry that covers an address decides, not the most specific one.
+    /// The first entry that covers an address decides, not the most specific one (Postfix cidr tables).
     pub ordered: bool,
 }
 
@@ -131,6 +139,14 @@ pub(crate) struct Reading {
 pub(crate) enum Format {
     /// One entry a line, addresses, networks, ranges or domain names; text after it is its reason.
     Plain,
+    /// rbldnsd data sets: a default answer, entries, holes.
+    Rbldnsd(rbldnsd::Kind),
+    /// Postfix cidr_table(5): networks in order, with actions.
+    PostfixCidr,
+    /// Sendmail access table: keys with tags.
+    SendmailAccess,
+    /// Postfix access(5): addresses, domains and mailboxes, with actions.
+    PostfixAccess,
 }
 
 impl<'a> Subject<'a> {
@@ -171,12 +187,26 @@ fn parse_mailbox(text: &str) -> Result<&str, Fault> {
 
 impl Format {
     /// All formats: name in the policy, format.
-    pub(crate) const ALL: [(&str, Format); 1] = [("plain", Format::Plain)];
+    pub(crate) const ALL: [(&str, Format); 9] = [
+        ("plain", Format::Plain),
+        ("rbldnsd-ip4set", Format::Rbldnsd(rbldnsd::Kind::Ip4Set)),
+        ("rbldnsd-ip4trie", Format::Rbldnsd(rbldnsd::Kind::Ip4Trie)),
+        ("rbldnsd-ip6tset", Format::Rbldnsd(rbldnsd::Kind::Ip6Tset)),
+        ("rbldnsd-ip6trie", Format::Rbldnsd(rbldnsd::Kind::Ip6Trie)),
+        ("rbldnsd-dnset", Format::Rbldnsd(rbldnsd::Kind::Dnset)),
+        ("postfix-cidr", Format::PostfixCidr),
+        ("sendmail-access", Format::SendmailAccess),
+        ("postfix-access", Format::PostfixAccess),
+    ];
 
     /// Reads a whole list.
     pub(crate) fn read(self, input: &mut dyn BufRead, reading: &Reading, sink: &mut dyn Sink) -> io::Result<Statement> {
         match self {
             Format::Plain => plain::read(input, reading, sink),
+            Format::Rbldnsd(kind) => rbldnsd::read(kind, input, sink),
+            Format::PostfixCidr => postfix_cidr::read(input, sink),
+            Format::SendmailAccess => sendmail_access::read(input, sink),
+            Format::PostfixAccess => postfix_access::read(input, sink),
         }
     }
 }
