@@ -199,6 +199,12 @@ impl Format {
         ("postfix-access", Format::PostfixAccess),
     ];
 
+    /// The format with that name.
+    #[cfg(test)]
+    fn named(name: &str) -> Option<Format> {
+        Format::ALL.iter().find(|row| row.0 == name).map(|row| row.1)
+    }
+
     /// Reads a whole list.
     pub(crate) fn read(self, input: &mut dyn BufRead, reading: &Reading, sink: &mut dyn Sink) -> io::Result<Statement> {
         match self {
