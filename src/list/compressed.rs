@@ -65,10 +65,15 @@ struct Gzip<R>(MultiGzDecoder<R>);
 
 impl<R: BufRead> Read for Gzip<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.0.read(buffer).map_err(|error| match error.kind() {
-            ErrorKind::UnexpectedEof => broken_off("gzip"),
-            ErrorKind::InvalidInput | ErrorKind::InvalidData => damaged("gzip", error),
-            _ => error,
+        self.0.read(buffer).map_err(|error| {
+            let kind = error.kind();
+            if kind == ErrorKind::UnexpectedEof {
+                broken_off("gzip")
+            } else if matches!(kind, ErrorKind::InvalidInput | ErrorKind::InvalidData) {
+                damaged("gzip", error)
+            } else {
+                error
+            }
         })
     }
 }

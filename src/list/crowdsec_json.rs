@@ -118,7 +118,7 @@ impl<'de> Visitor<'de> for Part<'_, '_, '_> {
             let [message] = object.members();
             let cause = match &message.value {
                 Scalar::Text(text) => format!("the document has no decisions but the message {}", quote(text.as_bytes())),
-                _ => "the document has no decisions".into(),
+                Scalar::Null | Scalar::Number(_) | Scalar::Flag(_) | Scalar::Other => "the document has no decisions".into(),
             };
             let fault = Fault::new(cause, "give the answer of /v1/decisions or /v1/decisions/stream; the download may have failed");
             self.walk.decisions.sink.fault(object.line, object.column, fault);

@@ -127,6 +127,6 @@ pub(super) fn looks(sample: &Sample<'_>) -> Looks {
     match sample.share(entries().count(), entries().filter(|line| keyed(line)).count()) {
         // None of these lines can be an entry of any other format.
         Looks::Maybe => Looks::Yes,
-        looks => looks,
+        looks @ (Looks::Yes | Looks::No) => looks,
     }
 }

@@ -68,6 +68,6 @@ pub(super) fn looks(sample: &Sample<'_>) -> Looks {
     match sample.most(named) {
         // None of the other lines can be an entry of any other format that has some like these.
         Looks::Maybe => Looks::Yes,
-        looks => looks,
+        looks @ (Looks::Yes | Looks::No) => looks,
     }
 }

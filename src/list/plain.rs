@@ -71,6 +71,10 @@ pub(crate) fn parse_line(line: &[u8]) -> Result<Option<Line<'_>>, Fault> {
         return Ok(None);
     }
     let (entry, rest) = text.split_at(spaced_range(text).unwrap_or_else(|| word(text).len()));
+    if rest.starts_with(b"\r") {
+        // What follows is most likely the next entry, and not to be lost as the reason of this one.
+        return Err(Fault::new("a carriage return stands after the entry", "save the list with LF or CR LF line ends"));
+    }
     let (hole, entry) = match entry.strip_prefix(b"!") {
         Some(entry) => (true, entry),
         None => (false, entry),

@@ -155,7 +155,7 @@ fn samples_are_detected_as_what_they_are() {
 /// A disk that fails.
 struct Failing;
 
-impl io::Read for Failing {
+impl Read for Failing {
     fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
         Err(io::Error::other("the disk fails"))
     }
