@@ -8,8 +8,10 @@ use crate::contents::{About, Collector, Contents, Wanted};
 use crate::diagnostic::{Diagnostic, Fault};
 use crate::domain::{DomainTable, DomainTableBuilder};
 use crate::guards;
+use crate::list::compressed;
+use crate::list::detect::detect;
 use crate::list::plain::parse_line;
-use crate::list::{Format, Reading, Record, Seconds, Sink, Statement};
+use crate::list::{Reading, Record, Seconds, Sink, Statement};
 use crate::networks::{Chains, EntryId, Interval, NetworkTable, Order, overlay};
 use crate::policy::{Conduct, Exempt, Item, ListName, NEVER_BLOCK, NeverBlock, PRIVATE, Place, Policy, Source};
 use crate::resolve::{Candidate, Resolver, Standing};
@@ -234,9 +236,18 @@ impl Compiler<'_> {
             let file: Arc<str> = self.files.display(name).into();
             collector.begin_file(Arc::clone(&file));
             let before = collector.lines();
-            let read = self.files.open(name).and_then(|mut input| {
-                let format = source.format.unwrap_or(Format::Plain);
-                format.read(&mut *input, &reading, &mut collector)
+            let read = self.files.open(name).and_then(compressed::open).and_then(|input| {
+                let (format, mut input) = match source.format {
+                    Some(format) => (Ok(format), input),
+                    None => detect(input, reading.about)?,
+                };
+                match format {
+                    Ok(format) => format.read(&mut *input, &reading, &mut collector),
+                    Err(fault) => {
+                        collector.fault(1, 1, fault);
+                        Ok(Statement::default())
+                    }
+                }
             });
             match read {
                 Ok(statement) => {

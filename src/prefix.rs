@@ -25,10 +25,7 @@ pub fn parse_network(text: &str) -> Result<IpNet, Fault> {
         None => full,
     };
     if length == 0 {
-        return Err(Fault::new(
-            format!("{} covers every address", quote(text.as_bytes())),
-            "name the networks; a host that takes no mail at all has mode = \"no-mail\"",
-        ));
+        return Err(every_address(text));
     }
     let network = IpNet::new_assert(address, length);
     if network.addr() != network.network() {
@@ -40,7 +37,14 @@ pub fn parse_network(text: &str) -> Result<IpNet, Fault> {
     Ok(unmap(network))
 }
 
-/// Reads the ends of a range, `192.0.2.10-192.0.2.20`: both in full, of one family, in order.
+fn every_address(text: &str) -> Fault {
+    Fault::new(
+        format!("{} covers every address", quote(text.as_bytes())),
+        "name the networks; a host that takes no mail at all has mode = \"no-mail\"",
+    )
+}
+
+/// Reads the ends of a range, `192.0.2.10-192.0.2.20`: both in full, of one family, in order, and not all addresses.
 pub fn parse_range(first: &str, last: &str) -> Result<(IpAddr, IpAddr), Fault> {
     let (first, last) = (parse_strict(first.trim_end())?.to_canonical(), parse_strict(last.trim_start())?.to_canonical());
     if first.is_ipv4() != last.is_ipv4() {
@@ -49,7 +53,12 @@ pub fn parse_range(first: &str, last: &str) -> Result<(IpAddr, IpAddr), Fault> {
     if first > last {
         return Err(Fault::new("the range ends before it begins", format!("write {last}-{first}")));
     }
-    Ok((first, last))
+    let whole = match (first, last) {
+        (IpAddr::V4(first), IpAddr::V4(last)) => first.to_bits() == 0 && last.to_bits() == u32::MAX,
+        (IpAddr::V6(first), IpAddr::V6(last)) => first.to_bits() == 0 && last.to_bits() == u128::MAX,
+        _ => false,
+    };
+    if whole { Err(every_address(&format!("{first}-{last}"))) } else { Ok((first, last)) }
 }
 
 /// Reads an address as programs write it: `192.0.2.7`, `2001:db8::1`, `[2001:db8::1]`, `IPv6:2001:db8::1`.
@@ -174,6 +183,9 @@ mod tests {
         assert_eq!(range("192.0.2.1 ", " 192.0.2.1"), Ok("192.0.2.1 192.0.2.1".into()));
         assert_eq!(range("::ffff:192.0.2.1", "192.0.2.9"), Ok("192.0.2.1 192.0.2.9".into()));
         assert_eq!(range("2001:db8::", "2001:db8::ffff"), Ok("2001:db8:: 2001:db8::ffff".into()));
+        assert_eq!(range("0.0.0.0", "255.255.255.254"), Ok("0.0.0.0 255.255.255.254".into()));
+        assert!(range("0.0.0.0", "255.255.255.255").unwrap_err().contains("every address"));
+        assert!(range("::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff").unwrap_err().contains("every address"));
         assert!(range("192.0.2.9", "192.0.2.1").unwrap_err().contains("before it begins"));
         assert!(range("192.0.2.9", "2001:db8::").unwrap_err().contains("family"));
         assert!(range("192.0.2.0", "255").unwrap_err().contains("not an IP address"));

@@ -1,4 +1,4 @@
-//! Text to lines, for all formats that go by lines: any line end, a byte-order mark, and a limit.
+//! Text to lines, for all formats that go by lines: LF and CR LF, a byte-order mark, and a limit.
 
 use crate::diagnostic::Fault;
 use std::io::{self, BufRead, Read};
@@ -11,7 +11,9 @@ pub(crate) const MAX_LINE: usize = 4096;
 pub(crate) fn each_line(mut input: &mut dyn BufRead, mut each: impl FnMut(u32, Result<&[u8], Fault>)) -> io::Result<()> {
     let limit = u64::try_from(MAX_LINE).unwrap_or(u64::MAX) + 2;
     let mut buffer = Vec::with_capacity(256);
-    for number in 1.. {
+    let mut number = 0_u32;
+    loop {
+        number = number.saturating_add(1);
         buffer.clear();
         // CR LF do not count, hence 2 more; a longer line is read to its end and thrown away.
         if Read::by_ref(&mut input).take(limit).read_until(b'\n', &mut buffer)? == 0 {
@@ -22,8 +24,13 @@ pub(crate) fn each_line(mut input: &mut dyn BufRead, mut each: impl FnMut(u32, R
         let whole = complete || u64::try_from(buffer.len()).is_ok_and(|length| length < limit);
         let line = buffer.strip_suffix(b"\n").unwrap_or(&buffer);
         let line = line.strip_suffix(b"\r").unwrap_or(line);
+        // Some tools turn CR LF into CR CR LF.
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
         let line = if number == 1 { line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line) } else { line };
-        if whole && line.len() <= MAX_LINE {
+        if whole && !complete && line.contains(&b'\r') && line.len() <= MAX_LINE {
+            // Old Mac text has no other line ends: all but the first entry would be lost as its reason.
+            each(number, Err(Fault::new("a carriage return stands inside the line", "save the list with LF or CR LF line ends")));
+        } else if whole && line.len() <= MAX_LINE {
             each(number, Ok(line));
         } else {
             each(number, Err(Fault::limit(format!("the line is longer than {MAX_LINE} bytes"), "give one entry a line")));
@@ -64,5 +71,15 @@ mod tests {
             .unwrap();
             assert_eq!(seen, 2, "{length}");
         }
+    }
+
+    #[test]
+    fn carriage_returns() {
+        let mut seen = Vec::new();
+        each_line(&mut b"a\r\r\na reason\rgoes on\nb\rc\rd".as_slice(), |_, line| {
+            seen.push(line.map(<[u8]>::to_vec).map_err(|fault| fault.remedy))
+        })
+        .unwrap();
+        assert_eq!(seen, [Ok(b"a".to_vec()), Ok(b"a reason\rgoes on".to_vec()), Err("save the list with LF or CR LF line ends".into())]);
     }
 }

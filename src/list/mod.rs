@@ -3,18 +3,34 @@
 //!
 //! What is doubtful is refused with its place and the remedy, never guessed.
 
+pub(crate) mod compressed;
+mod crowdsec;
+mod crowdsec_csv;
+mod crowdsec_json;
+mod dates;
+pub(crate) mod detect;
+mod drop;
+mod drop_json;
+mod dshield;
+mod firehol;
+mod iplsearch;
+mod json;
 pub(crate) mod lines;
 mod literal;
 mod octets;
+mod p2p;
 pub(crate) mod plain;
 mod postfix;
 mod postfix_access;
 mod postfix_cidr;
 mod rbldnsd;
 mod region;
+mod scored;
 mod sendmail_access;
 #[cfg(test)]
 mod server_tests;
+#[cfg(test)]
+mod tests;
 
 use crate::diagnostic::{Fault, quote};
 use crate::domain::{self, Folded, Form};
@@ -134,7 +150,7 @@ pub(crate) struct Reading {
     pub threshold: Option<u64>,
 }
 
-/// The formats. The order is that in which they are tried.
+/// The formats.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Format {
     /// One entry a line, addresses, networks, ranges or domain names; text after it is its reason.
@@ -147,6 +163,24 @@ pub(crate) enum Format {
     SendmailAccess,
     /// Postfix access(5): addresses, domains and mailboxes, with actions.
     PostfixAccess,
+    /// Spamhaus DROP, text.
+    Drop,
+    /// Spamhaus DROP, JSON lines.
+    DropJson,
+    /// FireHOL netset and ipset.
+    Firehol,
+    /// DShield `block.txt`.
+    Dshield,
+    /// `name:first-last`.
+    P2p,
+    /// Address, tab, number.
+    Scored,
+    /// CrowdSec decisions, CSV.
+    CrowdsecCsv,
+    /// CrowdSec decisions, JSON.
+    CrowdsecJson,
+    /// Exim `iplsearch`.
+    Iplsearch,
 }
 
 impl<'a> Subject<'a> {
@@ -187,8 +221,17 @@ fn parse_mailbox(text: &str) -> Result<&str, Fault> {
 
 impl Format {
     /// All formats: name in the policy, format.
-    pub(crate) const ALL: [(&str, Format); 9] = [
+    pub(crate) const ALL: &[(&str, Format)] = &[
         ("plain", Format::Plain),
+        ("drop", Format::Drop),
+        ("drop-json", Format::DropJson),
+        ("firehol", Format::Firehol),
+        ("dshield", Format::Dshield),
+        ("p2p", Format::P2p),
+        ("scored", Format::Scored),
+        ("crowdsec-csv", Format::CrowdsecCsv),
+        ("crowdsec-json", Format::CrowdsecJson),
+        ("iplsearch", Format::Iplsearch),
         ("rbldnsd-ip4set", Format::Rbldnsd(rbldnsd::Kind::Ip4Set)),
         ("rbldnsd-ip4trie", Format::Rbldnsd(rbldnsd::Kind::Ip4Trie)),
         ("rbldnsd-ip6tset", Format::Rbldnsd(rbldnsd::Kind::Ip6Tset)),
@@ -205,10 +248,24 @@ impl Format {
         Format::ALL.iter().find(|row| row.0 == name).map(|row| row.1)
     }
 
+    /// Its name in the policy.
+    pub(crate) fn name(self) -> &'static str {
+        Format::ALL.iter().find(|row| row.1 == self).map_or("", |row| row.0)
+    }
+
     /// Reads a whole list.
     pub(crate) fn read(self, input: &mut dyn BufRead, reading: &Reading, sink: &mut dyn Sink) -> io::Result<Statement> {
         match self {
             Format::Plain => plain::read(input, reading, sink),
+            Format::Drop => drop::read(input, reading, sink),
+            Format::DropJson => drop_json::read(input, reading, sink),
+            Format::Firehol => firehol::read(input, reading, sink),
+            Format::Dshield => dshield::read(input, reading, sink),
+            Format::P2p => p2p::read(input, reading, sink),
+            Format::Scored => scored::read(input, reading, sink),
+            Format::CrowdsecCsv => crowdsec_csv::read(input, reading, sink),
+            Format::CrowdsecJson => crowdsec_json::read(input, reading, sink),
+            Format::Iplsearch => iplsearch::read(input, reading, sink),
             Format::Rbldnsd(kind) => rbldnsd::read(kind, input, sink),
             Format::PostfixCidr => postfix_cidr::read(input, sink),
             Format::SendmailAccess => sendmail_access::read(input, sink),

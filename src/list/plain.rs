@@ -1,12 +1,13 @@
 //! The plain list format: one entry a line, in the order of the lines or not.
 //!
-//! `#` and `;` start a comment; what stands after an entry, comment sign or not, is its reason.
+//! `#`, `;` and, at the start of a line, `//` start a comment; what stands after an entry, comment sign or not, is its reason.
 //!
 //! ```text
 //! # example
 //! 192.0.2.0/24   sent spam on 2026-01-31
 //! !192.0.2.7     ; a hole: this list does not cover it
 //! 192.0.2.10-192.0.2.20
+//! 198.51.100.1 - 198.51.100.9
 //! 2001:db8::/32
 //! *.example.org
 //! ```
@@ -18,15 +19,20 @@ use std::io::{self, BufRead};
 
 /// Reads a list.
 pub(super) fn read(input: &mut dyn BufRead, reading: &Reading, sink: &mut dyn Sink) -> io::Result<Statement> {
-    each_line(input, |number, text| match text.and_then(parse_line) {
+    each_line(input, |number, text| read_line(number, text, reading, sink))?;
+    Ok(Statement::default())
+}
+
+/// Reads a line.
+pub(super) fn read_line(number: u32, text: Result<&[u8], Fault>, reading: &Reading, sink: &mut dyn Sink) {
+    match text.and_then(parse_line) {
         Ok(None) => {}
         Ok(Some(line)) => match line.record(number, reading.about) {
             Ok(record) => sink.record(record),
             Err(fault) => sink.fault(number, line.column, fault),
         },
         Err(fault) => sink.fault(number, 1, fault),
-    })?;
-    Ok(Statement::default())
+    }
 }
 
 /// A line that has an entry.
@@ -61,11 +67,14 @@ impl<'a> Line<'a> {
 pub(crate) fn parse_line(line: &[u8]) -> Result<Option<Line<'_>>, Fault> {
     let start = line.iter().take_while(|b| b.is_ascii_whitespace()).count();
     let (_, text) = line.split_at(start);
-    if text.is_empty() || text.starts_with(b"#") || text.starts_with(b";") {
+    if text.is_empty() || [b"#".as_slice(), b";", b"//"].iter().any(|sign| text.starts_with(sign)) {
         return Ok(None);
     }
-    let length = text.iter().take_while(|b| !b.is_ascii_whitespace() && !matches!(b, b'#' | b';')).count();
-    let (entry, rest) = text.split_at(length);
+    let (entry, rest) = text.split_at(spaced_range(text).unwrap_or_else(|| word(text).len()));
+    if rest.starts_with(b"\r") {
+        // What follows is most likely the next entry, and not to be lost as the reason of this one.
+        return Err(Fault::new("a carriage return stands after the entry", "save the list with LF or CR LF line ends"));
+    }
     let (hole, entry) = match entry.strip_prefix(b"!") {
         Some(entry) => (true, entry),
         None => (false, entry),
@@ -77,6 +86,35 @@ pub(crate) fn parse_line(line: &[u8]) -> Result<Option<Line<'_>>, Fault> {
     let (_, reason) = rest.split_at(sign);
     let column = u32::try_from(start + 1 + usize::from(hole)).unwrap_or(u32::MAX);
     Ok(Some(Line { hole, entry, reason: reason.trim_ascii_end(), column }))
+}
+
+/// What stands before white space or a comment.
+fn word(text: &[u8]) -> &[u8] {
+    text.split(|b| b.is_ascii_whitespace() || matches!(b, b'#' | b';')).next().unwrap_or(text)
+}
+
+/// The length of a range with spaces, `a - b`, `a- b` or `a -b`, if a line begins with one. `a - reason` is not one.
+fn spaced_range(text: &[u8]) -> Option<usize> {
+    let first = word(text);
+    let rest = text.strip_prefix(first)?.trim_ascii_start();
+    let (first, rest) = match first.strip_suffix(b"-") {
+        Some(first) => (first, rest),
+        None => (first, rest.strip_prefix(b"-")?.trim_ascii_start()),
+    };
+    let last = word(rest);
+    (address_like(first.strip_prefix(b"!").unwrap_or(first)) && address_like(last)).then(|| text.len() - rest.len() + last.len())
+}
+
+/// Whether a word is meant as an address or a network, be it right or not: four numbers, or an IPv6 address, which a time
+/// of day is not.
+fn address_like(word: &[u8]) -> bool {
+    let count = |sign: u8| word.iter().filter(|b| **b == sign).count();
+    if word.contains(&b':') {
+        let signs = word.iter().all(|b| b.is_ascii_hexdigit() || matches!(b, b':' | b'.' | b'/'));
+        signs && (count(b':') > 2 || word.windows(2).any(|pair| pair == b"::"))
+    } else {
+        word.iter().all(|b| b.is_ascii_digit() || matches!(b, b'.' | b'/')) && count(b'.') == 3
+    }
 }
 
 #[cfg(test)]
@@ -94,6 +132,20 @@ mod tests {
             ("", None),
             ("   \t", None),
             ("# 192.0.2.1", None),
+            ("// 192.0.2.1", None),
+            ("192.0.2.1 - 192.0.2.9", Some((false, "192.0.2.1 - 192.0.2.9", "", 1))),
+            ("!192.0.2.1\t-  192.0.2.9 # why", Some((true, "192.0.2.1\t-  192.0.2.9", "why", 2))),
+            ("192.0.2.1- 192.0.2.9 why", Some((false, "192.0.2.1- 192.0.2.9", "why", 1))),
+            ("192.0.2.1 -192.0.2.9;why", Some((false, "192.0.2.1 -192.0.2.9", "why", 1))),
+            ("2001:db8:: - 2001:db8::f", Some((false, "2001:db8:: - 2001:db8::f", "", 1))),
+            // Wrong, and not to be taken for a reason.
+            ("192.0.2.1 - 192.0.2.300", Some((false, "192.0.2.1 - 192.0.2.300", "", 1))),
+            ("192.0.2.0/24 - 192.0.3.0/24", Some((false, "192.0.2.0/24 - 192.0.3.0/24", "", 1))),
+            ("192.0.2.1 - 2026-01-31 spam", Some((false, "192.0.2.1", "- 2026-01-31 spam", 1))),
+            ("192.0.2.1 - 12:30:45 spam", Some((false, "192.0.2.1", "- 12:30:45 spam", 1))),
+            ("192.0.2.1 - spam", Some((false, "192.0.2.1", "- spam", 1))),
+            ("192.0.2.1 -", Some((false, "192.0.2.1", "-", 1))),
+            ("example.org - 192.0.2.1", Some((false, "example.org", "- 192.0.2.1", 1))),
             ("; EOF", None),
         ] {
             let want = want.map(|(hole, entry, reason, column)| Line { hole, entry, reason: reason.as_bytes(), column });

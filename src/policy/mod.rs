@@ -394,7 +394,7 @@ impl Reader<'_> {
         };
         Source {
             place,
-            format: self.choice(fields.take("format"), "format", &Format::ALL),
+            format: self.choice(fields.take("format"), "format", Format::ALL),
             threshold: self.integer(fields.take("threshold"), "threshold", 0..=u64::MAX),
             ttl: self.duration(fields.take("ttl"), "ttl"),
             guards: self.guards(fields, defaults),
