@@ -87,7 +87,7 @@ fn a_list_that_fails_stays_in_force_as_it_was_and_the_others_are_loaded() {
     for (number, (text, cause)) in [
         ("".into(), "feed:1:1: warning: the list has 0 entries; give at least 10, or change min_entries"),
         ("# nothing\n".into(), "feed:1:1: warning: the list has shrunk from 200 entries to 0; check it"),
-        ("<html><body>502 Bad Gateway</body></html>\n".into(), "feed:1:1: warning: \"<html>"),
+        ("<html><body>502 Bad Gateway</body></html>\n".into(), "feed:1:1: warning: the file is a web page or XML, not a list"),
         ("0.0.0.0/0\n".into(), "feed:1:1: warning: \"0.0.0.0/0\" covers every address"),
         (format!("{}12.0.0.0/6\n", list(200)), "feed:201:1: warning: 12.0.0.0/6 is wider than the limit"),
         (format!("{}2000::/3\n", list(200)), "feed:201:1: warning: 2000::/3 is wider than the limit"),
