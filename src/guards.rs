@@ -4,6 +4,7 @@
 use crate::contents::{About, Contents, Entry};
 use crate::diagnostic::Fault;
 use crate::list::Seconds;
+use crate::networks::{Interval, Number};
 use crate::policy::Guards;
 use std::net::IpAddr;
 
@@ -86,6 +87,10 @@ fn wide<'a>(contents: &'a Contents, guards: &'a Guards) -> impl Iterator<Item = 
 
 /// The entries of a list that cover addresses of another one, which wins over it: how many, and the first few.
 pub(crate) fn covering(contents: &Contents, protected: &Contents) -> Option<(usize, u32, String)> {
+    // Lists that do not meet at all, which is nearly all of them, are not searched entry by entry.
+    if !meet(&contents.v4, &protected.v4) && !meet(&contents.v6, &protected.v6) {
+        return None;
+    }
     let meets = |entry: &Entry| match contents.about(entry) {
         Some(About::Network(network)) => {
             let (first, last) = (network.network(), network.broadcast());
@@ -117,8 +122,19 @@ pub(crate) fn covering(contents: &Contents, protected: &Contents) -> Option<(usi
     Some((count, first.line, format!("{}{more}", names.join(", "))))
 }
 
+/// Whether something is covered by both. The second list is the shorter one.
+fn meet<N: Number>(intervals: &[Interval<N>], others: &[Interval<N>]) -> bool {
+    let ends = others.iter().skip(1).map(|next| Some(next.start)).chain([None]);
+    others.iter().zip(ends).filter(|(interval, _)| !interval.cover.is_none()).any(|(interval, end)| {
+        let from = intervals.partition_point(|other| other.start <= interval.start);
+        let to = end.map_or(intervals.len(), |end| intervals.partition_point(|other| other.start < end));
+        let inside = intervals.get(from..to).unwrap_or(&[]).iter().any(|other| !other.cover.is_none());
+        inside || !crate::networks::covering(intervals, interval.start).is_none()
+    })
+}
+
 /// Whether an interval that covers something begins after `first`, up to `last`.
-fn begins_within<N: Ord + Copy>(intervals: &[crate::networks::Interval<N>], first: N, last: N) -> bool {
+fn begins_within<N: Number>(intervals: &[Interval<N>], first: N, last: N) -> bool {
     let from = intervals.partition_point(|interval| interval.start <= first);
     let to = intervals.partition_point(|interval| interval.start <= last);
     intervals.get(from..to).unwrap_or(&[]).iter().any(|interval| !interval.cover.is_none())

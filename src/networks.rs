@@ -15,7 +15,7 @@
 //! cover is a chain: the winner and those that follow it, in order. Most covers are one entry.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, HashMap};
+use std::collections::{BinaryHeap, HashMap};
 use std::net::IpAddr;
 
 /// Number of an entry, from 1.
@@ -237,30 +237,58 @@ fn close<N: Number>(open: &mut Vec<Open<N>>, intervals: &mut Vec<Interval<N>>, o
     }
 }
 
-/// Lays lists over each other. `winner` is told which lists cover an address, each with what covers it in that list,
-/// and says what covers it in all of them.
-pub(crate) fn overlay<N: Number>(lists: &[&[Interval<N>]], mut winner: impl FnMut(&BTreeMap<usize, Cover>) -> Cover) -> Vec<Interval<N>> {
-    // A merge of all lists by address.
-    let mut heads: BinaryHeap<Reverse<(N, usize)>> = BinaryHeap::new();
-    let mut rest: Vec<_> = lists.iter().map(|list| list.iter().copied().peekable()).collect();
-    for (number, list) in rest.iter_mut().enumerate() {
-        heads.extend(list.peek().map(|head| Reverse((head.start, number))));
+/// Which lists cover the current address of a merge, each with what covers it in that list.
+#[derive(Debug)]
+pub(crate) struct Covering {
+    covers: Vec<Cover>,
+    /// A bit for each list that covers the address, so that the first of a thousand is found fast.
+    bits: Vec<u64>,
+}
+
+impl Covering {
+    fn new(lists: usize) -> Covering {
+        Covering { covers: vec![Cover::NONE; lists], bits: vec![0; lists.div_ceil(64)] }
     }
-    let mut covering = BTreeMap::new();
+
+    fn set(&mut self, list: usize, cover: Cover) {
+        if let (Some(place), Some(word)) = (self.covers.get_mut(list), self.bits.get_mut(list / 64)) {
+            *place = cover;
+            let bit = 1 << (list % 64);
+            *word = if cover.is_none() { *word & !bit } else { *word | bit };
+        }
+    }
+
+    /// The lists, in order, and their covers.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (usize, Cover)> {
+        let lists = self.bits.iter().enumerate().flat_map(|(at, word)| {
+            let rest = |word: &u64| Some(word & word.wrapping_sub(1)).filter(|rest| *rest != 0);
+            let bits = std::iter::successors(Some(*word).filter(|word| *word != 0), rest);
+            bits.map(move |word| at * 64 + word.trailing_zeros() as usize)
+        });
+        lists.filter_map(|list| Some((list, *self.covers.get(list)?)))
+    }
+}
+
+/// Lays lists over each other. `winner` is told which lists cover an address, and says what covers it in all of them.
+pub(crate) fn overlay<N: Number>(lists: &[&[Interval<N>]], mut winner: impl FnMut(&Covering) -> Cover) -> Vec<Interval<N>> {
+    // A merge of all lists by address.
+    let mut rest: Vec<_> = lists.iter().map(|list| list.iter().copied().peekable()).collect();
+    let first = |(number, list): (usize, &mut std::iter::Peekable<_>)| list.peek().map(|head: &Interval<N>| Reverse((head.start, number)));
+    let mut heads: BinaryHeap<Reverse<(N, usize)>> = rest.iter_mut().enumerate().filter_map(first).collect();
+    let mut covering = Covering::new(lists.len());
     let mut intervals = Vec::with_capacity(lists.iter().map(|list| list.len()).sum());
-    while let Some(Reverse((start, number))) = heads.pop() {
+    while let Some(Reverse((_, number))) = heads.pop() {
         let Some(list) = rest.get_mut(number) else { break };
-        let Some(interval) = list.next() else { break };
-        if interval.cover.is_none() {
-            covering.remove(&number);
-        } else {
-            covering.insert(number, interval.cover);
+        let other = heads.peek().map(|Reverse((start, _))| *start);
+        // As long as no other list changes before, without the heap: most of a long list is read like this.
+        while let Some(interval) = list.next_if(|interval| other.is_none_or(|other| interval.start <= other)) {
+            covering.set(number, interval.cover);
+            // Others may change at the same address: their last word is the one that stays.
+            if other != Some(interval.start) {
+                put(&mut intervals, interval.start, winner(&covering));
+            }
         }
         heads.extend(list.peek().map(|head| Reverse((head.start, number))));
-        // Others may change at the same address: their last word is the one that stays.
-        if heads.peek().is_none_or(|Reverse((next, _))| *next != start) {
-            put(&mut intervals, start, winner(&covering));
-        }
     }
     intervals
 }
@@ -394,7 +422,7 @@ mod tests {
         // Here every list may be passed over, so that all lists that cover an address follow each other.
         let slices: Vec<&[Interval<N>]> = flat.iter().map(Vec::as_slice).collect();
         let whole = overlay(&slices, |covering| {
-            let all: Vec<EntryId> = covering.values().flat_map(|cover| maker.chains.entries(*cover).collect::<Vec<_>>()).collect();
+            let all: Vec<EntryId> = covering.iter().flat_map(|(_, cover)| maker.chains.entries(cover).collect::<Vec<_>>()).collect();
             maker.sequence(&all)
         });
         let family = Family::new(&whole);

@@ -4,9 +4,8 @@
 //! expires, it is only watched (shadow), or it does not concern some clients (exempt). Then those that follow are kept
 //! behind it as a chain, as far as any question could reach them.
 
-use crate::networks::{ChainMaker, Chains, Cover, EntryId};
+use crate::networks::{ChainMaker, Chains, Cover, Covering, EntryId};
 use crate::policy::Exempt;
-use std::collections::BTreeMap;
 
 /// What the place of a list in the chain depends on.
 #[derive(Clone, Copy, Debug)]
@@ -61,19 +60,19 @@ impl Resolver {
     }
 
     /// Which lists cover an address, each with its own cover and chains, to one cover.
-    pub(crate) fn addresses(&mut self, covering: &BTreeMap<usize, Cover>, chains: &[&Chains]) -> Cover {
+    pub(crate) fn addresses(&mut self, covering: &Covering, chains: &[&Chains]) -> Cover {
         // Nearly always the first list decides with one entry.
-        if let Some((list, cover)) = covering.first_key_value()
-            && let (Some(true), Some(standing)) = (self.last.get(*list), self.lists.get(*list))
+        if let Some((list, cover)) = covering.iter().next()
+            && let (Some(true), Some(standing)) = (self.last.get(list), self.lists.get(list))
             && let Some(entry) = cover.single()
         {
             return Cover::entry(standing.base + entry);
         }
-        let mut steps = Vec::with_capacity(covering.len());
-        for (list, cover) in covering {
-            let (Some(chains), Some(standing)) = (chains.get(*list), self.lists.get(*list)) else { continue };
-            let entries = chains.entries(*cover).map(|entry| standing.base + entry).collect();
-            steps.push((*list, Step { entries, open: chains.is_open(*cover) }));
+        let mut steps = Vec::new();
+        for (list, cover) in covering.iter() {
+            let (Some(chains), Some(standing)) = (chains.get(list), self.lists.get(list)) else { continue };
+            let entries = chains.entries(cover).map(|entry| standing.base + entry).collect();
+            steps.push((list, Step { entries, open: chains.is_open(cover) }));
         }
         self.sequence(steps)
     }
