@@ -30,7 +30,9 @@ pub mod reply;
 
 pub mod facts;
 pub mod mailbox;
+mod stage;
 pub mod verdict;
+pub mod wire;
 
 mod list;
 mod networks;
@@ -41,14 +43,23 @@ mod guards;
 mod resolve;
 
 mod compile;
-pub mod gate;
 mod ruleset;
+
+mod shown;
+
+pub mod diff;
+pub mod explain;
+pub mod overview;
+
+pub mod gate;
 
 pub mod capi;
 pub mod milter;
 
 pub use compile::Files;
+pub use explain::Explanation;
 pub use facts::Facts;
 pub use gate::{Gate, LoadError};
 pub use ruleset::{List, Ruleset, Stages};
+pub use stage::Stage;
 pub use verdict::{Decider, Entry, Rejection, Verdict};

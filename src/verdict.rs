@@ -1,7 +1,7 @@
 //! The answer to a question: accept, or a reply, and who decided.
 
 use crate::domain::{Folded, Form};
-use crate::reply::{MAX_VALUE, Status, Text};
+use crate::reply::{MAX_VALUE, Reply, Status, Text, Values};
 use arrayvec::ArrayString;
 use ipnet::IpNet;
 use std::fmt::{self, Write};
@@ -104,6 +104,12 @@ impl Verdict {
 }
 
 impl Rejection {
+    /// A reply with its placeholders filled in, on the host that the values name.
+    pub fn of(reply: &Reply, values: &Values<'_>) -> Rejection {
+        let host = Folded::from(values.hostname).unwrap_or_default();
+        Rejection { code: reply.code, status: reply.status, hang_up: reply.hang_up, text: reply.fill(values), host }
+    }
+
     /// The reply to a command: `550 5.7.1 text`.
     pub fn reply(&self) -> ReplyLine {
         let mut line = ReplyLine::new();
