@@ -33,7 +33,7 @@ pub struct Overview {
 pub struct Row {
     /// Its name in the policy.
     pub name: String,
-    /// What it is: `allow list`, `block list, only watched`, ...
+    /// What it is: `allow list`, `watched block list`, ...
     pub kind: String,
     /// How many entries it has, holes and expired ones included.
     pub entries: usize,

@@ -26,9 +26,9 @@ pub(crate) fn place(file: &str, line: u32) -> String {
     if line == 0 { "built in".into() } else { format!("{file}:{line}") }
 }
 
-/// What a list is: `allow list`, `block list, only watched`, ...
+/// What a list is: `allow list`, `watched block list`, ...
 pub(crate) fn kind(list: &List) -> String {
-    if list.conduct.shadow { format!("{}, only watched", list.role) } else { list.role.to_string() }
+    if list.conduct.shadow { format!("watched {}", list.role) } else { list.role.to_string() }
 }
 
 /// A time: `2026-11-21T09:30:00Z`.

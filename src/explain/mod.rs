@@ -24,6 +24,7 @@ use crate::facts::Facts;
 use crate::list::Seconds;
 use crate::mailbox::Mailbox;
 use crate::policy::Exempt;
+use crate::reply::clean;
 use crate::ruleset::{List, Match, Ruleset, connecting, situation};
 use crate::shown;
 use crate::stage::Stage;
@@ -52,7 +53,7 @@ pub struct Explanation {
     pub lists: Vec<Covering>,
     /// The answer if the list that decides, or the mode, were not there; `None` if nothing decides.
     pub without: Option<Verdict>,
-    /// What clients of each mail server read; empty if the answer is to accept.
+    /// What clients of each mail server that refuses read.
     pub wire: Vec<Read>,
 }
 
@@ -61,7 +62,7 @@ pub struct Explanation {
 pub struct Covering {
     /// Its name in the policy.
     pub name: String,
-    /// What it is: `allow list`, `block list, only watched`, ...
+    /// What it is: `allow list`, `watched block list`, ...
     pub kind: String,
     /// What it says to the question.
     pub standing: Standing,
@@ -220,17 +221,18 @@ impl<'a> Asked<'a> {
             Own::Expired => Standing::Expired,
             Own::Covers if decides.is_some_and(|decides| std::ptr::eq(decides, judged)) => Standing::Decides,
             Own::Covers if verdict.decider == Decider::Mode => Standing::NotAsked,
-            Own::Covers => {
-                let lists = if judged.list.role == Decider::Domain { &self.domains } else { &self.addresses };
-                let before = |other: &&Judged<'_>| other.own == Own::Covers && !other.list.conduct.shadow;
-                let reached = lists.iter().find(before).is_none_or(|first| first.list.base >= judged.list.base);
-                match judged.list.role {
-                    Decider::Block if reached && judged.list.conduct.shadow => Standing::Watched,
-                    Decider::Allow if reached && verdict.decider == Decider::Domain => Standing::Accepts,
-                    _ => Standing::NotAsked,
-                }
-            }
+            Own::Covers if self.before(judged).is_some() => Standing::NotAsked,
+            Own::Covers if judged.list.conduct.shadow => Standing::Watched,
+            Own::Covers if judged.list.role == Decider::Allow => Standing::Accepts,
+            Own::Covers => Standing::NotAsked,
         }
+    }
+
+    /// The list that decides about the address, or about the domain, before this one can.
+    fn before(&self, judged: &Judged<'_>) -> Option<&Judged<'a>> {
+        let lists = if judged.list.role == Decider::Domain { &self.domains } else { &self.addresses };
+        let mut before = lists.iter().take_while(|other| !std::ptr::eq(*other, judged));
+        before.find(|other| other.own == Own::Covers && !other.list.conduct.shadow)
     }
 
     fn covering(&self, judged: &Judged<'_>, verdict: &Verdict, decides: Option<&Judged<'_>>) -> Covering {
@@ -238,12 +240,14 @@ impl<'a> Asked<'a> {
         let because = match standing {
             Standing::Decides => "decides".into(),
             Standing::Accepts => "lets the client go on; the recipient's domain is asked about all the same".into(),
-            Standing::Watched => "only watched; it would refuse".into(),
+            Standing::Watched => "would refuse, but is only watched".into(),
             Standing::PassedOver => format!("passed over: {}", exemptions(list.conduct.exempt, self.situation)),
             Standing::Hole => "a hole: this list does not cover it".into(),
             Standing::Expired => "expired".into(),
             Standing::NotAsked if verdict.decider == Decider::Mode => "not asked: the mode answers everybody".into(),
-            Standing::NotAsked => format!("not asked: {} decides before it", verdict.list),
+            Standing::NotAsked => {
+                format!("not asked: {} decides before it", self.before(judged).map_or(verdict.list, |before| before.list.name))
+            }
         };
         let entries = judged.entries.iter().map(|(entry, beaten)| Matching {
             entry: shown::entry(&list.contents, entry),
@@ -296,21 +300,22 @@ fn exemptions(exempt: Exempt, situation: Exempt) -> String {
     words.join(", ")
 }
 
-/// What clients of each mail server read. A milter answers at RCPT only.
+/// What clients of each mail server read. A milter answers at RCPT only, and then with the reply for that stage.
 fn read(verdict: &Verdict, facts: &Facts<'_>, asked: &Asked<'_>) -> Vec<Read> {
-    let Some(rejection) = &verdict.rejection else { return Vec::new() };
-    let bare = |argument: Option<&[u8]>| {
-        let text = String::from_utf8_lossy(argument.unwrap_or_default()).into_owned();
+    let bare = |argument: Option<&[u8]>, unknown: &str| {
+        let text = argument.map_or_else(|| unknown.into(), |argument| clean(argument).to_string());
         text.strip_prefix('<').and_then(|inner| inner.strip_suffix('>')).map(str::to_owned).unwrap_or(text)
     };
     let client = facts.address.map_or_else(|| "unknown".into(), |address| format!("unknown[{}]", address.to_canonical()));
-    let (sender, recipient) = (bare(facts.sender), bare(facts.recipient));
-    let envelope = Envelope { client: &client, helo: Envelope::EXAMPLE.helo, sender: &sender, recipient: &recipient };
-    let read = Profile::ALL.into_iter().map(|profile| {
+    let (sender, recipient) = (bare(facts.sender, "sender"), bare(facts.recipient, "recipient"));
+    let envelope = Envelope { client: &client, helo: "helo", sender: &sender, recipient: &recipient };
+    let at_rcpt = if asked.is_rcpt() { *verdict } else { asked.ruleset.at_rcpt(&Facts { recipient: None, ..*facts }, false) };
+    let read = Profile::ALL.into_iter().filter_map(|profile| {
         let milter = matches!(profile, Profile::Postfix | Profile::Sendmail);
-        let stage = if milter || asked.is_rcpt() { Stage::Rcpt } else { Stage::Connect };
-        let wire = on_wire(profile, stage, rejection, &envelope);
-        Read { profile, stage, line: wire.line.or(wire.at_mail), closed: wire.connection == Connection::Closed, lost: wire.degradations }
+        let (stage, verdict) = if milter || asked.is_rcpt() { (Stage::Rcpt, &at_rcpt) } else { (Stage::Connect, verdict) };
+        let wire = on_wire(profile, stage, verdict.rejection.as_ref()?, &envelope);
+        let closed = wire.connection == Connection::Closed;
+        Some(Read { profile, stage, line: wire.line.or(wire.at_mail), closed, lost: wire.degradations })
     });
     read.collect()
 }
