@@ -9,8 +9,10 @@ use memory::{Memory, NOW};
 use mxgate::overview::overview;
 use mxgate::{Decider, Entry, Facts, Gate, Stage, Verdict};
 use proptest::prelude::*;
+use serde_json::Value;
 use std::fmt::Write as _;
 use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, UNIX_EPOCH};
 
 #[path = "support/memory.rs"]
@@ -85,7 +87,7 @@ fn explanations_are_as_written_down() {
     let facts = Facts { now: Some(NOW), ..Facts::of_client("192.0.2.7".parse().unwrap()) };
     write!(text, "# the mode\n{}", mode.explain(&facts, Stage::Connect)).unwrap();
     compare("situations.ref", &text);
-    compare("situations.json", &format!("{:#}\n", serde_json::Value::Array(json)));
+    compare("situations.json", &format!("{:#}\n", Value::Array(json)));
 }
 
 #[test]
@@ -103,6 +105,55 @@ fn lists_are_as_written_down() {
     // A load does not forget them.
     gate.load_text("hostname = \"mx.example.org\"\n[[list]]\nname = \"feed\"\nentries = []\n", "p").unwrap();
     assert_eq!(gate.ruleset().list("feed").unwrap().hits(), 2);
+}
+
+#[test]
+fn the_commands_explain_and_list() {
+    let directory = tempfile::tempdir().unwrap();
+    let policy = "hostname = \"mx.example.org\"\n[[list]]\nname = \"local\"\nentries = [\"192.0.2.0/24 sent spam\"]\n";
+    std::fs::write(directory.path().join("p"), policy).unwrap();
+    let run = |arguments: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_mxgate")).args(arguments).current_dir(directory.path()).output().unwrap();
+        (String::from_utf8(output.stdout).unwrap(), output.status.code())
+    };
+    let (shown, status) = run(&["explain", "--config", "p", "--ip", "192.0.2.7"]);
+    assert!(shown.contains("decided:  block list local, entry 192.0.2.0/24 (p:4)\nwhy:      the only list that covers it\n"), "{shown}");
+    assert_eq!(status, Some(1));
+    let (shown, status) = run(&["explain", "--config", "p", "--ip", "192.0.2.7", "--rcpt", "postmaster@example.org", "--json"]);
+    let value: Value = serde_json::from_str(&shown).unwrap();
+    assert_eq!((&value["lists"][0]["standing"], status), (&Value::from("passed-over"), Some(0)));
+    assert_eq!(run(&["explain", "--config", "none", "--ip", "192.0.2.7"]).1, Some(2));
+    let (shown, status) = run(&["lists", "--config", "p"]);
+    assert!(shown.contains("local        block list       1        -    -        100%       -          -     p\n"), "{shown}");
+    assert_eq!(status, Some(0));
+    let value: Value = serde_json::from_str(&run(&["lists", "--config", "p", "--json"]).0).unwrap();
+    assert_eq!((&value[2]["ipv4_addresses"], &value[2]["hits"]), (&Value::from("256"), &Value::Null));
+    assert_eq!(run(&["lists", "--config", "none"]).1, Some(2));
+}
+
+/// How much of a list is its own, against a count address by address.
+#[test]
+fn unique_shares_are_exact() {
+    let texts = [
+        ("a", "192.0.2.0/28\n!192.0.2.3\n2001:db8::/126\n"),
+        ("b", "192.0.2.8/29\n2001:db8::1\n"),
+        ("c", "192.0.2.0/30\n203.0.113.0/32\n"),
+    ];
+    let (gate, files) = (Gate::new(), Memory::new());
+    let mut policy = String::from("hostname = \"mx.example.org\"\n");
+    for (name, text) in texts {
+        files.put(name, text);
+        writeln!(policy, "[[list]]\nname = \"{name}\"\nfile = \"{name}\"\nenforce = {}", name != "c").unwrap();
+    }
+    gate.load(&policy, &"p".into(), &files).unwrap();
+    let rows = overview(&gate.ruleset(), UNIX_EPOCH + Duration::from_secs(NOW)).rows;
+    let shares = |name: &str| {
+        rows.iter().find(|row| row.name == name).map(|row| (row.v4_addresses, row.v4_unique, row.v6_addresses, row.v6_unique)).unwrap()
+    };
+    assert_eq!(shares("a"), (15, Some(7.0 / 15.0), 4, Some(0.75)));
+    assert_eq!(shares("b"), (8, Some(0.0), 1, Some(0.0)));
+    // What it would add: the hole of a, and an address of its own.
+    assert_eq!(shares("c"), (5, Some(0.4), 0, None));
 }
 
 /// A list of a random policy.
@@ -142,7 +193,7 @@ fn gate(lists: &[Shape], domains: &[Vec<usize>], never_block: Option<u8>, left_o
     if let Some(octet) = never_block.filter(|_| left_out != Some("never-block")) {
         writeln!(policy, "never_block.networks = [\"192.0.2.{octet}\"]").unwrap();
     }
-    let mut add = |policy: &mut String, kind: &str, name: &str, keys: &str, entries: Vec<String>| {
+    let add = |policy: &mut String, kind: &str, name: &str, keys: &str, entries: Vec<String>| {
         files.put(name, entries.concat());
         if left_out != Some(name) {
             write!(policy, "[[{kind}]]\nname = \"{name}\"\nfile = \"{name}\"\n{keys}").unwrap();
@@ -178,7 +229,7 @@ fn hits(gate: &Gate) -> Vec<u64> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(300) })]
     #[test]
     fn the_winner_is_the_one_that_decides_and_without_it_the_next_one_does(
         lists in prop::collection::vec(shape(), 0..6),

@@ -65,7 +65,7 @@ impl<'a> Judged<'a> {
         let exempt = list.conduct.exempt.meets(situation);
         Judged::new(list, exempt, now, list.contents.statement.ordered, |about| match about {
             About::Network(network) if network.contains(&address) => Some((Reverse(network.prefix_len().into()), false)),
-            _ => None,
+            About::Network(_) | About::Domain(..) | About::Mailbox(_) => None,
         })
     }
 

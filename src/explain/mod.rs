@@ -134,10 +134,9 @@ pub fn explain(ruleset: &Ruleset, facts: &Facts<'_>, stage: Stage) -> Explanatio
     let asked = Asked::new(ruleset, facts, stage, now);
     let verdict = if asked.is_rcpt() { ruleset.at_rcpt(facts, false) } else { ruleset.at_connect(facts, false) };
     let decides = asked.decides(&verdict);
-    let without = match verdict.decider {
-        Decider::Nothing => None,
-        Decider::Mode => Some(asked.evaluate(None)),
-        _ => decides.map(|judged| asked.evaluate(Some(judged.list))),
+    let without = match decides {
+        None if verdict.decider == Decider::Mode => Some(asked.evaluate(None)),
+        decides => decides.map(|judged| asked.evaluate(Some(judged.list))),
     };
     let all = asked.addresses.iter().chain(&asked.domains);
     Explanation {
@@ -160,7 +159,6 @@ struct Asked<'a> {
     /// Who asks; with [`Exempt::CONNECTION`] the question is about a connection.
     situation: Exempt,
     domain: Option<Folded>,
-    now: Seconds,
     addresses: Vec<Judged<'a>>,
     domains: Vec<Judged<'a>>,
 }
@@ -180,7 +178,7 @@ impl<'a> Asked<'a> {
         let domains = domain
             .as_ref()
             .map_or_else(Vec::new, |domain| ruleset.domain_lists.iter().filter_map(|list| Judged::domain(list, domain, now)).collect());
-        Asked { ruleset, facts, situation, domain, now, addresses, domains }
+        Asked { ruleset, facts, situation, domain, addresses, domains }
     }
 
     fn is_rcpt(&self) -> bool {
@@ -264,26 +262,33 @@ impl<'a> Asked<'a> {
 
     fn why(&self, verdict: &Verdict, decides: Option<&Judged<'_>>) -> String {
         let all = || self.addresses.iter().chain(&self.domains);
-        let by = match (verdict.decider, decides) {
-            (Decider::Mode, _) => return "the mode answers everybody, before any list is asked".into(),
-            (_, None) if all().next().is_none() => return "no list covers it".into(),
-            (_, None) => return "no list that covers it counts here".into(),
-            (_, Some(decides)) => decides,
+        let Some(by) = decides else {
+            let why = if verdict.decider == Decider::Mode {
+                "the mode answers everybody, before any list is asked"
+            } else if all().next().is_none() {
+                "no list covers it"
+            } else {
+                "no list that covers it counts here"
+            };
+            return why.into();
         };
-        let before =
-            all().take_while(|judged| !std::ptr::eq(judged.list, by.list)).filter(|judged| judged.list.role == by.list.role).count();
-        let refusing = |judged: &Judged<'_>| judged.list.role == Decider::Block;
-        let why = match verdict.decider {
-            Decider::NeverBlock => "the never-block set wins over all lists".into(),
-            Decider::Allow if all().any(refusing) => "allow lists win over block lists, whatever the prefix lengths".into(),
-            Decider::Domain if !self.addresses.is_empty() => "recipient domains are asked about when the address is let in".into(),
-            _ if all().count() == 1 => "the only list that covers it".into(),
-            _ if before > 0 => "the first list that covers it and counts here".into(),
-            _ => "the first list in the policy that covers it".into(),
+        let before = all().take_while(|judged| !std::ptr::eq(*judged, by)).any(|judged| judged.list.role == by.list.role);
+        let why = if verdict.decider == Decider::NeverBlock {
+            "the never-block set wins over all lists"
+        } else if verdict.decider == Decider::Allow && all().any(|judged| judged.list.role == Decider::Block) {
+            "allow lists win over block lists, whatever the prefix lengths"
+        } else if verdict.decider == Decider::Domain && !self.addresses.is_empty() {
+            "recipient domains are asked about when the address is let in"
+        } else if all().count() == 1 {
+            "the only list that covers it"
+        } else if before {
+            "the first list that covers it and counts here"
+        } else {
+            "the first list in the policy that covers it"
         };
         match by.entries.iter().find_map(|(_, beaten)| *beaten).filter(|beaten| *beaten != covering::Beaten::Expired) {
             Some(beaten) => format!("{why}; {}", beaten.winner()),
-            None => why,
+            None => why.into(),
         }
     }
 }

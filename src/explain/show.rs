@@ -3,7 +3,7 @@
 use super::{Covering, Explanation, Matching, Read, Standing};
 use crate::shown;
 use crate::stage::Stage;
-use crate::verdict::{Decider, Verdict};
+use crate::verdict::Verdict;
 use serde_json::{Value, json};
 use std::fmt;
 
@@ -182,9 +182,10 @@ impl fmt::Display for Short<'_> {
             None => f.write_str("accept")?,
             Some(rejection) => write!(f, "reject {}", rejection.reply())?,
         }
-        match verdict.decider {
-            Decider::Nothing | Decider::Mode => write!(f, " ({})", verdict.decider),
-            _ => write!(f, " ({} {}, entry {})", verdict.decider, verdict.list, verdict.entry),
+        if verdict.list.is_empty() {
+            write!(f, " ({})", verdict.decider)
+        } else {
+            write!(f, " ({} {}, entry {})", verdict.decider, verdict.list, verdict.entry)
         }
     }
 }

@@ -7,19 +7,19 @@ use std::io::{self, BufRead};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Seconds of the day on which these tests play: 2027-01-15T08:00:00Z.
-pub const NOW: u64 = 1_800_000_000;
+pub(crate) const NOW: u64 = 1_800_000_000;
 
-pub struct Memory {
+pub(crate) struct Memory {
     files: RefCell<HashMap<String, String>>,
-    pub modified: Cell<u64>,
+    pub(crate) modified: Cell<u64>,
 }
 
 impl Memory {
-    pub fn new() -> Memory {
+    pub(crate) fn new() -> Memory {
         Memory { files: RefCell::default(), modified: Cell::new(NOW) }
     }
 
-    pub fn put(&self, name: &str, text: impl Into<String>) {
+    pub(crate) fn put(&self, name: &str, text: impl Into<String>) {
         self.files.borrow_mut().insert(name.into(), text.into());
     }
 }
