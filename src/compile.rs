@@ -80,7 +80,7 @@ pub(crate) fn compile(policy: Policy, file: &Arc<str>, files: &dyn Files, previo
         address_lists.push(List::new(list.name, role, list.conduct, contents));
     }
     compiler.name_covered(&address_lists, protected);
-    let domain_lists: Vec<List> = domains
+    let mut domain_lists: Vec<List> = domains
         .into_iter()
         .map(|list| {
             let contents = compiler.read(&list.name, &list.source, Wanted::Domains);
@@ -88,8 +88,10 @@ pub(crate) fn compile(policy: Policy, file: &Arc<str>, files: &dyn Files, previo
         })
         .collect();
 
+    if let Some(previous) = previous {
+        address_lists.iter_mut().chain(&mut domain_lists).for_each(|list| list.continue_counting(previous));
+    }
     let (networks, address_chains) = network_table(&mut address_lists);
-    let mut domain_lists = domain_lists;
     let (names, domain_chains, faults) = domain_table(&mut domain_lists);
     let mut diagnostics = compiler.diagnostics;
     diagnostics.extend(faults.into_iter().map(|fault| fault.at(file, 1, 1)));
@@ -259,7 +261,8 @@ impl Compiler<'_> {
         }
         made = whole.made.or(made);
         let order = if whole.ordered { Order::First } else { Order::MostSpecific };
-        let contents = collector.finish(whole, order);
+        let mut contents = collector.finish(whole, order);
+        contents.made = made;
         for (item, file, error) in unread {
             let remedy = "check the path (it counts from the policy file) and who may read it";
             let fault = Fault::io(format!("cannot read {file}: {error}"), remedy);
@@ -334,6 +337,6 @@ impl List {
     fn new(name: ListName, role: Decider, conduct: Conduct, contents: Arc<Contents>) -> List {
         // Only a list that refuses can be passed over.
         let conduct = if role == Decider::Block { conduct } else { Conduct { exempt: Exempt::default(), shadow: false, ..conduct } };
-        List { name, role, conduct, contents, base: 0 }
+        List { name, role, conduct, contents, base: 0, hits: Arc::default() }
     }
 }

@@ -38,6 +38,8 @@ pub(crate) struct Contents {
     pub statement: Statement,
     /// When it was read.
     pub read: Seconds,
+    /// When it was made, by its own words or by the date of its newest file; `None` for inline entries.
+    pub made: Option<Seconds>,
     /// Lines that had an entry, duplicates included.
     pub lines: u64,
 }

@@ -2,10 +2,12 @@
 
 use crate::compile::{Files, compile};
 use crate::diagnostic::{Diagnostic, Fault, Kind, position, render};
+use crate::explain::{Explanation, explain};
 use crate::facts::Facts;
 use crate::policy::{self, MAX_POLICY, Policy};
 use crate::reply::clean;
 use crate::ruleset::{Ruleset, Stages};
+use crate::stage::Stage;
 use crate::verdict::Verdict;
 use parking_lot::{Mutex, RwLock};
 use std::fmt;
@@ -133,6 +135,11 @@ impl Gate {
     /// Decides about one recipient, the client's address included.
     pub fn check_rcpt(&self, facts: &Facts<'_>) -> Verdict {
         self.ruleset.read().rcpt(facts)
+    }
+
+    /// Says why a question is answered as it is. For the control plane: it looks at every entry.
+    pub fn explain(&self, facts: &Facts<'_>, stage: Stage) -> Explanation {
+        explain(&self.ruleset(), facts, stage)
     }
 
     /// What a mail server has to tell for the rules in force to work.

@@ -43,15 +43,22 @@ mod guards;
 mod resolve;
 
 mod compile;
-pub mod gate;
 mod ruleset;
 
 pub mod lint;
+mod shown;
+
+pub mod diff;
+pub mod explain;
+pub mod overview;
+
+pub mod gate;
 
 pub mod capi;
 pub mod milter;
 
 pub use compile::Files;
+pub use explain::Explanation;
 pub use facts::Facts;
 pub use gate::{Gate, LoadError};
 pub use ruleset::{List, Ruleset, Stages};

@@ -14,6 +14,7 @@ use arrayvec::ArrayString;
 use std::fmt::Write;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
 /// A compiled policy.
@@ -42,6 +43,8 @@ pub struct List {
     pub(crate) contents: Arc<Contents>,
     /// Number before that of its first entry.
     pub(crate) base: EntryId,
+    /// How often it decided, or would have. Goes on where the list of that name before a load stopped.
+    pub(crate) hits: Arc<AtomicU64>,
 }
 
 /// What a mail server has to tell us for a ruleset to work.
@@ -54,11 +57,11 @@ pub struct Stages {
 }
 
 /// An entry that matched, as far as a reply needs it.
-struct Match<'a> {
-    list: &'a List,
-    entry: &'a ListEntry,
+pub(crate) struct Match<'a> {
+    pub list: &'a List,
+    pub entry: &'a ListEntry,
     /// What the client or recipient is, cut to the entry.
-    about: Entry,
+    pub about: Entry,
 }
 
 /// The lists that cover something, in the order in which they decide.
@@ -66,6 +69,8 @@ struct Covering<'a> {
     lists: &'a [List],
     chains: &'a Chains,
     cover: Cover,
+    /// Whether what is decided counts as a hit of the list.
+    counted: bool,
 }
 
 impl<'a> Covering<'a> {
@@ -74,6 +79,12 @@ impl<'a> Covering<'a> {
         let at = self.lists.partition_point(|list| list.base < entry).checked_sub(1)?;
         let list = self.lists.get(at)?;
         Some((list, list.contents.entry(entry - list.base)?))
+    }
+
+    fn count(&self, list: &List) {
+        if self.counted {
+            list.hits.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// The entry that decides, and the first list that would have refused if it were not only watched.
@@ -91,9 +102,11 @@ impl<'a> Covering<'a> {
             if entry.hole {
                 over = Some(list);
             } else if list.conduct.shadow {
+                self.count(list);
                 watched = watched.or(Some(list));
                 over = Some(list);
             } else {
+                self.count(list);
                 return (Some((list, entry)), watched);
             }
         }
@@ -104,25 +117,34 @@ impl<'a> Covering<'a> {
 impl Ruleset {
     /// Decides about a client that has just connected.
     pub fn connect(&self, facts: &Facts<'_>) -> Verdict {
-        if let Some(reply) = &self.mode {
-            return self.by_mode(reply, facts);
-        }
-        let authenticated = if facts.authenticated { Exempt::AUTHENTICATED } else { Exempt::default() };
-        self.by_address(authenticated.and(Exempt::CONNECTION), facts, None)
+        self.at_connect(facts, true)
     }
 
     /// Decides about one recipient, the client's address included.
     pub fn rcpt(&self, facts: &Facts<'_>) -> Verdict {
+        self.at_rcpt(facts, true)
+    }
+
+    /// The same; `counted` says whether it is a hit of the list that decides.
+    pub(crate) fn at_connect(&self, facts: &Facts<'_>, counted: bool) -> Verdict {
+        if let Some(reply) = &self.mode {
+            return self.by_mode(reply, facts);
+        }
+        self.by_address(connecting(facts), facts, None, counted)
+    }
+
+    /// The same; `counted` says whether it is a hit of the list that decides.
+    pub(crate) fn at_rcpt(&self, facts: &Facts<'_>, counted: bool) -> Verdict {
         if let Some(reply) = &self.mode {
             return self.by_mode(reply, facts);
         }
         let mailbox = Mailbox::parse(facts.recipient.unwrap_or_default());
         let domain = mailbox.domain.and_then(fold);
-        let by_address = self.by_address(situation(facts, &mailbox), facts, domain.as_ref());
+        let by_address = self.by_address(situation(facts, &mailbox), facts, domain.as_ref(), counted);
         if by_address.decider == Decider::NeverBlock || !by_address.is_accept() {
             return by_address;
         }
-        let Some(mut by_domain) = domain.and_then(|domain| self.by_domain(facts, &domain)) else { return by_address };
+        let Some(mut by_domain) = domain.and_then(|domain| self.by_domain(facts, &domain, counted)) else { return by_address };
         by_domain.shadow = by_address.shadow;
         by_domain
     }
@@ -167,28 +189,24 @@ impl Ruleset {
         self.domain_lists.iter().map(List::len).sum()
     }
 
-    fn accept(&self) -> Verdict {
+    pub(crate) fn accept(&self) -> Verdict {
         Verdict::accept(self.generation)
     }
 
-    fn by_mode(&self, reply: &Reply, facts: &Facts<'_>) -> Verdict {
+    pub(crate) fn by_mode(&self, reply: &Reply, facts: &Facts<'_>) -> Verdict {
         let rejection = self.rejection(reply, facts, &Values::default());
         Verdict { rejection: Some(rejection), decider: Decider::Mode, ..self.accept() }
     }
 
-    fn by_address(&self, situation: Exempt, facts: &Facts<'_>, domain: Option<&Folded>) -> Verdict {
+    fn by_address(&self, situation: Exempt, facts: &Facts<'_>, domain: Option<&Folded>, counted: bool) -> Verdict {
         let Some(address) = facts.address.map(|address| address.to_canonical()) else { return self.accept() };
-        let covering = Covering { lists: &self.lists, chains: &self.address_chains, cover: self.networks.get(address) };
+        let covering = Covering { lists: &self.lists, chains: &self.address_chains, cover: self.networks.get(address), counted };
         let (decided, watched) = covering.decide(situation, facts);
         let mut verdict = match decided {
             None => self.accept(),
             Some((list, entry)) => {
-                let about = match list.contents.about(entry) {
-                    Some(About::Network(network)) => Entry::Network(network),
-                    _ => Entry::None,
-                };
                 let connect = situation.meets(Exempt::CONNECTION);
-                self.verdict(&Match { list, entry, about }, connect, facts, domain)
+                self.verdict(&Match { list, entry, about: list.about(entry) }, connect, facts, domain)
             }
         };
         if let Some(list) = watched {
@@ -197,21 +215,17 @@ impl Ruleset {
         verdict
     }
 
-    fn by_domain(&self, facts: &Facts<'_>, domain: &Folded) -> Option<Verdict> {
+    fn by_domain(&self, facts: &Facts<'_>, domain: &Folded, counted: bool) -> Option<Verdict> {
         let cover = self.domains.get(domain);
         if cover.is_none() {
             return None;
         }
-        let covering = Covering { lists: &self.domain_lists, chains: &self.domain_chains, cover };
+        let covering = Covering { lists: &self.domain_lists, chains: &self.domain_chains, cover, counted };
         let (list, entry) = covering.decide(Exempt::default(), facts).0?;
-        let about = match list.contents.about(entry) {
-            Some(About::Domain(form, name)) => Entry::Domain(form, Folded::from(name).unwrap_or_default()),
-            _ => Entry::None,
-        };
-        Some(self.verdict(&Match { list, entry, about }, false, facts, Some(domain)))
+        Some(self.verdict(&Match { list, entry, about: list.about(entry) }, false, facts, Some(domain)))
     }
 
-    fn verdict(&self, matched: &Match<'_>, connect: bool, facts: &Facts<'_>, domain: Option<&Folded>) -> Verdict {
+    pub(crate) fn verdict(&self, matched: &Match<'_>, connect: bool, facts: &Facts<'_>, domain: Option<&Folded>) -> Verdict {
         let Match { list, entry, about } = *matched;
         let reason = list.contents.reason(entry);
         let values = Values { list: &list.name, reason, domain: domain.map_or("", |domain| domain), ..Values::default() };
@@ -262,6 +276,28 @@ impl List {
         self.contents.entries.is_empty()
     }
 
+    /// How often it decided, or would have refused if it were enforced: once for each question, a connection or a
+    /// recipient. Goes on over loads as long as the policy has a list of that name.
+    pub fn hits(&self) -> u64 {
+        self.hits.load(Ordering::Relaxed)
+    }
+
+    /// Counts on where the list of that name stopped.
+    pub(crate) fn continue_counting(&mut self, previous: &Ruleset) {
+        if let Some(list) = previous.list(&self.name) {
+            self.hits = Arc::clone(&list.hits);
+        }
+    }
+
+    /// An entry as a verdict names it.
+    pub(crate) fn about(&self, entry: &ListEntry) -> Entry {
+        match self.contents.about(entry) {
+            Some(About::Network(network)) => Entry::Network(network),
+            Some(About::Domain(form, name)) => Entry::Domain(form, Folded::from(name).unwrap_or_default()),
+            Some(About::Mailbox(_)) | None => Entry::None,
+        }
+    }
+
     /// The file in which the entry that decided stands.
     pub fn file(&self, verdict: &Verdict) -> &str {
         // Lines count from 1 in each file; where a list has several, the entry tells which.
@@ -287,8 +323,14 @@ impl List {
     }
 }
 
+/// The situation of a connection.
+pub(crate) fn connecting(facts: &Facts<'_>) -> Exempt {
+    let authenticated = if facts.authenticated { Exempt::AUTHENTICATED } else { Exempt::default() };
+    authenticated.and(Exempt::CONNECTION)
+}
+
 /// Who asks, as far as lists pass somebody over for it.
-fn situation(facts: &Facts<'_>, mailbox: &Mailbox<'_>) -> Exempt {
+pub(crate) fn situation(facts: &Facts<'_>, mailbox: &Mailbox<'_>) -> Exempt {
     let mut situation = Exempt::default();
     for (holds, bit) in
         [(facts.authenticated, Exempt::AUTHENTICATED), (mailbox.is_postmaster(), Exempt::POSTMASTER), (mailbox.is_abuse(), Exempt::ABUSE)]

@@ -1,15 +1,15 @@
 //! `mxgate check`: asks a policy what it would answer, and says who decided.
 
 use clap::Args;
-use mxgate::{Decider, Entry, Facts, Gate, Verdict};
+use mxgate::{Decider, Entry, Facts, Gate, Stage, Verdict};
 use std::io::{self, Write};
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-const ACCEPT: u8 = 0;
-const REJECT: u8 = 1;
-const ERROR: u8 = 2;
+pub(crate) const ACCEPT: u8 = 0;
+pub(crate) const REJECT: u8 = 1;
+pub(crate) const ERROR: u8 = 2;
 
 /// What to ask.
 #[derive(Debug, Args)]
@@ -31,25 +31,50 @@ pub(crate) struct Arguments {
     authenticated: bool,
 }
 
-/// Loads, asks, prints.
-pub(crate) fn run(arguments: &Arguments) -> ExitCode {
+impl Arguments {
+    /// The policy that is to answer; `None` if it has mistakes, which are then shown.
+    pub(crate) fn load(&self) -> Option<Gate> {
+        load(&self.config)
+    }
+
+    /// The question.
+    pub(crate) fn facts(&self) -> (Facts<'_>, Stage) {
+        let facts = Facts {
+            address: Some(self.ip),
+            sender: self.from.as_deref().map(str::as_bytes),
+            recipient: self.rcpt.as_deref().map(str::as_bytes),
+            authenticated: self.authenticated,
+            now: None,
+        };
+        (facts, if self.rcpt.is_some() { Stage::Rcpt } else { Stage::Connect })
+    }
+}
+
+/// Loads a policy, and shows what is wrong with it; `None` if it cannot be used.
+pub(crate) fn load(config: &Path) -> Option<Gate> {
     let gate = Gate::new();
-    let loaded = gate.load_file(&arguments.config);
+    let loaded = gate.load_file(config);
     let (Ok(diagnostics) | Err(mxgate::LoadError { diagnostics })) = &loaded;
     // Nothing can be said if standard error is closed.
     let _ = write!(io::stderr(), "{}", mxgate::diagnostic::render(diagnostics));
-    if loaded.is_err() {
-        return ExitCode::from(ERROR);
+    loaded.is_ok().then_some(gate)
+}
+
+/// Writes to standard output. The status is an error if nobody can read it.
+pub(crate) fn print_or_fail(text: &str, status: u8) -> ExitCode {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Ok(()) => ExitCode::from(status),
+        Err(_) => ExitCode::from(ERROR),
     }
-    let facts = Facts {
-        address: Some(arguments.ip),
-        sender: arguments.from.as_deref().map(str::as_bytes),
-        recipient: arguments.rcpt.as_deref().map(str::as_bytes),
-        authenticated: arguments.authenticated,
-        now: None,
-    };
-    let verdict = if arguments.rcpt.is_some() { gate.check_rcpt(&facts) } else { gate.check_connect(&facts) };
-    match print(&verdict, &gate, arguments.rcpt.is_none()) {
+}
+
+/// Loads, asks, prints.
+pub(crate) fn run(arguments: &Arguments) -> ExitCode {
+    let Some(gate) = arguments.load() else { return ExitCode::from(ERROR) };
+    let (facts, stage) = arguments.facts();
+    let verdict = if stage == Stage::Rcpt { gate.check_rcpt(&facts) } else { gate.check_connect(&facts) };
+    match print(&verdict, &gate, stage == Stage::Connect) {
         Ok(()) => ExitCode::from(if verdict.is_accept() { ACCEPT } else { REJECT }),
         Err(_) => ExitCode::from(ERROR),
     }

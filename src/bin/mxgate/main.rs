@@ -1,8 +1,11 @@
 //! The command `mxgate`: the daemon and the administrator's tools. Each subcommand has a file of its own.
 
 mod check;
+mod diff;
+mod explain;
 mod lint;
 mod listen;
+mod lists;
 mod serve;
 
 use clap::{Parser, Subcommand};
@@ -23,6 +26,12 @@ enum Command {
     Serve(serve::Arguments),
     /// Ask a policy what it would answer. Exit status: 0 accept, 1 reject, 2 error.
     Check(check::Arguments),
+    /// Say why a policy answers as it does, and what it would answer otherwise. Exit status: 0 accept, 1 reject, 2 error.
+    Explain(explain::Arguments),
+    /// Show the lists of a policy: size, age, and how much of each no other list covers.
+    Lists(lists::Arguments),
+    /// Show what changes from one policy to another. Exit status: 0 nothing, 1 something, 2 error.
+    Diff(diff::Arguments),
     /// Check a policy, and say what clients will read. Exit status: 0 fine, 1 warnings, 2 errors.
     Lint(lint::Arguments),
 }
@@ -31,6 +40,9 @@ fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Serve(arguments) => serve::run(arguments),
         Command::Check(arguments) => check::run(&arguments),
+        Command::Explain(arguments) => explain::run(&arguments),
+        Command::Lists(arguments) => lists::run(&arguments),
+        Command::Diff(arguments) => diff::run(&arguments),
         Command::Lint(arguments) => lint::run(&arguments),
     }
 }

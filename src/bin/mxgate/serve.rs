@@ -4,6 +4,7 @@
 //! All connections share one thread: a decision takes about a microsecond, and waking another thread more than that.
 
 use crate::listen::{Address, Listener, Stream};
+use mxgate::diff::{What, diff};
 use mxgate::milter::{Progress, ProtocolError, Refusal, Session};
 use mxgate::reply::clean;
 use mxgate::{Gate, LoadError};
@@ -186,8 +187,9 @@ fn reachable(mut address: Address) -> Address {
     address
 }
 
-/// Loads the policy, and says in the log what is in force.
+/// Loads the policy, and says in the log what is in force and what has changed.
 fn load(gate: &Gate, config: Option<&Path>) -> Result<(), LoadError> {
+    let before = gate.ruleset();
     let warnings = match config {
         Some(path) => gate.load_file(path)?,
         None => gate.load_text(BUILT_IN, "built-in policy")?,
@@ -203,6 +205,13 @@ fn load(gate: &Gate, config: Option<&Path>) -> Result<(), LoadError> {
         ruleset.domain_count(),
         warnings.len()
     );
+    if before.generation() > 0 && log::log_enabled!(log::Level::Info) {
+        let diff = diff(&before, &ruleset);
+        diff.settings.iter().for_each(|key| log::info!("{key} changed"));
+        // Of a list that is kept the warnings have said why.
+        diff.changes.iter().filter(|change| change.what != What::Kept).for_each(|change| log::info!("{change}"));
+        diff.covered_line().iter().for_each(|line| log::warn!("{line}"));
+    }
     Ok(())
 }
 

@@ -1,0 +1,326 @@
+//! Why a question is answered as it is: every list that covers the client or the recipient's domain, who of them decides
+//! and why, and what would be answered without it. For the control plane: it looks at every entry, and allocates.
+//!
+//! The verdict is the one that the tables give. What is said about it is worked out from the definition of the order of
+//! decision, list by list, without the tables.
+//!
+//! ```
+//! use mxgate::{Facts, Gate, Stage};
+//!
+//! let gate = Gate::new();
+//! gate.load_text("hostname = \"mx.example.org\"\n[[list]]\nname = \"local\"\nentries = [\"192.0.2.0/24\"]\n", "policy")?;
+//! let explanation = gate.explain(&Facts::of_client("192.0.2.7".parse()?), Stage::Connect);
+//! assert_eq!(explanation.why, "the only list that covers it");
+//! println!("{explanation}");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod covering;
+mod show;
+
+use crate::compile::seconds;
+use crate::domain::{Folded, fold};
+use crate::facts::Facts;
+use crate::list::Seconds;
+use crate::mailbox::Mailbox;
+use crate::policy::Exempt;
+use crate::reply::clean;
+use crate::ruleset::{List, Match, Ruleset, connecting, situation};
+use crate::shown;
+use crate::stage::Stage;
+use crate::verdict::{Decider, Verdict};
+use crate::wire::{Connection, Envelope, Profile, on_wire};
+use covering::{Judged, Own, first};
+use std::net::IpAddr;
+use std::time::SystemTime;
+
+/// Why a question is answered as it is.
+#[derive(Clone, Debug)]
+pub struct Explanation {
+    /// Address of the client.
+    pub client: Option<IpAddr>,
+    /// Domain of the recipient; `None` if there is none, or if the question is about a connection.
+    pub domain: Option<String>,
+    /// What the question is about: [`Stage::Rcpt`] for a recipient, else the connection.
+    pub stage: Stage,
+    /// The time of the question.
+    pub now: u64,
+    /// The answer.
+    pub verdict: Verdict,
+    /// Why it is that one.
+    pub why: String,
+    /// The lists that cover the client or the domain, in the order in which they decide.
+    pub lists: Vec<Covering>,
+    /// The answer if the list that decides, or the mode, were not there; `None` if nothing decides.
+    pub without: Option<Verdict>,
+    /// What clients of each mail server that refuses read.
+    pub wire: Vec<Read>,
+}
+
+/// A list that has entries about the client or the domain, holes among them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Covering {
+    /// Its name in the policy.
+    pub name: String,
+    /// What it is: `allow list`, `watched block list`, ...
+    pub kind: String,
+    /// What it says to the question.
+    pub standing: Standing,
+    /// The same in words.
+    pub because: String,
+    /// When it was made, as far as that is known.
+    pub made: Option<u64>,
+    /// What it has about the client or the domain: the entry that speaks for it first.
+    pub entries: Vec<Matching>,
+}
+
+/// What a list says to a question.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It decides.
+    Decides,
+    /// It lets the client go on, and another rule decides about the recipient.
+    Accepts,
+    /// It is only watched, and would refuse.
+    Watched,
+    /// It covers the question, but something before it decides.
+    NotAsked,
+    /// It does not concern this client or recipient.
+    PassedOver,
+    /// A hole keeps it from covering the question.
+    Hole,
+    /// All that it has about the question has expired.
+    Expired,
+}
+
+/// An entry that covers the client or the domain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Matching {
+    /// The entry, as a list has it.
+    pub entry: String,
+    /// Whether it is a hole.
+    pub hole: bool,
+    /// The file in which it stands; empty if it is built in.
+    pub file: String,
+    /// Its line there; 0 if it is built in.
+    pub line: u32,
+    /// What the list says about it.
+    pub reason: String,
+    /// When it ceases, or has ceased, to count.
+    pub expires: Option<u64>,
+    /// Why it does not speak for its list; `None` for the one that does.
+    pub beaten: Option<&'static str>,
+}
+
+/// What clients of a mail server read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Read {
+    /// The mail server.
+    pub profile: Profile,
+    /// When the mail server gives the answer.
+    pub stage: Stage,
+    /// The reply; `None` if the client is answered like any other.
+    pub line: Option<String>,
+    /// Whether the connection is closed behind it.
+    pub closed: bool,
+    /// What is lost of the reply that the policy asks for.
+    pub lost: Vec<String>,
+}
+
+/// Explains the answer to a question. It does not count as a hit of any list.
+pub fn explain(ruleset: &Ruleset, facts: &Facts<'_>, stage: Stage) -> Explanation {
+    let now = facts.now.unwrap_or_else(|| seconds(SystemTime::now()));
+    let facts = &Facts { now: Some(now), ..*facts };
+    let asked = Asked::new(ruleset, facts, stage, now);
+    let verdict = if asked.is_rcpt() { ruleset.at_rcpt(facts, false) } else { ruleset.at_connect(facts, false) };
+    let decides = asked.decides(&verdict);
+    let without = match decides {
+        None if verdict.decider == Decider::Mode => Some(asked.evaluate(None)),
+        decides => decides.map(|judged| asked.evaluate(Some(judged.list))),
+    };
+    let all = asked.addresses.iter().chain(&asked.domains);
+    Explanation {
+        client: facts.address.map(|address| address.to_canonical()),
+        domain: asked.domain.as_ref().map(ToString::to_string),
+        stage: if asked.is_rcpt() { Stage::Rcpt } else { Stage::Connect },
+        now,
+        why: asked.why(&verdict, decides),
+        lists: all.map(|judged| asked.covering(judged, &verdict, decides)).collect(),
+        wire: read(&verdict, facts, &asked),
+        without,
+        verdict,
+    }
+}
+
+/// A question, and what the lists have about it.
+struct Asked<'a> {
+    ruleset: &'a Ruleset,
+    facts: &'a Facts<'a>,
+    /// Who asks; with [`Exempt::CONNECTION`] the question is about a connection.
+    situation: Exempt,
+    domain: Option<Folded>,
+    addresses: Vec<Judged<'a>>,
+    domains: Vec<Judged<'a>>,
+}
+
+impl<'a> Asked<'a> {
+    fn new(ruleset: &'a Ruleset, facts: &'a Facts<'a>, stage: Stage, now: Seconds) -> Asked<'a> {
+        let (situation, domain) = match stage {
+            Stage::Rcpt => {
+                let mailbox = Mailbox::parse(facts.recipient.unwrap_or_default());
+                (situation(facts, &mailbox), mailbox.domain.and_then(fold))
+            }
+            Stage::Connect | Stage::Helo | Stage::Mail => (connecting(facts), None),
+        };
+        let addresses = facts.address.map_or_else(Vec::new, |address| {
+            ruleset.lists.iter().filter_map(|list| Judged::address(list, address.to_canonical(), situation, now)).collect()
+        });
+        let domains = domain
+            .as_ref()
+            .map_or_else(Vec::new, |domain| ruleset.domain_lists.iter().filter_map(|list| Judged::domain(list, domain, now)).collect());
+        Asked { ruleset, facts, situation, domain, addresses, domains }
+    }
+
+    fn is_rcpt(&self) -> bool {
+        !self.situation.meets(Exempt::CONNECTION)
+    }
+
+    /// The answer by the order of decision, as if the mode were open and one list were not there.
+    fn evaluate(&self, left_out: Option<&List>) -> Verdict {
+        let of = |(list, entry): (&List, _), domain| {
+            let matched = Match { list, entry, about: list.about(entry) };
+            self.ruleset.verdict(&matched, !self.is_rcpt(), self.facts, domain)
+        };
+        let (decided, watched) = first(&self.addresses, left_out);
+        let mut by_address = decided.map_or_else(|| self.ruleset.accept(), |decided| of(decided, self.domain.as_ref()));
+        by_address.shadow = watched.map_or(by_address.shadow, |list| list.name);
+        if by_address.decider == Decider::NeverBlock || !by_address.is_accept() {
+            return by_address;
+        }
+        match first(&self.domains, left_out).0 {
+            Some(decided) => Verdict { shadow: by_address.shadow, ..of(decided, self.domain.as_ref()) },
+            None => by_address,
+        }
+    }
+
+    /// The list that a verdict names.
+    fn decides(&self, verdict: &Verdict) -> Option<&Judged<'a>> {
+        let lists = if verdict.decider == Decider::Domain { &self.domains } else { &self.addresses };
+        // A list of the policy may have the name of one that is built in.
+        let named = |judged: &&Judged<'_>| judged.list.name == verdict.list && judged.list.role == verdict.decider;
+        lists.iter().find(|judged| named(judged) && judged.own == Own::Covers && !judged.list.conduct.shadow)
+    }
+
+    /// What a list says to the question that got this verdict.
+    fn standing(&self, judged: &Judged<'_>, verdict: &Verdict, decides: Option<&Judged<'_>>) -> Standing {
+        match judged.own {
+            Own::Exempt => Standing::PassedOver,
+            Own::Hole => Standing::Hole,
+            Own::Expired => Standing::Expired,
+            Own::Covers if decides.is_some_and(|decides| std::ptr::eq(decides, judged)) => Standing::Decides,
+            Own::Covers if verdict.decider == Decider::Mode => Standing::NotAsked,
+            Own::Covers if self.before(judged).is_some() => Standing::NotAsked,
+            Own::Covers if judged.list.conduct.shadow => Standing::Watched,
+            Own::Covers if judged.list.role == Decider::Allow => Standing::Accepts,
+            Own::Covers => Standing::NotAsked,
+        }
+    }
+
+    /// The list that decides about the address, or about the domain, before this one can.
+    fn before(&self, judged: &Judged<'_>) -> Option<&Judged<'a>> {
+        let lists = if judged.list.role == Decider::Domain { &self.domains } else { &self.addresses };
+        let mut before = lists.iter().take_while(|other| !std::ptr::eq(*other, judged));
+        before.find(|other| other.own == Own::Covers && !other.list.conduct.shadow)
+    }
+
+    fn covering(&self, judged: &Judged<'_>, verdict: &Verdict, decides: Option<&Judged<'_>>) -> Covering {
+        let (list, standing) = (judged.list, self.standing(judged, verdict, decides));
+        let because = match standing {
+            Standing::Decides => "decides".into(),
+            Standing::Accepts => "lets the client go on; the recipient's domain is asked about all the same".into(),
+            Standing::Watched => "would refuse, but is only watched".into(),
+            Standing::PassedOver => format!("passed over: {}", exemptions(list.conduct.exempt, self.situation)),
+            Standing::Hole => "a hole: this list does not cover it".into(),
+            Standing::Expired => "expired".into(),
+            Standing::NotAsked if verdict.decider == Decider::Mode => "not asked: the mode answers everybody".into(),
+            Standing::NotAsked => {
+                format!("not asked: {} decides before it", self.before(judged).map_or(verdict.list, |before| before.list.name))
+            }
+        };
+        let entries = judged.entries.iter().map(|(entry, beaten)| Matching {
+            entry: shown::entry(&list.contents, entry),
+            hole: entry.hole,
+            file: if entry.line == 0 { String::new() } else { list.contents.file(entry).into() },
+            line: entry.line,
+            reason: list.contents.reason(entry).into(),
+            expires: (entry.expires != 0).then_some(entry.expires.into()),
+            beaten: beaten.map(covering::Beaten::name),
+        });
+        let entries = entries.collect();
+        Covering { name: list.name.to_string(), kind: shown::kind(list), standing, because, made: list.contents.made, entries }
+    }
+
+    fn why(&self, verdict: &Verdict, decides: Option<&Judged<'_>>) -> String {
+        let all = || self.addresses.iter().chain(&self.domains);
+        let Some(by) = decides else {
+            let why = if verdict.decider == Decider::Mode {
+                "the mode answers everybody, before any list is asked"
+            } else if all().next().is_none() {
+                "no list covers it"
+            } else {
+                "no list that covers it counts here"
+            };
+            return why.into();
+        };
+        let before = all().take_while(|judged| !std::ptr::eq(*judged, by)).any(|judged| judged.list.role == by.list.role);
+        let why = if verdict.decider == Decider::NeverBlock {
+            "the never-block set wins over all lists"
+        } else if verdict.decider == Decider::Allow && all().any(|judged| judged.list.role == Decider::Block) {
+            "allow lists win over block lists, whatever the prefix lengths"
+        } else if verdict.decider == Decider::Domain && !self.addresses.is_empty() {
+            "recipient domains are asked about when the address is let in"
+        } else if all().count() == 1 {
+            "the only list that covers it"
+        } else if before {
+            "the first list that covers it and counts here"
+        } else {
+            "the first list in the policy that covers it"
+        };
+        match by.entries.iter().find_map(|(_, beaten)| *beaten).filter(|beaten| *beaten != covering::Beaten::Expired) {
+            Some(beaten) => format!("{why}; {}", beaten.winner()),
+            None => why.into(),
+        }
+    }
+}
+
+/// Who is passed over, in words.
+fn exemptions(exempt: Exempt, situation: Exempt) -> String {
+    let words = [
+        (Exempt::AUTHENTICATED, "the client has authenticated"),
+        (Exempt::POSTMASTER, "mail to postmaster"),
+        (Exempt::ABUSE, "mail to abuse"),
+        (Exempt::CONNECTION, "it counts at RCPT only"),
+    ];
+    let words: Vec<&str> = words.iter().filter(|(bit, _)| exempt.meets(*bit) && situation.meets(*bit)).map(|(_, word)| *word).collect();
+    words.join(", ")
+}
+
+/// What clients of each mail server read. A milter answers at RCPT only, and then with the reply for that stage.
+fn read(verdict: &Verdict, facts: &Facts<'_>, asked: &Asked<'_>) -> Vec<Read> {
+    let bare = |argument: Option<&[u8]>, unknown: &str| {
+        let text = argument.map_or_else(|| unknown.into(), |argument| clean(argument).to_string());
+        text.strip_prefix('<').and_then(|inner| inner.strip_suffix('>')).map(str::to_owned).unwrap_or(text)
+    };
+    let client = facts.address.map_or_else(|| "unknown".into(), |address| format!("unknown[{}]", address.to_canonical()));
+    let (sender, recipient) = (bare(facts.sender, "sender"), bare(facts.recipient, "recipient"));
+    let envelope = Envelope { client: &client, helo: "helo", sender: &sender, recipient: &recipient };
+    let at_rcpt = if asked.is_rcpt() { *verdict } else { asked.ruleset.at_rcpt(&Facts { recipient: None, ..*facts }, false) };
+    let read = Profile::ALL.into_iter().filter_map(|profile| {
+        let milter = matches!(profile, Profile::Postfix | Profile::Sendmail);
+        let (stage, verdict) = if milter || asked.is_rcpt() { (Stage::Rcpt, &at_rcpt) } else { (Stage::Connect, verdict) };
+        let wire = on_wire(profile, stage, verdict.rejection.as_ref()?, &envelope);
+        let closed = wire.connection == Connection::Closed;
+        Some(Read { profile, stage, line: wire.line.or(wire.at_mail), closed, lost: wire.degradations })
+    });
+    read.collect()
+}
