@@ -179,7 +179,7 @@ impl Compiler<'_> {
             Place::Files(patterns) => {
                 let before = self.diagnostics.len();
                 let previous = self.previous.and_then(|ruleset| ruleset.list(name)).map(|list| &list.contents);
-                let contents = self.from_files(source, patterns, wanted, previous.map(|contents| &**contents));
+                let contents = self.read_files(source, patterns, wanted, previous.map(|contents| &**contents));
                 let failed = self.diagnostics.iter().skip(before).any(Diagnostic::is_error);
                 match previous.filter(|_| failed) {
                     Some(previous) if previous.files == contents.files || contents.files.is_empty() => {
@@ -226,7 +226,7 @@ impl Compiler<'_> {
         collector.finish(Statement::default(), Order::MostSpecific)
     }
 
-    fn from_files(&mut self, source: &Source, patterns: &[Item], wanted: Wanted, previous: Option<&Contents>) -> Contents {
+    fn read_files(&mut self, source: &Source, patterns: &[Item], wanted: Wanted, previous: Option<&Contents>) -> Contents {
         let names: Vec<(&Item, String)> = patterns.iter().flat_map(|item| self.expand(item)).collect();
         let mut made = names.iter().filter_map(|(_, name)| self.files.modified(name)).max().map(seconds);
         // What a list says about its age is known only after it was read; the date of the file has to do until then.

@@ -398,7 +398,7 @@ mod tests {
         }
         let mut chain = Vec::new();
         for network in covering {
-            if !(network.hole && !network.expires) {
+            if !network.hole || network.expires {
                 chain.push(network.entry);
             }
             if !network.expires {

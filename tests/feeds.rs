@@ -104,10 +104,7 @@ fn real_feeds_are_read_as_python_reads_them() {
         for answer in answers.lines() {
             let (address, network) = answer.split_once(' ').unwrap();
             let verdict = gate.check_connect(&Facts::of_client(address.parse().unwrap()));
-            let ours = match verdict.entry {
-                mxgate::Entry::Network(network) => network.to_string(),
-                _ => "-".into(),
-            };
+            let ours = if let mxgate::Entry::Network(network) = verdict.entry { network.to_string() } else { "-".into() };
             assert_eq!(ours, network, "{address} in {} (seed {seed})", feed.display());
             inside += usize::from(network != "-");
         }

@@ -101,11 +101,8 @@ impl Reader<'_> {
     /// A factor, 1 or more.
     pub(super) fn factor(&mut self, value: Option<Value<'_>>, key: &str) -> Option<f64> {
         let value = value?;
-        let text = match value.get_ref() {
-            DeValue::Integer(integer) if integer.radix() == 10 => integer.as_str(),
-            DeValue::Float(float) => float.as_str(),
-            _ => "",
-        };
+        let integer = value.get_ref().as_integer().filter(|integer| integer.radix() == 10).map(|integer| integer.as_str());
+        let text = integer.or(value.get_ref().as_float().map(|float| float.as_str())).unwrap_or("");
         let factor = text.parse::<f64>().ok().filter(|factor| *factor >= 1.0);
         if factor.is_none() {
             self.report(
