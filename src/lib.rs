@@ -25,6 +25,7 @@
 
 pub mod diagnostic;
 pub mod domain;
+mod idn;
 pub mod prefix;
 pub mod reply;
 
