@@ -39,7 +39,10 @@ mod policy;
 
 mod contents;
 mod guards;
+
+mod covering;
 mod resolve;
+mod rules;
 
 mod compile;
 pub mod gate;
@@ -49,7 +52,8 @@ pub mod capi;
 pub mod milter;
 
 pub use compile::Files;
-pub use facts::Facts;
+pub use covering::List;
+pub use facts::{AuthResult, Facts};
 pub use gate::{Gate, LoadError};
-pub use ruleset::{List, Ruleset, Stages};
+pub use ruleset::{Ruleset, Stages};
 pub use verdict::{Decider, Entry, Rejection, Verdict};

@@ -188,7 +188,9 @@ mod tests {
 
     #[test]
     fn postmaster_and_abuse() {
-        for yes in ["<postmaster>", "<PostMaster@example.org>", "abuse@example.org", "<\"postmaster\"@example.org>", "<\"abus\\e\"@example.org>"] {
+        for yes in
+            ["<postmaster>", "<PostMaster@example.org>", "abuse@example.org", "<\"postmaster\"@example.org>", "<\"abus\\e\"@example.org>"]
+        {
             assert!(Mailbox::parse(yes.as_bytes()).is_postmaster() != Mailbox::parse(yes.as_bytes()).is_abuse(), "{yes}");
         }
         for no in ["<postmaster1@example.org>", "<a@postmaster>", "<>", "<post@master>", "<\"abuse\\\"@example.org>"] {

@@ -1,20 +1,18 @@
 //! The ruleset: a compiled policy, immutable, asked by any number of threads. The order of decision stands here.
 
-use crate::compile::seconds;
-use crate::contents::{About, Contents, Entry as ListEntry};
-use crate::domain::{DomainTable, Folded, fold};
+use crate::covering::{Covering, List};
+use crate::domain::Folded;
 use crate::facts::Facts;
-use crate::list::Seconds;
 use crate::mailbox::Mailbox;
-use crate::networks::{Chains, Cover, EntryId, Link, NetworkTable};
-use crate::policy::{Conduct, Exempt, ListName};
-use crate::reply::{Reply, Values};
-use crate::verdict::{Decider, Entry, Rejection, Verdict};
+use crate::networks::{Chains, Cover, NetworkTable};
+use crate::policy::{Authentication, Exempt, ListName};
+use crate::reply::{Reply, Values, clean};
+use crate::rules::names::Names;
+use crate::rules::relay::Relay;
+use crate::verdict::{Decider, Rejection, Verdict};
 use arrayvec::ArrayString;
 use std::fmt::Write;
 use std::net::IpAddr;
-use std::sync::Arc;
-use std::time::SystemTime;
 
 /// A compiled policy.
 #[derive(Debug)]
@@ -27,21 +25,13 @@ pub struct Ruleset {
     pub(crate) lists: Vec<List>,
     pub(crate) networks: NetworkTable,
     pub(crate) address_chains: Chains,
-    pub(crate) domain_lists: Vec<List>,
-    pub(crate) domains: DomainTable,
-    pub(crate) domain_chains: Chains,
-}
-
-/// A list in force.
-#[derive(Debug)]
-pub struct List {
-    /// Its name in the policy.
-    pub name: ListName,
-    pub(crate) role: Decider,
-    pub(crate) conduct: Conduct,
-    pub(crate) contents: Arc<Contents>,
-    /// Number before that of its first entry.
-    pub(crate) base: EntryId,
+    pub(crate) domains: Names,
+    pub(crate) senders: Names,
+    pub(crate) recipients: Names,
+    /// Who has opted out of which lists.
+    pub(crate) opt_outs: Names,
+    pub(crate) relay: Relay,
+    pub(crate) authentication: Authentication,
 }
 
 /// What a mail server has to tell us for a ruleset to work.
@@ -53,52 +43,15 @@ pub struct Stages {
     pub rcpt: bool,
 }
 
-/// An entry that matched, as far as a reply needs it.
-struct Match<'a> {
-    list: &'a List,
-    entry: &'a ListEntry,
-    /// What the client or recipient is, cut to the entry.
-    about: Entry,
-}
-
-/// The lists that cover something, in the order in which they decide.
-struct Covering<'a> {
-    lists: &'a [List],
-    chains: &'a Chains,
-    cover: Cover,
-}
-
-impl<'a> Covering<'a> {
-    /// The list and the entry with a number.
-    fn locate(&self, entry: EntryId) -> Option<(&'a List, &'a ListEntry)> {
-        let at = self.lists.partition_point(|list| list.base < entry).checked_sub(1)?;
-        let list = self.lists.get(at)?;
-        Some((list, list.contents.entry(entry - list.base)?))
-    }
-
-    /// The entry that decides, and the first list that would have refused if it were not only watched.
-    fn decide(&self, situation: Exempt, facts: &Facts<'_>) -> (Option<(&'a List, &'a ListEntry)>, Option<&'a List>) {
-        let (mut cover, mut watched, mut over) = (self.cover, None, None);
-        // The clock is read if an entry depends on it, and not before.
-        let mut now: Option<Seconds> = facts.now;
-        while let Link::Entry(number, rest) = self.chains.first(cover) {
-            cover = rest;
-            let Some((list, entry)) = self.locate(number) else { break };
-            let passed = over.is_some_and(|over| std::ptr::eq(over, list)) || list.conduct.exempt.meets(situation);
-            if passed || entry.expires != 0 && entry.is_over(*now.get_or_insert_with(|| seconds(SystemTime::now()))) {
-                continue;
-            }
-            if entry.hole {
-                over = Some(list);
-            } else if list.conduct.shadow {
-                watched = watched.or(Some(list));
-                over = Some(list);
-            } else {
-                return (Some((list, entry)), watched);
-            }
-        }
-        (None, watched)
-    }
+/// A question about one recipient, taken apart.
+struct Question<'a> {
+    facts: &'a Facts<'a>,
+    recipient: Mailbox<'a>,
+    /// Domain or address literal of the recipient.
+    place: Option<Folded>,
+    /// Who asks, as far as lists pass somebody over for it.
+    situation: Exempt,
+    connect: bool,
 }
 
 impl Ruleset {
@@ -108,7 +61,8 @@ impl Ruleset {
             return self.by_mode(reply, facts);
         }
         let authenticated = if facts.authenticated { Exempt::AUTHENTICATED } else { Exempt::default() };
-        self.by_address(authenticated.and(Exempt::CONNECTION), facts, None)
+        let situation = authenticated.and(Exempt::CONNECTION);
+        self.by_address(&Question { facts, recipient: Mailbox::default(), place: None, situation, connect: true })
     }
 
     /// Decides about one recipient, the client's address included.
@@ -116,20 +70,58 @@ impl Ruleset {
         if let Some(reply) = &self.mode {
             return self.by_mode(reply, facts);
         }
-        let mailbox = Mailbox::parse(facts.recipient.unwrap_or_default());
-        let domain = mailbox.domain.and_then(fold);
-        let by_address = self.by_address(situation(facts, &mailbox), facts, domain.as_ref());
+        let mut question = self.question(facts);
+        let mut by_address = self.by_address(&question);
         if by_address.decider == Decider::NeverBlock || !by_address.is_accept() {
             return by_address;
         }
-        let Some(mut by_domain) = domain.and_then(|domain| self.by_domain(facts, &domain)) else { return by_address };
-        by_domain.shadow = by_address.shadow;
-        by_domain
+        if by_address.decider == Decider::Allow {
+            question.situation = question.situation.and(Exempt::ALLOWED);
+        }
+        if self.relay.trusts(facts.address) {
+            question.situation = question.situation.and(Exempt::TRUSTED);
+        }
+        match self.by_names(&question, &mut by_address.shadow) {
+            Some(refusal) => Verdict { shadow: by_address.shadow, ..refusal },
+            None => by_address,
+        }
+    }
+
+    /// The rules about recipient and sender, in the order in which they decide.
+    fn by_names(&self, question: &Question<'_>, shadow: &mut ListName) -> Option<Verdict> {
+        let Question { facts, recipient, place, situation, .. } = question;
+        if facts.recipient.is_some()
+            && let Some(reply) = self.relay.refuses(recipient, place.as_ref(), *situation, facts)
+        {
+            return Some(self.by_rule(Decider::Relay, reply, question, ""));
+        }
+        let covering = place.as_ref().and_then(|place| self.domains.of_place(place));
+        if let Some(refusal) = self.by_lists(covering, question, shadow) {
+            return Some(refusal);
+        }
+        let covering = self.recipients.of_mailbox(recipient, place.as_ref());
+        if let Some(refusal) = self.by_lists(covering, question, shadow) {
+            return Some(refusal);
+        }
+        if !self.senders.is_empty() {
+            // The empty sender has neither a local part nor a domain, so that no entry is about it.
+            let sender = Mailbox::parse(facts.sender.unwrap_or_default());
+            let covering = self.senders.of_mailbox(&sender, sender.place().as_ref());
+            if let Some(refusal) = self.by_lists(covering, question, shadow) {
+                return Some(refusal);
+            }
+        }
+        if self.authentication.exempt.meets(*situation) {
+            return None;
+        }
+        let (reply, failures) = self.authentication.refuses(facts)?;
+        Some(self.by_rule(Decider::Authentication, reply, question, &failures))
     }
 
     /// What a mail server has to tell for this ruleset to work.
     pub fn stages(&self) -> Stages {
-        Stages { connect: !self.networks.is_empty(), rcpt: true }
+        let by_client = self.relay.reply.is_some() || !self.recipients.is_empty();
+        Stages { connect: by_client || !self.networks.is_empty(), rcpt: true }
     }
 
     /// Number of the load that this ruleset came from.
@@ -139,7 +131,8 @@ impl Ruleset {
 
     /// The list with that name.
     pub fn list(&self, name: &str) -> Option<&List> {
-        self.lists.iter().chain(&self.domain_lists).find(|list| list.name.as_str() == name)
+        let of_names = [&self.domains, &self.senders, &self.recipients, &self.opt_outs];
+        self.lists.iter().chain(of_names.into_iter().flat_map(|names| &names.lists)).find(|list| list.name.as_str() == name)
     }
 
     /// How many networks the address lists name.
@@ -149,7 +142,7 @@ impl Ruleset {
 
     /// How many names the domain lists name.
     pub fn domain_count(&self) -> usize {
-        self.domain_lists.iter().map(List::len).sum()
+        self.domains.lists.iter().map(List::len).sum()
     }
 
     fn accept(&self) -> Verdict {
@@ -161,62 +154,63 @@ impl Ruleset {
         Verdict { rejection: Some(rejection), decider: Decider::Mode, ..self.accept() }
     }
 
-    fn by_address(&self, situation: Exempt, facts: &Facts<'_>, domain: Option<&Folded>) -> Verdict {
-        let Some(address) = facts.address.map(|address| address.to_canonical()) else { return self.accept() };
-        let covering = Covering { lists: &self.lists, chains: &self.address_chains, cover: self.networks.get(address) };
-        let (decided, watched) = covering.decide(situation, facts);
-        let mut verdict = match decided {
-            None => self.accept(),
-            Some((list, entry)) => {
-                let about = match list.contents.about(entry) {
-                    Some(About::Network(network)) => Entry::Network(network),
-                    _ => Entry::None,
-                };
-                let connect = situation.meets(Exempt::CONNECTION);
-                self.verdict(&Match { list, entry, about }, connect, facts, domain)
+    fn question<'a>(&self, facts: &'a Facts<'a>) -> Question<'a> {
+        let recipient = Mailbox::parse(facts.recipient.unwrap_or_default());
+        let place = recipient.place();
+        let mut situation = situation(facts, &recipient);
+        if let Some(covering) = self.opt_outs.of_mailbox(&recipient, place.as_ref()) {
+            for (list, _) in covering.deciding(Exempt::default(), facts) {
+                situation = situation.and(list.opt_out);
             }
-        };
-        if let Some(list) = watched {
-            verdict.shadow = list.name;
         }
-        verdict
+        Question { facts, recipient, place, situation, connect: false }
     }
 
-    fn by_domain(&self, facts: &Facts<'_>, domain: &Folded) -> Option<Verdict> {
-        let cover = self.domains.get(domain);
-        if cover.is_none() {
-            return None;
-        }
-        let covering = Covering { lists: &self.domain_lists, chains: &self.domain_chains, cover };
-        let (list, entry) = covering.decide(Exempt::default(), facts).0?;
-        let about = match list.contents.about(entry) {
-            Some(About::Domain(form, name)) => Entry::Domain(form, Folded::from(name).unwrap_or_default()),
-            _ => Entry::None,
-        };
-        Some(self.verdict(&Match { list, entry, about }, false, facts, Some(domain)))
+    fn by_address(&self, question: &Question<'_>) -> Verdict {
+        let Some(address) = question.facts.address.map(|address| address.to_canonical()) else { return self.accept() };
+        let covers = [self.networks.get(address), Cover::NONE, Cover::NONE];
+        let covering = Covering { lists: &self.lists, chains: &self.address_chains, covers };
+        let mut shadow = ListName::new();
+        let verdict = self.by_lists(Some(covering), question, &mut shadow).unwrap_or_else(|| self.accept());
+        Verdict { shadow, ..verdict }
     }
 
-    fn verdict(&self, matched: &Match<'_>, connect: bool, facts: &Facts<'_>, domain: Option<&Folded>) -> Verdict {
-        let Match { list, entry, about } = *matched;
+    /// What the lists come to that cover something. Names the first one that is only watched.
+    fn by_lists(&self, covering: Option<Covering<'_>>, question: &Question<'_>, shadow: &mut ListName) -> Option<Verdict> {
+        let (decided, watched) = covering?.decide(question.situation, question.facts);
+        if let Some(list) = watched
+            && shadow.is_empty()
+        {
+            *shadow = list.name;
+        }
+        let (list, entry) = decided?;
         let reason = list.contents.reason(entry);
-        let values = Values { list: &list.name, reason, domain: domain.map_or("", |domain| domain), ..Values::default() };
-        let rejection = list.reply(entry, connect).map(|reply| self.rejection(reply, facts, &values));
-        Verdict {
-            rejection,
+        let reply = list.reply(entry, question.connect);
+        Some(Verdict {
+            rejection: reply.map(|reply| self.rejection(reply, question.facts, &question.values(&list.name, reason))),
             decider: list.role,
             list: list.name,
-            entry: about,
+            entry: list.shown(entry),
             line: entry.line,
             reason: ArrayString::from(reason).unwrap_or_default(),
             ..self.accept()
-        }
+        })
+    }
+
+    /// A refusal by a rule that has no list.
+    fn by_rule(&self, decider: Decider, reply: &Reply, question: &Question<'_>, reason: &str) -> Verdict {
+        let rejection = Some(self.rejection(reply, question.facts, &question.values("", reason)));
+        Verdict { rejection, decider, reason: ArrayString::from(reason).unwrap_or_default(), ..self.accept() }
     }
 
     /// Fills in a reply. What is not known reads as a word, so that no reply has a gap.
     fn rejection(&self, reply: &Reply, facts: &Facts<'_>, values: &Values<'_>) -> Rejection {
         let ip = facts.address.map_or_else(|| ArrayString::from("unknown").unwrap_or_default(), show_address);
+        let sender = facts.sender.map(|sender| sender.trim_ascii()).unwrap_or(b"unknown");
+        let sender = clean(sender.strip_prefix(b"<").and_then(|inner| inner.strip_suffix(b">")).unwrap_or(sender));
         let values = Values {
             ip: &ip,
+            sender: or(&sender, "<>"),
             list: or(values.list, "local policy"),
             reason: or(values.reason, "no reason given"),
             domain: or(values.domain, &self.hostname),
@@ -226,39 +220,9 @@ impl Ruleset {
     }
 }
 
-impl List {
-    /// How many entries it has.
-    pub fn len(&self) -> usize {
-        self.contents.entries.len()
-    }
-
-    /// Whether it has no entry.
-    pub fn is_empty(&self) -> bool {
-        self.contents.entries.is_empty()
-    }
-
-    /// The file in which the entry that decided stands.
-    pub fn file(&self, verdict: &Verdict) -> &str {
-        // Lines count from 1 in each file; where a list has several, the entry tells which.
-        let found = self.contents.live().find(|(_, entry)| entry.line == verdict.line && self.is_about(entry, verdict));
-        found.map_or("", |(_, entry)| self.contents.file(entry))
-    }
-
-    fn is_about(&self, entry: &ListEntry, verdict: &Verdict) -> bool {
-        match (self.contents.about(entry), &verdict.entry) {
-            (Some(About::Network(one)), Entry::Network(other)) => one == *other,
-            (Some(About::Domain(form, name)), Entry::Domain(other, other_name)) => form == *other && name == other_name.as_str(),
-            _ => false,
-        }
-    }
-
-    /// What it answers: that of the line first, then that of the stage.
-    fn reply(&self, entry: &ListEntry, connect: bool) -> Option<&Reply> {
-        if !matches!(self.role, Decider::Block | Decider::Domain) {
-            return None;
-        }
-        let of_stage = if connect { self.conduct.connect_reply.as_ref() } else { None };
-        self.contents.reply(entry).or(of_stage).or(self.conduct.reply.as_ref())
+impl Question<'_> {
+    fn values<'v>(&'v self, list: &'v str, reason: &'v str) -> Values<'v> {
+        Values { list, reason, domain: self.place.as_deref().unwrap_or(""), ..Values::default() }
     }
 }
 

@@ -1,6 +1,7 @@
 //! The answer to a question: accept, or a reply, and who decided.
 
 use crate::domain::{Folded, Form};
+use crate::mailbox::MAX_MAILBOX;
 use crate::reply::{MAX_VALUE, Status, Text};
 use arrayvec::ArrayString;
 use ipnet::IpNet;
@@ -67,6 +68,14 @@ pub enum Decider {
     Block = 4,
     /// A rule about the recipient's domain.
     Domain = 5,
+    /// A rule about the sender.
+    Sender = 6,
+    /// The relay rule.
+    Relay = 7,
+    /// A rule about the recipient.
+    Recipient = 8,
+    /// What SPF, DKIM, DMARC and reverse DNS came to.
+    Authentication = 9,
 }
 
 /// The entry that decided.
@@ -78,8 +87,10 @@ pub enum Entry {
     None,
     /// A network.
     Network(IpNet),
-    /// A domain name.
+    /// A domain name, or an address literal.
     Domain(Form, Folded),
+    /// A mailbox, `user@example.org` or `user@`.
+    Mailbox(ArrayString<MAX_MAILBOX>),
 }
 
 impl Verdict {
@@ -147,6 +158,7 @@ impl fmt::Display for Entry {
             Entry::Network(network) if network.prefix_len() == network.max_prefix_len() => network.addr().fmt(f),
             Entry::Network(network) => network.fmt(f),
             Entry::Domain(form, name) => write!(f, "{}{name}", form.prefix()),
+            Entry::Mailbox(name) => f.write_str(name),
         }
     }
 }
@@ -160,6 +172,10 @@ impl fmt::Display for Decider {
             Decider::Allow => "allow list",
             Decider::Block => "block list",
             Decider::Domain => "domain rule",
+            Decider::Sender => "sender rule",
+            Decider::Relay => "relay rule",
+            Decider::Recipient => "recipient rule",
+            Decider::Authentication => "authentication",
         })
     }
 }

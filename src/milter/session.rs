@@ -213,6 +213,7 @@ impl Dialogue {
             sender,
             recipient: Some(resolved(macros).unwrap_or(argument)),
             authenticated: message.authenticated || is_authenticated(macros),
+            // SPF, DKIM, DMARC and reverse DNS no mail server tells a milter at RCPT.
             ..Facts::default()
         };
         let verdict = if client.submission { Verdict::accept(0) } else { gate.check_rcpt(&facts) };
@@ -274,7 +275,8 @@ impl Message {
 fn resolved(macros: Macros<'_>) -> Option<&[u8]> {
     let mailer = macros.get("rcpt_mailer")?;
     let address = macros.get("rcpt_addr")?;
-    let usable = !mailer.is_empty() && mailer != b"error" && Mailbox::parse(address).domain.is_some();
+    let Mailbox { domain, literal, .. } = Mailbox::parse(address);
+    let usable = !mailer.is_empty() && mailer != b"error" && (domain.is_some() || literal.is_some());
     usable.then_some(address)
 }
 
