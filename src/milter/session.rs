@@ -211,7 +211,7 @@ impl Dialogue {
         let facts = Facts {
             address: client.address,
             sender,
-            recipient: Some(resolved(macros).unwrap_or(argument)),
+            recipient: Some(resolved(macros, argument).unwrap_or(argument)),
             authenticated: message.authenticated || is_authenticated(macros),
             // SPF, DKIM, DMARC and reverse DNS no mail server tells a milter at RCPT.
             ..Facts::default()
@@ -272,7 +272,16 @@ impl Message {
 /// The recipient that the mail server resolved. The argument of RCPT is what the client wrote: Postfix routes
 /// `<user%other.example@test.example>` and `<user@other.example@test.example>` to another domain than they seem to have.
 /// With the mailer `error` the macros hold a code and a text instead.
-fn resolved(macros: Macros<'_>) -> Option<&[u8]> {
+///
+/// What Postfix need not route is taken as the client wrote it where resolving changes its meaning: `<postmaster>` gets
+/// the domain of this host, which is local by any name; and a domain in UTF-8 goes through Unicode case folding, which
+/// makes another domain of some (`straße` becomes `strasse`).
+fn resolved<'a>(macros: Macros<'a>, argument: &[u8]) -> Option<&'a [u8]> {
+    let written = Mailbox::parse(argument);
+    let plain = written.literal.is_none() && written.domain.is_none_or(|domain| !domain.is_ascii());
+    if plain && !written.is_routed() {
+        return None;
+    }
     let mailer = macros.get("rcpt_mailer")?;
     let address = macros.get("rcpt_addr")?;
     let Mailbox { domain, literal, .. } = Mailbox::parse(address);
