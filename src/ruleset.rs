@@ -39,6 +39,8 @@ pub struct Ruleset {
 pub struct Stages {
     /// The client's address.
     pub connect: bool,
+    /// The sender.
+    pub mail: bool,
     /// Each recipient.
     pub rcpt: bool,
 }
@@ -121,7 +123,7 @@ impl Ruleset {
     /// What a mail server has to tell for this ruleset to work.
     pub fn stages(&self) -> Stages {
         let by_client = self.relay.reply.is_some() || !self.recipients.is_empty();
-        Stages { connect: by_client || !self.networks.is_empty(), rcpt: true }
+        Stages { connect: by_client || !self.networks.is_empty(), mail: !self.senders.is_empty(), rcpt: true }
     }
 
     /// Number of the load that this ruleset came from.

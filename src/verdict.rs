@@ -80,7 +80,6 @@ pub enum Decider {
 
 /// The entry that decided.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[expect(clippy::large_enum_variant, reason = "a verdict owns no heap memory")]
 pub enum Entry {
     /// None did.
     #[default]
