@@ -1,4 +1,5 @@
-/* mxgate.h - SMTP policy decisions from address lists and no-mail domains.
+/* mxgate.h - SMTP policy decisions from lists of addresses, domains, senders and
+ * recipients, and from what authentication came to.
  *
  * In short:
  *
@@ -447,8 +448,9 @@ size_t mxgate_address(const char *text,
  *
  * Any number of threads may check at once, and while another one loads.
  * Allocates nothing, opens nothing, waits for no load. (But for one thing: a name
- * in Unicode of which one label maps to several hundred characters, which none
- * that exists does, takes memory for that long.)
+ * in Unicode of which one label expands to hundreds of characters or has dozens of
+ * combining marks on one letter, as no name that exists has, takes memory for that
+ * long.)
  */
 int mxgate_check_connect(const struct mxgate *gate,
                          const struct mxgate_facts *facts,

@@ -412,8 +412,9 @@ pub unsafe extern "C" fn mxgate_address(text: *const c_char, length: usize, addr
 ///
 /// Any number of threads may check at once, and while another one loads.
 /// Allocates nothing, opens nothing, waits for no load. (But for one thing: a name
-/// in Unicode of which one label maps to several hundred characters, which none
-/// that exists does, takes memory for that long.)
+/// in Unicode of which one label expands to hundreds of characters or has dozens of
+/// combining marks on one letter, as no name that exists has, takes memory for that
+/// long.)
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mxgate_check_connect(
     gate: *const mxgate,

@@ -14,9 +14,9 @@ const DOTS: [char; 4] = ['.', '\u{3002}', '\u{ff0e}', '\u{ff61}'];
 /// long or have characters that names do not have: that is checked as in any other name.
 ///
 /// Label by label: a stranger's name must not cost more than its longest label, and that one label reads from right to
-/// left does not make its neighbours wrong (the Bidi rule of RFC 5893 is about registration). The library has room for
-/// any label on its stack; only one that Unicode expands to several times what a label may have takes memory, and is
-/// refused then.
+/// left does not make its neighbours wrong (the Bidi rule of RFC 5893 is about registration; Postfix does not ask for it
+/// either). The library has room on its stack for any label that exists; only one that Unicode expands to hundreds of
+/// characters, or with dozens of combining marks on one letter, takes memory.
 #[cold]
 pub(crate) fn to_ascii(name: &[u8]) -> Option<ArrayString<MAX_UNICODE>> {
     if name.len() > MAX_UNICODE {

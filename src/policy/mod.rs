@@ -8,13 +8,13 @@ mod rules;
 
 use crate::diagnostic::{Diagnostic, Fault, quote};
 use crate::domain::{Folded, fold};
-use crate::facts::AuthResult;
 use crate::list::{Format, Seconds};
 use crate::prefix::parse_address;
 use crate::reply::Reply;
 use crate::verdict::MAX_LIST_NAME;
 use arrayvec::ArrayString;
 use fields::{Fields, Reader, Value, one_of};
+pub(crate) use rules::{AuthRule, Authentication, Check, NameList, Relay};
 use std::net::IpAddr;
 use std::sync::Arc;
 use toml::de::DeTable;
@@ -133,57 +133,6 @@ impl Exempt {
     }
 }
 
-/// A `[[domains]]`, a `[[senders]]` or a `[[recipients]]`.
-#[derive(Debug)]
-pub(crate) struct NameList {
-    pub name: ListName,
-    pub source: Source,
-    pub conduct: Conduct,
-    /// Of which lists its recipients have opted out.
-    pub opt_out: Exempt,
-}
-
-/// `[relay]`: for whom mail is taken to be passed on.
-#[derive(Debug, Default)]
-pub(crate) struct Relay {
-    /// Domains whose mailboxes are here; `None` if the policy does not say.
-    pub local: Option<Vec<Item>>,
-    /// Domains that mail is passed on to, whoever sends it.
-    pub relay: Option<Vec<Item>>,
-    /// Networks whose clients may write to everybody.
-    pub trusted: Vec<Item>,
-    /// Local parts that name a way on are taken from everybody.
-    pub routing: bool,
-    pub reply: Option<Reply>,
-}
-
-/// `[authentication]`: what becomes of messages by what SPF, DKIM, DMARC and reverse DNS came to.
-#[derive(Debug, Default)]
-pub(crate) struct Authentication {
-    pub rules: Vec<AuthRule>,
-    /// The reply where more than one check has failed.
-    pub several: Option<Reply>,
-    /// Who is passed over.
-    pub exempt: Exempt,
-}
-
-/// What becomes of messages of which one check came to one result.
-#[derive(Clone, Debug)]
-pub(crate) struct AuthRule {
-    pub check: Check,
-    pub result: AuthResult,
-    pub reply: Reply,
-}
-
-/// An authentication check.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Check {
-    Spf,
-    Dkim,
-    Dmarc,
-    Rdns,
-}
-
 /// Where the entries of a list stand, how they are read, and what is demanded of them.
 #[derive(Debug)]
 pub(crate) struct Source {
@@ -279,6 +228,8 @@ impl Reader<'_> {
         let mut names = Vec::new();
         let lists = self.tables(top.take("list"), "list", MAX_LISTS);
         let lists = lists.into_iter().map(|fields| self.address_list(fields, &guards, &mut names)).collect();
+        // No list of names covers an address.
+        let guards = Guards { must_match: Vec::new(), ..guards };
         let domains = self.tables(top.take("domains"), "domains", MAX_LISTS);
         let domains = domains.into_iter().map(|fields| self.domain_list(fields, &guards, &mut names)).collect();
         let senders = self.tables(top.take("senders"), "senders", MAX_LISTS);

@@ -1,10 +1,61 @@
 //! The rules about senders and recipients: `[[senders]]`, `[[recipients]]`, `[relay]`, `[authentication]`.
 
 use super::fields::{Fields, Reader, Value, one_of};
-use super::{AuthRule, Authentication, Check, Conduct, EXEMPT, Exempt, GUARDS, Guards, Item, ListName, NameList, Policy, Relay, SOURCE};
+use super::{Conduct, EXEMPT, Exempt, GUARDS, Guards, Item, ListName, Policy, SOURCE, Source};
 use crate::diagnostic::{Fault, quote};
 use crate::facts::AuthResult;
 use crate::reply::Reply;
+
+/// A `[[domains]]`, a `[[senders]]` or a `[[recipients]]`.
+#[derive(Debug)]
+pub(crate) struct NameList {
+    pub name: ListName,
+    pub source: Source,
+    pub conduct: Conduct,
+    /// Of which lists its recipients have opted out.
+    pub opt_out: Exempt,
+}
+
+/// `[relay]`: for whom mail is taken to be passed on.
+#[derive(Debug, Default)]
+pub(crate) struct Relay {
+    /// Domains whose mailboxes are here; `None` if the policy does not say.
+    pub local: Option<Vec<Item>>,
+    /// Domains that mail is passed on to, whoever sends it.
+    pub relay: Option<Vec<Item>>,
+    /// Networks whose clients may write to everybody.
+    pub trusted: Vec<Item>,
+    /// Local parts that name a way on are taken from everybody.
+    pub routing: bool,
+    pub reply: Option<Reply>,
+}
+
+/// `[authentication]`: what becomes of messages by what SPF, DKIM, DMARC and reverse DNS came to.
+#[derive(Debug, Default)]
+pub(crate) struct Authentication {
+    pub rules: Vec<AuthRule>,
+    /// The reply where more than one check has failed.
+    pub several: Option<Reply>,
+    /// Who is passed over.
+    pub exempt: Exempt,
+}
+
+/// What becomes of messages of which one check came to one result.
+#[derive(Clone, Debug)]
+pub(crate) struct AuthRule {
+    pub check: Check,
+    pub result: AuthResult,
+    pub reply: Reply,
+}
+
+/// An authentication check.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Check {
+    Spf,
+    Dkim,
+    Dmarc,
+    Rdns,
+}
 
 const MAILBOXES: &str = "[\"user@example.org\", \".example.net\"]";
 const DOMAINS: &str = "[\"example.org\", \".example.net\"]";
