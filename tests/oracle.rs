@@ -251,7 +251,9 @@ fn access_tables_answer_as_in_postfix() {
     let directory = tempfile::tempdir().unwrap();
     let gate = gate(directory.path(), &table, "format = \"postfix-access\"\nwidest_v4 = 1");
     let addresses: Vec<Ipv4Addr> = (0..QUESTIONS)
-        .map(|_| Ipv4Addr::from_bits(0xcb00_0000 | (random.next_u32() % 4) << 16 | (random.next_u32() % 10) << 8 | random.next_u32() % 256))
+        .map(|_| {
+            Ipv4Addr::from_bits(0xcb00_0000 | (random.next_u32() % 4) << 16 | (random.next_u32() % 10) << 8 | (random.next_u32() % 256))
+        })
         .collect();
     // Postfix asks for the address, then for its first three, two and one octets, and takes the first answer.
     let parts = |address: &Ipv4Addr| {
