@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 AUTHENTICATED = 1
 ABI = 1
+RESULTS = ["unknown", "pass", "none", "neutral", "softfail", "fail", "temperror", "permerror", "policy"]
 NUL = ctypes.c_size_t(-1).value
 
 
@@ -24,6 +25,11 @@ class _Facts(ctypes.Structure):
         ("flags", ctypes.c_uint32),
         ("address", ctypes.c_uint8 * 16),
         ("now", ctypes.c_uint64),
+        ("spf", ctypes.c_uint8),
+        ("dkim", ctypes.c_uint8),
+        ("dmarc", ctypes.c_uint8),
+        ("rdns", ctypes.c_uint8),
+        ("reserved", ctypes.c_uint32),
         ("sender", ctypes.c_char_p),
         ("sender_length", ctypes.c_size_t),
         ("recipient", ctypes.c_char_p),
@@ -108,9 +114,16 @@ class Gate:
             text = message.value or self._lib.mxgate_strerror(result)
             raise (OSError if result == -3 else ValueError)(text.decode(errors="replace"))
 
-    def check(self, address, recipient=None, sender=None, authenticated=False):
-        """Checks one recipient, or the connection if there is none."""
+    def check(self, address, recipient=None, sender=None, authenticated=False, **results):
+        """Checks one recipient, or the connection if there is none.
+
+        results: what spf, dkim, dmarc and rdns came to, each one of RESULTS.
+        """
         facts, verdict = _Facts(flags=AUTHENTICATED if authenticated else 0), _Verdict()
+        for check, result in results.items():
+            if check not in ("spf", "dkim", "dmarc", "rdns"):
+                raise TypeError(f"{check} is not an authentication check")
+            setattr(facts, check, RESULTS.index(result))
         facts.address_size = self._lib.mxgate_address(address.encode(), NUL, facts.address)
         if facts.address_size == 0:
             raise ValueError(f"{address} is not an IP address")

@@ -1,4 +1,5 @@
-/* mxgate.h - SMTP policy decisions from address lists and no-mail domains.
+/* mxgate.h - SMTP policy decisions from lists of addresses, domains, senders and
+ * recipients, and from what authentication came to.
  *
  * In short:
  *
@@ -126,6 +127,72 @@ extern "C" {
 #define MXGATE_BY_DOMAIN 5
 
 /**
+ * What decided: a rule about the sender.
+ */
+#define MXGATE_BY_SENDER 6
+
+/**
+ * What decided: the relay rule.
+ */
+#define MXGATE_BY_RELAY 7
+
+/**
+ * What decided: a rule about the recipient.
+ */
+#define MXGATE_BY_RECIPIENT 8
+
+/**
+ * What decided: what SPF, DKIM, DMARC and reverse DNS came to.
+ */
+#define MXGATE_BY_AUTHENTICATION 9
+
+/**
+ * Not checked, or not known. Values of spf, dkim, dmarc and rdns in mxgate_facts,
+ * by the names of RFC 8601 section 2.7.
+ */
+#define MXGATE_RESULT_UNKNOWN 0
+
+/**
+ * It passed.
+ */
+#define MXGATE_RESULT_PASS 1
+
+/**
+ * There was nothing to check: no record, no signature.
+ */
+#define MXGATE_RESULT_NONE 2
+
+/**
+ * The domain says nothing about it.
+ */
+#define MXGATE_RESULT_NEUTRAL 3
+
+/**
+ * Probably not authorised (SPF).
+ */
+#define MXGATE_RESULT_SOFTFAIL 4
+
+/**
+ * It failed.
+ */
+#define MXGATE_RESULT_FAIL 5
+
+/**
+ * It could not be checked now.
+ */
+#define MXGATE_RESULT_TEMPERROR 6
+
+/**
+ * It cannot be checked: a record is wrong.
+ */
+#define MXGATE_RESULT_PERMERROR 7
+
+/**
+ * Sound, but not acceptable to the checker (DKIM).
+ */
+#define MXGATE_RESULT_POLICY 8
+
+/**
  * The reply is sent to a command: "550 5.7.1 text". A form of mxgate_reply().
  */
 #define MXGATE_TO_COMMAND 0
@@ -179,7 +246,31 @@ typedef struct mxgate_facts {
      */
     uint64_t now;
     /**
-     * Argument of MAIL, with or without "<>"; NULL if not known.
+     * What checking SPF came to (RFC 7208): MXGATE_RESULT_...
+     */
+    uint8_t spf;
+    /**
+     * What checking DKIM came to (RFC 6376): MXGATE_RESULT_PASS if any signature
+     * passes. Whoever knows it after DATA only asks again then.
+     */
+    uint8_t dkim;
+    /**
+     * What checking DMARC came to: MXGATE_RESULT_FAIL where the owner of the domain
+     * asks for it to be refused, so not if the owner only watches (p=none).
+     */
+    uint8_t dmarc;
+    /**
+     * Whether the client's name leads back to its address: MXGATE_RESULT_... (iprev,
+     * RFC 8601 section 2.7.3).
+     */
+    uint8_t rdns;
+    /**
+     * 0; kept for later use.
+     */
+    uint32_t reserved;
+    /**
+     * Argument of MAIL, with or without "<>"; NULL if not known. "<>", or an empty
+     * string, is the empty sender of bounces, which no rule about senders refuses.
      */
     const char *sender;
     /**
@@ -187,7 +278,10 @@ typedef struct mxgate_facts {
      */
     size_t sender_length;
     /**
-     * Argument of RCPT, with or without "<>"; NULL if not known.
+     * Argument of RCPT, with or without "<>"; NULL if not known. A mail server that
+     * resolves addresses ("user%other.example@example.org") gives what it will
+     * deliver to: that is what the relay rule has to know. Names may be UTF-8 (RFC
+     * 6531): U-labels are the same as their A-labels.
      */
     const char *recipient;
     /**
@@ -248,11 +342,13 @@ typedef struct mxgate_verdict {
      */
     char shadow[64];
     /**
-     * Entry that decided, such as "192.0.2.0/24" or "*.example.org"; or "".
+     * Entry that decided, such as "192.0.2.0/24", "*.example.org" or
+     * "user@example.org"; or "". Names are in their ASCII form.
      */
     char entry[256];
     /**
-     * What the list says about that entry; may be "".
+     * What the list says about that entry, or which checks failed ("spf=fail");
+     * may be "".
      */
     char reason[256];
     /**
@@ -351,7 +447,10 @@ size_t mxgate_address(const char *text,
  * ignores errors loses no mail.
  *
  * Any number of threads may check at once, and while another one loads.
- * Allocates nothing, opens nothing, waits for no load.
+ * Allocates nothing, opens nothing, waits for no load. (But for one thing: a name
+ * in Unicode of which one label expands to hundreds of characters or has dozens of
+ * combining marks on one letter, as no name that exists has, takes memory for that
+ * long.)
  */
 int mxgate_check_connect(const struct mxgate *gate,
                          const struct mxgate_facts *facts,
@@ -363,8 +462,8 @@ int mxgate_check_connect(const struct mxgate *gate,
  * mxgate_check_connect(). Ask again for each recipient.
  *
  * Authenticated clients, and the recipients postmaster (RFC 5321 section 4.5.1)
- * and abuse (RFC 2142), are exempt from rules about addresses, never from rules
- * about domains that take no mail.
+ * and abuse (RFC 2142), are exempt from rules about addresses and senders, never
+ * from rules about domains that take no mail.
  */
 int mxgate_check_rcpt(const struct mxgate *gate,
                       const struct mxgate_facts *facts,

@@ -11,8 +11,9 @@
 
 use crate::diagnostic::{Diagnostic, Kind, render};
 use crate::domain::{Folded, MAX_NAME};
-use crate::facts::Facts;
+use crate::facts::{AuthResult, Facts};
 use crate::gate::{Gate, LoadError};
+use crate::mailbox::MAX_MAILBOX;
 use crate::prefix::parse_address;
 use crate::reply::{MAX_TEXT, MAX_VALUE, Status, Text};
 use crate::verdict::{Decider, MAX_LIST_NAME, Rejection, Verdict};
@@ -77,6 +78,46 @@ pub const MXGATE_BY_BLOCK: u16 = 4;
 /// What decided: a rule about the recipient's domain.
 pub const MXGATE_BY_DOMAIN: u16 = 5;
 
+/// What decided: a rule about the sender.
+pub const MXGATE_BY_SENDER: u16 = 6;
+
+/// What decided: the relay rule.
+pub const MXGATE_BY_RELAY: u16 = 7;
+
+/// What decided: a rule about the recipient.
+pub const MXGATE_BY_RECIPIENT: u16 = 8;
+
+/// What decided: what SPF, DKIM, DMARC and reverse DNS came to.
+pub const MXGATE_BY_AUTHENTICATION: u16 = 9;
+
+/// Not checked, or not known. Values of spf, dkim, dmarc and rdns in mxgate_facts,
+/// by the names of RFC 8601 section 2.7.
+pub const MXGATE_RESULT_UNKNOWN: u8 = 0;
+
+/// It passed.
+pub const MXGATE_RESULT_PASS: u8 = 1;
+
+/// There was nothing to check: no record, no signature.
+pub const MXGATE_RESULT_NONE: u8 = 2;
+
+/// The domain says nothing about it.
+pub const MXGATE_RESULT_NEUTRAL: u8 = 3;
+
+/// Probably not authorised (SPF).
+pub const MXGATE_RESULT_SOFTFAIL: u8 = 4;
+
+/// It failed.
+pub const MXGATE_RESULT_FAIL: u8 = 5;
+
+/// It could not be checked now.
+pub const MXGATE_RESULT_TEMPERROR: u8 = 6;
+
+/// It cannot be checked: a record is wrong.
+pub const MXGATE_RESULT_PERMERROR: u8 = 7;
+
+/// Sound, but not acceptable to the checker (DKIM).
+pub const MXGATE_RESULT_POLICY: u8 = 8;
+
 /// The reply is sent to a command: "550 5.7.1 text". A form of mxgate_reply().
 pub const MXGATE_TO_COMMAND: c_int = 0;
 
@@ -123,11 +164,28 @@ pub struct mxgate_facts {
     /// Seconds since 1970-01-01 UTC, by which entries of lists expire; 0 for the
     /// clock of the system, which is then read only if an entry depends on it.
     pub now: u64,
-    /// Argument of MAIL, with or without "<>"; NULL if not known.
+    /// What checking SPF came to (RFC 7208): MXGATE_RESULT_...
+    pub spf: u8,
+    /// What checking DKIM came to (RFC 6376): MXGATE_RESULT_PASS if any signature
+    /// passes. Whoever knows it after DATA only asks again then.
+    pub dkim: u8,
+    /// What checking DMARC came to: MXGATE_RESULT_FAIL where the owner of the domain
+    /// asks for it to be refused, so not if the owner only watches (p=none).
+    pub dmarc: u8,
+    /// Whether the client's name leads back to its address: MXGATE_RESULT_... (iprev,
+    /// RFC 8601 section 2.7.3).
+    pub rdns: u8,
+    /// 0; kept for later use.
+    pub reserved: u32,
+    /// Argument of MAIL, with or without "<>"; NULL if not known. "<>", or an empty
+    /// string, is the empty sender of bounces, which no rule about senders refuses.
     pub sender: *const c_char,
     /// Its length in bytes (at most 65536), or MXGATE_NUL.
     pub sender_length: usize,
-    /// Argument of RCPT, with or without "<>"; NULL if not known.
+    /// Argument of RCPT, with or without "<>"; NULL if not known. A mail server that
+    /// resolves addresses ("user%other.example@example.org") gives what it will
+    /// deliver to: that is what the relay rule has to know. Names may be UTF-8 (RFC
+    /// 6531): U-labels are the same as their A-labels.
     pub recipient: *const c_char,
     /// Its length in bytes (at most 65536), or MXGATE_NUL.
     pub recipient_length: usize,
@@ -162,9 +220,11 @@ pub struct mxgate_verdict {
     /// Name of the first list that would have refused if it were enforced
     /// (enforce = false); "" if none.
     pub shadow: [c_char; 64],
-    /// Entry that decided, such as "192.0.2.0/24" or "*.example.org"; or "".
+    /// Entry that decided, such as "192.0.2.0/24", "*.example.org" or
+    /// "user@example.org"; or "". Names are in their ASCII form.
     pub entry: [c_char; 256],
-    /// What the list says about that entry; may be "".
+    /// What the list says about that entry, or which checks failed ("spf=fail");
+    /// may be "".
     pub reason: [c_char; 256],
     /// Name of this host, with which a greeting starts; "" for no objection.
     pub host: [c_char; 256],
@@ -173,7 +233,9 @@ pub struct mxgate_verdict {
 }
 
 const _: () = assert!(size_of::<mxgate_verdict>() == 1344, "the ABI is frozen");
-const _: () = assert!(size_of::<Status>() <= 16 && MAX_LIST_NAME < 64 && MAX_NAME + 2 < 256 && MAX_VALUE < 256 && MAX_TEXT < 400);
+const _: () = assert!(
+    size_of::<Status>() <= 16 && MAX_LIST_NAME < 64 && MAX_NAME + 2 < 256 && MAX_MAILBOX < 256 && MAX_VALUE < 256 && MAX_TEXT < 400
+);
 
 const _: () = assert!(
     Decider::Nothing as u16 == MXGATE_BY_NOTHING
@@ -182,7 +244,25 @@ const _: () = assert!(
         && Decider::Allow as u16 == MXGATE_BY_ALLOW
         && Decider::Block as u16 == MXGATE_BY_BLOCK
         && Decider::Domain as u16 == MXGATE_BY_DOMAIN
+        && Decider::Sender as u16 == MXGATE_BY_SENDER
+        && Decider::Relay as u16 == MXGATE_BY_RELAY
+        && Decider::Recipient as u16 == MXGATE_BY_RECIPIENT
+        && Decider::Authentication as u16 == MXGATE_BY_AUTHENTICATION
 );
+
+const _: () = assert!(
+    AuthResult::Unknown as u8 == MXGATE_RESULT_UNKNOWN
+        && AuthResult::Pass as u8 == MXGATE_RESULT_PASS
+        && AuthResult::None as u8 == MXGATE_RESULT_NONE
+        && AuthResult::Neutral as u8 == MXGATE_RESULT_NEUTRAL
+        && AuthResult::Softfail as u8 == MXGATE_RESULT_SOFTFAIL
+        && AuthResult::Fail as u8 == MXGATE_RESULT_FAIL
+        && AuthResult::Temperror as u8 == MXGATE_RESULT_TEMPERROR
+        && AuthResult::Permerror as u8 == MXGATE_RESULT_PERMERROR
+        && AuthResult::Policy as u8 == MXGATE_RESULT_POLICY
+);
+
+const _: () = assert!(size_of::<mxgate_facts>() == 40 + 4 * size_of::<usize>(), "no holes");
 
 /// Size of mxgate_facts when the ABI was made; no caller has a smaller one.
 const FIRST_FACTS_SIZE: usize = size_of::<mxgate_facts>();
@@ -331,7 +411,10 @@ pub unsafe extern "C" fn mxgate_address(text: *const c_char, length: usize, addr
 /// ignores errors loses no mail.
 ///
 /// Any number of threads may check at once, and while another one loads.
-/// Allocates nothing, opens nothing, waits for no load.
+/// Allocates nothing, opens nothing, waits for no load. (But for one thing: a name
+/// in Unicode of which one label expands to hundreds of characters or has dozens of
+/// combining marks on one letter, as no name that exists has, takes memory for that
+/// long.)
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mxgate_check_connect(
     gate: *const mxgate,
@@ -347,8 +430,8 @@ pub unsafe extern "C" fn mxgate_check_connect(
 /// mxgate_check_connect(). Ask again for each recipient.
 ///
 /// Authenticated clients, and the recipients postmaster (RFC 5321 section 4.5.1)
-/// and abuse (RFC 2142), are exempt from rules about addresses, never from rules
-/// about domains that take no mail.
+/// and abuse (RFC 2142), are exempt from rules about addresses and senders, never
+/// from rules about domains that take no mail.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mxgate_check_rcpt(
     gate: *const mxgate,
@@ -468,6 +551,11 @@ unsafe fn copy_facts(facts: *const mxgate_facts, size: usize) -> Option<mxgate_f
         flags: 0,
         address: [0; 16],
         now: 0,
+        spf: 0,
+        dkim: 0,
+        dmarc: 0,
+        rdns: 0,
+        reserved: 0,
         sender: ptr::null(),
         sender_length: 0,
         recipient: ptr::null(),
@@ -489,7 +577,7 @@ impl mxgate_facts {
             16 => Some(IpAddr::from(self.address)),
             _ => return None,
         };
-        if self.flags & !MXGATE_AUTHENTICATED != 0 {
+        if self.flags & !MXGATE_AUTHENTICATED != 0 || self.reserved != 0 {
             return None;
         }
         Some(Facts {
@@ -499,6 +587,10 @@ impl mxgate_facts {
             // SAFETY: as the caller says.
             recipient: unsafe { bytes(self.recipient, self.recipient_length, MAX_ARGUMENT) }?,
             authenticated: self.flags & MXGATE_AUTHENTICATED != 0,
+            spf: AuthResult::of_number(self.spf)?,
+            dkim: AuthResult::of_number(self.dkim)?,
+            dmarc: AuthResult::of_number(self.dmarc)?,
+            rdns: AuthResult::of_number(self.rdns)?,
             now: (self.now != 0).then_some(self.now),
         })
     }

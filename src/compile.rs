@@ -4,18 +4,20 @@
 //! force has it; the others are loaded. A mistake in the policy itself, or in a list without such a version, makes the
 //! load fail as a whole.
 
-use crate::contents::{About, Collector, Contents, Wanted};
+use crate::contents::{Collector, Contents, Wanted};
+use crate::covering::List;
 use crate::diagnostic::{Diagnostic, Fault};
-use crate::domain::{DomainTable, DomainTableBuilder};
 use crate::guards;
 use crate::list::compressed;
 use crate::list::detect::detect;
 use crate::list::plain::parse_line;
 use crate::list::{Reading, Record, Seconds, Sink, Statement};
-use crate::networks::{Chains, EntryId, Interval, NetworkTable, Order, overlay};
-use crate::policy::{Conduct, Exempt, Item, ListName, NEVER_BLOCK, NeverBlock, PRIVATE, Place, Policy, Source};
-use crate::resolve::{Candidate, Resolver, Standing};
-use crate::ruleset::{List, Ruleset};
+use crate::networks::{Chains, Interval, NetworkTable, Order, overlay};
+use crate::policy::{self, Conduct, Exempt, Item, ListName, NEVER_BLOCK, NameList, NeverBlock, PRIVATE, Place, Policy, Source};
+use crate::resolve::{Resolver, number};
+use crate::rules::names::Names;
+use crate::rules::relay::Relay;
+use crate::ruleset::Ruleset;
 use crate::verdict::Decider;
 use std::io::{self, BufRead};
 use std::sync::Arc;
@@ -70,7 +72,7 @@ pub(crate) fn seconds(time: SystemTime) -> Seconds {
 pub(crate) fn compile(policy: Policy, file: &Arc<str>, files: &dyn Files, previous: Option<&Ruleset>) -> (Ruleset, Vec<Diagnostic>) {
     let now = seconds(files.now());
     let mut compiler = Compiler { files, policy_file: file, previous, now, room: MAX_ENTRIES, diagnostics: Vec::new() };
-    let Policy { hostname, mode, never_block, lists, domains } = policy;
+    let Policy { hostname, mode, never_block, lists, domains, senders, recipients, relay, authentication } = policy;
     let mut address_lists = compiler.never_block(&never_block);
     let protected = address_lists.len();
     let (allow, block): (Vec<_>, Vec<_>) = lists.into_iter().partition(|list| list.allow);
@@ -80,21 +82,29 @@ pub(crate) fn compile(policy: Policy, file: &Arc<str>, files: &dyn Files, previo
         address_lists.push(List::new(list.name, role, list.conduct, contents));
     }
     compiler.name_covered(&address_lists, protected);
-    let mut domain_lists: Vec<List> = domains
-        .into_iter()
-        .map(|list| {
-            let contents = compiler.read(&list.name, &list.source, Wanted::Domains);
-            List::new(list.name, Decider::Domain, Conduct { reply: list.reply, ..Conduct::default() }, contents)
-        })
-        .collect();
+    let mut domains = compiler.names(domains, Wanted::Domains, Decider::Domain);
+    let mut senders = compiler.names(senders, Wanted::Senders, Decider::Sender);
+    let mut recipients = compiler.names(recipients, Wanted::Recipients, Decider::Recipient);
+    let relay = compiler.relay(relay);
 
     if let Some(previous) = previous {
-        address_lists.iter_mut().chain(&mut domain_lists).for_each(|list| list.continue_counting(previous));
+        let names = [&mut domains, &mut senders, &mut recipients];
+        address_lists.iter_mut().chain(names.into_iter().flatten()).for_each(|list| list.continue_counting(previous));
     }
     let (networks, address_chains) = network_table(&mut address_lists);
-    let (names, domain_chains, faults) = domain_table(&mut domain_lists);
+    let (domains, full_domains) = Names::of_domains(domains);
+    let (senders, full_senders) = Names::of_mailboxes(senders);
+    // A list may say who gets no mail from outside, who has opted out of other lists, or both.
+    let opt_outs = recipients.iter().filter(|list| list.opt_out != Exempt::default()).map(|list| List {
+        opt_out: list.opt_out,
+        ..List::new(list.name, Decider::Recipient, Conduct::default(), Arc::clone(&list.contents))
+    });
+    let (opt_outs, full_opt_outs) = Names::of_mailboxes(opt_outs.collect());
+    let recipients = recipients.into_iter().filter(|list| list.conduct.reply.is_some()).collect();
+    let (recipients, full_recipients) = Names::of_mailboxes(recipients);
     let mut diagnostics = compiler.diagnostics;
-    diagnostics.extend(faults.into_iter().map(|fault| fault.at(file, 1, 1)));
+    let faults = [full_domains, full_senders, full_opt_outs, full_recipients];
+    diagnostics.extend(faults.into_iter().flatten().map(|fault| fault.at(file, 1, 1)));
     let ruleset = Ruleset {
         generation: 0,
         hostname,
@@ -102,23 +112,14 @@ pub(crate) fn compile(policy: Policy, file: &Arc<str>, files: &dyn Files, previo
         lists: address_lists,
         networks,
         address_chains,
-        domain_lists,
-        domains: names,
-        domain_chains,
+        domains,
+        senders,
+        recipients,
+        opt_outs,
+        relay,
+        authentication,
     };
     (ruleset, diagnostics)
-}
-
-/// Numbers the entries of lists that follow each other, and says what the place of each depends on.
-fn number(lists: &mut [List]) -> Vec<Standing> {
-    let mut base: EntryId = 0;
-    let mut standings = Vec::with_capacity(lists.len());
-    for list in lists {
-        list.base = base;
-        standings.push(Standing { exempt: list.conduct.exempt, shadow: list.conduct.shadow, base });
-        base = base.saturating_add(u32::try_from(list.contents.entries.len()).unwrap_or(u32::MAX));
-    }
-    standings
 }
 
 fn network_table(lists: &mut [List]) -> (NetworkTable, Chains) {
@@ -129,24 +130,6 @@ fn network_table(lists: &mut [List]) -> (NetworkTable, Chains) {
     let v4 = overlay(&v4, |covering| resolver.addresses(covering, &chains));
     let v6 = overlay(&v6, |covering| resolver.addresses(covering, &chains));
     (NetworkTable::new(&v4, &v6), resolver.into_chains())
-}
-
-fn domain_table(lists: &mut [List]) -> (DomainTable, Chains, Vec<Fault>) {
-    let mut resolver = Resolver::new(number(lists));
-    let mut builder = DomainTableBuilder::default();
-    let mut faults = Vec::new();
-    for (number, list) in lists.iter().enumerate() {
-        for (entry, found) in list.contents.live() {
-            if let Some(About::Domain(form, name)) = list.contents.about(found) {
-                let candidate = Candidate { list: number, entry, hole: found.hole, expires: found.expires != 0 };
-                faults.extend(builder.add(form, name, candidate).err());
-            }
-        }
-    }
-    // One is as good as many: the table is full.
-    faults.truncate(1);
-    let table = builder.finish(|candidates| resolver.names(candidates));
-    (table, resolver.into_chains(), faults)
 }
 
 struct Compiler<'a> {
@@ -170,6 +153,30 @@ impl Compiler<'_> {
         let private = self.inline(&[], &private, Wanted::Addresses);
         let list = |name, role, contents| List::new(ListName::from(name).unwrap_or_default(), role, Conduct::default(), Arc::new(contents));
         vec![list(NEVER_BLOCK, Decider::NeverBlock, never_block), list(PRIVATE, Decider::Allow, private)]
+    }
+
+    /// The lists of one kind of names.
+    fn names(&mut self, lists: Vec<NameList>, wanted: Wanted, role: Decider) -> Vec<List> {
+        let mut read = |list: NameList| {
+            let contents = self.read(&list.name, &list.source, wanted);
+            List { opt_out: list.opt_out, ..List::new(list.name, role, list.conduct, contents) }
+        };
+        lists.into_iter().map(&mut read).collect()
+    }
+
+    fn relay(&mut self, relay: policy::Relay) -> Relay {
+        let policy::Relay { local, relay, trusted, routing, reply } = relay;
+        // A table that names trusted networks alone leaves relaying to the mail server.
+        let reply = reply.filter(|_| local.is_some() || relay.is_some());
+        let mut list = |name, items: Option<Vec<Item>>| {
+            let contents = Arc::new(self.inline(&items.unwrap_or_default(), &[], Wanted::Domains));
+            List::new(ListName::from(name).unwrap_or_default(), Decider::Relay, Conduct::default(), contents)
+        };
+        let lists = vec![list("local", local), list("relay", relay)];
+        let trusted = self.inline(&trusted, &[], Wanted::Addresses);
+        // So many names as would fill the table do not fit into a policy file.
+        let (domains, _) = Names::of_domains(lists);
+        Relay { reply, domains, trusted, routing }
     }
 
     /// Reads a list, or takes it as it is in force.
@@ -330,13 +337,5 @@ impl Statement {
             widest_v4: self.widest_v4.max(other.widest_v4),
             ordered: self.ordered || other.ordered,
         }
-    }
-}
-
-impl List {
-    fn new(name: ListName, role: Decider, conduct: Conduct, contents: Arc<Contents>) -> List {
-        // Only a list that refuses can be passed over.
-        let conduct = if role == Decider::Block { conduct } else { Conduct { exempt: Exempt::default(), shadow: false, ..conduct } };
-        List { name, role, conduct, contents, base: 0, hits: Arc::default() }
     }
 }

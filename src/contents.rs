@@ -4,6 +4,7 @@
 use crate::diagnostic::{Diagnostic, Fault};
 use crate::domain::Form;
 use crate::list::{Action, Field, Record, Seconds, Sink, Statement, Subject};
+use crate::mailbox::{MAX_MAILBOX, Mailbox};
 use crate::networks::{ChainMaker, Chains, Cover, EntryId, Interval, Network, Order, flatten};
 use crate::reply::{Reply, clean};
 use ipnet::{IpNet, Ipv4Net, Ipv4Subnets, Ipv6Net, Ipv6Subnets};
@@ -155,10 +156,8 @@ pub(crate) enum Wanted {
     /// Domain names.
     Domains,
     /// Mailboxes of senders, and their domains.
-    #[expect(dead_code, reason = "the policy has no section for them yet")]
     Senders,
     /// Mailboxes of recipients, and their domains.
-    #[expect(dead_code, reason = "the policy has no section for them yet")]
     Recipients,
 }
 
@@ -291,7 +290,12 @@ impl<'a> Collector<'a> {
             Subject::Network(network) => self.network(entry, network)?,
             Subject::Range(first, last) => self.range(entry, first, last)?,
             Subject::Domain(form, name) => self.name(entry, Kind::of(form), &name)?,
-            Subject::Mailbox(mailbox) => self.name(entry, Kind::Mailbox, &fold_mailbox(mailbox))?,
+            Subject::Mailbox(text) => {
+                let mailbox = Mailbox::parse(text.as_bytes());
+                let name = mailbox.name(&mailbox.place().unwrap_or_default());
+                let too_long = || Fault::new("the mailbox is too long", format!("write at most {MAX_MAILBOX} characters"));
+                self.name(entry, Kind::Mailbox, &name.ok_or_else(too_long)?)?;
+            }
         }
         self.contents.lines += 1;
         Ok(())
@@ -323,7 +327,7 @@ impl<'a> Collector<'a> {
 
     fn name(&mut self, entry: Entry, kind: Kind, name: &str) -> Result<(), Fault> {
         let subject = u32::try_from(self.contents.names.len()).map_err(|_| full())?;
-        let length = u8::try_from(name.len()).map_err(|_| Fault::new("the mailbox is too long", "write at most 255 characters"))?;
+        let length = u8::try_from(name.len()).map_err(|_| full())?;
         self.contents.names.push_str(name);
         self.entry(Entry { subject, length, kind, ..entry })
     }
@@ -447,14 +451,6 @@ impl Kind {
             Form::Both => Kind::Both,
         }
     }
-}
-
-/// A mailbox as it is compared: the case of the domain does not matter (RFC 5321 section 2.4), nor in practice that of
-/// the local part.
-fn fold_mailbox(mailbox: &str) -> String {
-    let (local, domain) = mailbox.rsplit_once('@').unwrap_or((mailbox, ""));
-    let domain = crate::domain::fold(domain.as_bytes()).unwrap_or_default();
-    format!("{}@{domain}", local.to_ascii_lowercase())
 }
 
 fn full() -> Fault {

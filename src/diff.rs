@@ -5,10 +5,11 @@
 //! about it, is no difference.
 
 use crate::contents::{About, Contents};
+use crate::covering::List;
 use crate::domain::Form;
 use crate::networks::{Cover, EntryId, Interval, covering};
 use crate::policy::ListName;
-use crate::ruleset::{List, Ruleset};
+use crate::ruleset::Ruleset;
 use crate::shown;
 use crate::verdict::Decider;
 use ipnet::IpNet;
@@ -112,7 +113,7 @@ fn name_of(place: usize, list: &List) -> Name {
 }
 
 fn all(ruleset: &Ruleset) -> impl Iterator<Item = &List> {
-    ruleset.lists.iter().chain(&ruleset.domain_lists)
+    ruleset.lists()
 }
 
 /// The lists by name, each with its place.

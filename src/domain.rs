@@ -4,13 +4,20 @@
 //! a name and below it is settled when the table is built, inheritance included, so that a question walks its
 //! labels once, longest suffix first, and stops at the first name that it finds. Names come from the
 //! administrator, questions from strangers: the hash is seeded at random.
+//!
+//! Names of two more kinds have no labels and nothing above or below them: address literals (`[192.0.2.1]`, RFC 5321
+//! section 4.1.3), which no rule about domains matches, and mailboxes (`user@example.org`, `user@`).
 
 use crate::diagnostic::{Fault, quote};
+use crate::idn;
 use crate::networks::Cover;
+use crate::prefix::parse_address;
 use crate::resolve::Candidate;
 use arrayvec::ArrayString;
 use hashbrown::{DefaultHashBuilder, HashTable};
+use std::fmt::Write;
 use std::hash::BuildHasher;
+use std::net::IpAddr;
 
 /// Longest domain name as text, in bytes (RFC 1035 section 2.3.4: 255 octets on the wire).
 pub const MAX_NAME: usize = 253;
@@ -19,7 +26,7 @@ const MAX_LABEL: usize = 63;
 /// All names of one table together, in bytes: offsets are 32 bits wide.
 const MAX_NAMES: usize = u32::MAX as usize;
 
-/// A domain name in lower case without a trailing dot.
+/// A domain name in lower case without a trailing dot, U-labels as A-labels; or an address literal.
 pub type Folded = ArrayString<MAX_NAME>;
 
 /// What an entry covers.
@@ -44,8 +51,13 @@ impl Form {
     }
 }
 
-/// Brings a name from a stranger into the form of the table; `None` if it is not a domain name in ASCII.
+/// Brings a name from a stranger into the form of the table; `None` if it is not a domain name. U-labels become
+/// A-labels, since both name the same domain (RFC 5890 section 2.3.2).
 pub fn fold(name: &[u8]) -> Option<Folded> {
+    if name.is_ascii() { fold_ascii(name) } else { fold_ascii(idn::to_ascii(name)?.as_bytes()) }
+}
+
+fn fold_ascii(name: &[u8]) -> Option<Folded> {
     let name = name.strip_suffix(b".").unwrap_or(name);
     let mut folded = Folded::new();
     for label in name.split(|b| *b == b'.') {
@@ -65,8 +77,25 @@ pub fn fold(name: &[u8]) -> Option<Folded> {
     Some(folded)
 }
 
+/// Brings an address literal from a stranger (`[192.0.2.1]`, `[IPv6:2001:db8::1]`) into the form of the table.
+pub fn fold_literal(literal: &[u8]) -> Option<Folded> {
+    let inner = literal.strip_prefix(b"[")?.strip_suffix(b"]")?;
+    let mut folded = Folded::new();
+    match parse_address(std::str::from_utf8(inner).ok()?)? {
+        IpAddr::V4(v4) => write!(folded, "[{v4}]").ok()?,
+        IpAddr::V6(v6) => write!(folded, "[IPv6:{v6}]").ok()?,
+    }
+    Some(folded)
+}
+
 /// Reads an entry of a domain list.
 pub fn parse_entry(text: &str) -> Result<(Form, Folded), Fault> {
+    if text.starts_with('[') {
+        return fold_literal(text.as_bytes()).map(|literal| (Form::Exact, literal)).ok_or_else(|| {
+            let cause = format!("{} is not an address literal", quote(text.as_bytes()));
+            Fault::new(cause, "write one such as [192.0.2.1] or [IPv6:2001:db8::1]")
+        });
+    }
     let (form, name) = match (text.strip_prefix("*."), text.strip_prefix('.')) {
         (Some(name), _) => (Form::Below, name),
         (None, Some(name)) => (Form::Both, name),
@@ -81,10 +110,12 @@ pub fn parse_entry(text: &str) -> Result<(Form, Folded), Fault> {
 fn remedy(text: &str, name: &str) -> String {
     if let Some((_, domain)) = text.rsplit_once('@') {
         format!("write the domain alone: {}", domain.escape_default())
+    } else if text == "<>" {
+        "leave it out: mail with an empty sender is never refused by a rule about senders".into()
     } else if !text.is_ascii() {
-        "write its ASCII form (xn--...)".into()
-    } else if name.parse::<std::net::IpAddr>().is_ok() {
-        "put addresses into a [[list]]".into()
+        "it is no international domain name (IDNA, UTS 46); check its letters".into()
+    } else if name.parse::<IpAddr>().is_ok() {
+        "put addresses of clients into a [[list]], or write [192.0.2.1] for mail to or from that address".into()
     } else if text.contains('*') {
         "a star stands only at the start, as in *.example.org".into()
     } else if text.starts_with('!') {
@@ -185,7 +216,7 @@ impl DomainTable {
     }
 
     /// What covers a name.
-    pub(crate) fn get(&self, name: &Folded) -> Cover {
+    pub(crate) fn get(&self, name: &str) -> Cover {
         if self.keys.is_empty() {
             return Cover::NONE;
         }
@@ -221,9 +252,10 @@ fn name_of<'a>(names: &'a str, keys: &[Key], at: u32) -> Option<&'a str> {
     names.get(start..start + usize::from(key.length))
 }
 
-/// The names above a name, nearest first.
+/// The names above a name, nearest first. Address literals and mailboxes have none.
 fn parents(name: &str) -> impl Iterator<Item = &str> {
-    std::iter::successors(Some(name), |name| name.split_once('.').map(|(_, parent)| parent)).skip(1)
+    let apart = name.starts_with('[') || name.contains('@');
+    std::iter::successors((!apart).then_some(name), |name| name.split_once('.').map(|(_, parent)| parent)).skip(1)
 }
 
 #[cfg(test)]
@@ -270,6 +302,9 @@ mod tests {
             ("a..both.example", 0),
             (".both.example", 0),
             ("a\n.both.example", 0),
+            ("\u{ff42}oth\u{3002}EXAMPLE\u{3002}", 3),
+            ("a.\u{fc}.both.example", 3),
+            ("a.\u{378}.both.example", 0),
         ] {
             assert_eq!(ask(&table, name), rule, "{name}");
         }
@@ -302,10 +337,31 @@ mod tests {
     }
 
     #[test]
+    fn address_literals_are_their_own_kind() {
+        let table = table(&["[192.0.2.1]", "[IPv6:2001:DB8::1]", ".example"], &[0, 0, 1]);
+        let ask = |text: &str| fold_literal(text.as_bytes()).and_then(|literal| table.get(&literal).single()).unwrap_or(0);
+        for (literal, entry) in [
+            ("[192.0.2.1]", 1),
+            ("[ipv6:2001:db8:0::1]", 2),
+            ("[IPv6:::ffff:192.0.2.1]", 1),
+            ("[192.0.2.2]", 0),
+            ("[192.0.2.1", 0),
+            ("[tag:192.0.2.1]", 0),
+            ("192.0.2.1", 0),
+        ] {
+            assert_eq!(ask(literal), entry, "{literal}");
+        }
+    }
+
+    #[test]
     fn doubtful_names_are_refused_with_the_remedy() {
         for (text, remedy) in [
             ("user@example.org", "example.org"),
-            ("b\u{fc}cher.example", "xn--"),
+            ("b\u{fc}cher\u{2260}.\u{378}", "IDNA"),
+            ("<>", "never refused"),
+            ("[192.0.2.256]", "[192.0.2.1]"),
+            ("[192.0.2.1", "[192.0.2.1]"),
+            ("[]", "[192.0.2.1]"),
             ("192.0.2.1", "[[list]]"),
             ("2001:db8::1", "[[list]]"),
             ("*", "star"),

@@ -25,6 +25,7 @@
 
 pub mod diagnostic;
 pub mod domain;
+mod idn;
 pub mod prefix;
 pub mod reply;
 
@@ -40,7 +41,10 @@ mod policy;
 
 mod contents;
 mod guards;
+
+mod covering;
 mod resolve;
+mod rules;
 
 mod compile;
 mod ruleset;
@@ -58,9 +62,10 @@ pub mod capi;
 pub mod milter;
 
 pub use compile::Files;
+pub use covering::List;
 pub use explain::Explanation;
-pub use facts::Facts;
+pub use facts::{AuthResult, Facts};
 pub use gate::{Gate, LoadError};
-pub use ruleset::{List, Ruleset, Stages};
+pub use ruleset::{Ruleset, Stages};
 pub use stage::Stage;
 pub use verdict::{Decider, Entry, Rejection, Verdict};

@@ -8,7 +8,8 @@ use crate::wire::{Connection, Envelope, Profile, When, Wire, on_wire};
 use std::fmt;
 
 /// Documentation values for the placeholders of a reply (RFC 5737, RFC 2606).
-const SAMPLE: Values<'_> = Values { ip: "192.0.2.1", list: "", reason: "reason", domain: "example.org", hostname: "" };
+const SAMPLE: Values<'_> =
+    Values { ip: "192.0.2.1", list: "", reason: "reason", domain: "example.org", sender: "sender@example.com", hostname: "" };
 
 /// What to write where a reply about one recipient ends the session of them all.
 const ONE_RECIPIENT: &str = "kind = \"null-mx\" (556), or a reply with 550, refuses that recipient alone";
@@ -43,18 +44,19 @@ pub struct Cell {
 pub fn lint(ruleset: &Ruleset, profiles: &[Profile]) -> Vec<Rule> {
     let mode = ruleset.mode_reply().map(|reply| (Decider::Mode, "", reply));
     let lists = ruleset.lists().filter_map(|list| Some((list.role(), list.name.as_str(), list.refusal()?)));
-    mode.into_iter().chain(lists).map(|(decider, name, reply)| rule(ruleset, decider, name, reply, profiles)).collect()
+    let relay = ruleset.relay.reply.as_ref().map(|reply| (Decider::Relay, "", reply));
+    mode.into_iter().chain(lists).chain(relay).map(|(decider, name, reply)| rule(ruleset, decider, name, reply, profiles)).collect()
 }
 
 fn rule(ruleset: &Ruleset, decider: Decider, name: &str, reply: &Reply, profiles: &[Profile]) -> Rule {
     let list = if name.is_empty() { "local policy" } else { name };
-    let domain = if decider == Decider::Domain { SAMPLE.domain } else { ruleset.hostname() };
+    let domain = if is_about_recipient(decider) { SAMPLE.domain } else { ruleset.hostname() };
     let rejection = Rejection::of(reply, &Values { list, domain, hostname: ruleset.hostname(), ..SAMPLE });
     let stages = |profile| stages(profile, decider).iter().map(move |stage| (profile, *stage));
     let cells = profiles.iter().flat_map(|profile| stages(*profile));
     let cells = cells.map(|(profile, stage)| {
         let wire = on_wire(profile, stage, &rejection, &Envelope::EXAMPLE);
-        let about_one = decider == Decider::Domain && wire.connection == Connection::Closed;
+        let about_one = is_about_recipient(decider) && wire.connection == Connection::Closed;
         Cell { profile, stage, wire, remedy: about_one.then_some(ONE_RECIPIENT) }
     });
     let cells = cells.collect();
@@ -64,9 +66,16 @@ fn rule(ruleset: &Ruleset, decider: Decider, name: &str, reply: &Reply, profiles
 /// Where a mail server gets the answer to a rule of that kind: the milter answers at RCPT only, the other ways at once.
 fn stages(profile: Profile, decider: Decider) -> &'static [Stage] {
     match (profile, decider) {
-        (Profile::Postfix | Profile::Sendmail, _) | (_, Decider::Domain) => &[Stage::Rcpt],
+        (Profile::Postfix | Profile::Sendmail, _) | (_, Decider::Domain | Decider::Recipient | Decider::Sender | Decider::Relay) => {
+            &[Stage::Rcpt]
+        }
         _ => &[Stage::Connect, Stage::Rcpt],
     }
+}
+
+/// Whether a reply of such a rule is about one recipient.
+fn is_about_recipient(decider: Decider) -> bool {
+    matches!(decider, Decider::Domain | Decider::Recipient | Decider::Relay)
 }
 
 impl Rule {
@@ -89,6 +98,10 @@ impl fmt::Display for Rule {
         match self.decider {
             Decider::Mode => f.write_str("mode")?,
             Decider::Domain => write!(f, "domains {}", self.name)?,
+            Decider::Sender => write!(f, "senders {}", self.name)?,
+            Decider::Recipient => write!(f, "recipients {}", self.name)?,
+            Decider::Relay => f.write_str("relay")?,
+            Decider::Authentication => f.write_str("authentication")?,
             Decider::Nothing | Decider::NeverBlock | Decider::Allow | Decider::Block => write!(f, "list {}", self.name)?,
         }
         writeln!(f, ": {}", self.rejection.reply())?;

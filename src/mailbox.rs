@@ -3,6 +3,16 @@
 //! Nothing is guessed: what is not an address has neither local part nor domain, and no rule matches it. Whether
 //! its syntax is acceptable is the mail server's business.
 
+use crate::domain::{Folded, fold, fold_literal};
+use arrayvec::ArrayString;
+
+/// Longest mailbox that a list can name, in bytes: 64 for the local part and 255 for the domain are more than the 256
+/// that a path may have (RFC 5321 section 4.5.3.1.3).
+pub const MAX_MAILBOX: usize = 255;
+
+/// A mailbox as lists name it: see [`Mailbox::name`].
+pub(crate) type Name = ArrayString<MAX_MAILBOX>;
+
 /// A mailbox taken apart; borrowed from the argument.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Mailbox<'a> {
@@ -10,6 +20,8 @@ pub struct Mailbox<'a> {
     pub local: &'a [u8],
     /// The domain as written; `None` if there is none (`<postmaster>`) or if it is an address literal.
     pub domain: Option<&'a [u8]>,
+    /// The address literal as written, brackets included.
+    pub literal: Option<&'a [u8]>,
 }
 
 impl<'a> Mailbox<'a> {
@@ -22,10 +34,11 @@ impl<'a> Mailbox<'a> {
             Some((local, domain)) => {
                 // Servers drop white space at its end, and then deliver there.
                 let domain = domain.trim_ascii();
-                let literal = domain.is_empty() || domain.starts_with(b"[");
-                Mailbox { local, domain: (!literal).then_some(domain) }
+                let literal = domain.starts_with(b"[");
+                let name = !literal && !domain.is_empty();
+                Mailbox { local, domain: name.then_some(domain), literal: literal.then_some(domain) }
             }
-            None => Mailbox { local: address, domain: None },
+            None => Mailbox { local: address, domain: None, literal: None },
         }
     }
 
@@ -39,9 +52,49 @@ impl<'a> Mailbox<'a> {
         self.is(b"abuse")
     }
 
+    /// Where the mailbox is: its domain or address literal in the form of the tables.
+    pub fn place(&self) -> Option<Folded> {
+        self.domain.map_or_else(|| self.literal.and_then(fold_literal), fold)
+    }
+
+    /// Whether the local part names a way on (`user%other.example`, `other.example!user`, `user@other.example`), which
+    /// some mail servers follow.
+    pub fn is_routed(&self) -> bool {
+        self.local.iter().any(|byte| matches!(byte, b'%' | b'!' | b'@'))
+    }
+
+    /// The mailbox as lists name it: the local part without its quotation marks (RFC 5321 section 4.1.2: quoted or
+    /// not, it is the same) and in lower case (in practice case does not matter, and RFC 2505 section 2 wants rules to
+    /// ignore it), `@`, and the place. `None` if no list can name it.
+    pub(crate) fn name(&self, place: &str) -> Option<Name> {
+        let mut name = Name::new();
+        for byte in self.bare() {
+            if !matches!(byte, b' '..=b'~') {
+                return None;
+            }
+            name.try_push(char::from(byte.to_ascii_lowercase())).ok()?;
+        }
+        if name.is_empty() {
+            return None;
+        }
+        name.try_push('@').ok()?;
+        name.try_push_str(place).ok()?;
+        Some(name)
+    }
+
     fn is(&self, name: &[u8]) -> bool {
-        let local = self.local.strip_prefix(b"\"").and_then(|inner| inner.strip_suffix(b"\"")).unwrap_or(self.local);
-        local.eq_ignore_ascii_case(name)
+        self.bare().map(|byte| byte.to_ascii_lowercase()).eq(name.iter().copied())
+    }
+
+    /// The local part without quotation marks, and the backslashes in them.
+    fn bare(&self) -> impl Iterator<Item = u8> {
+        let inner = self.local.strip_prefix(b"\"").and_then(|inner| inner.strip_suffix(b"\""));
+        let (quoted, local) = (inner.is_some(), inner.unwrap_or(self.local));
+        let mut bytes = local.iter().copied();
+        std::iter::from_fn(move || match bytes.next() {
+            Some(b'\\') if quoted => bytes.next(),
+            byte => byte,
+        })
     }
 }
 
@@ -100,14 +153,44 @@ mod tests {
             ("@", "", None),
             ("<@a", "<", Some("a")),
         ] {
-            let want = Mailbox { local: local.as_bytes(), domain: domain.map(str::as_bytes) };
-            assert_eq!(Mailbox::parse(argument.as_bytes()), want, "{argument}");
+            let found = Mailbox::parse(argument.as_bytes());
+            assert_eq!((found.local, found.domain), (local.as_bytes(), domain.map(str::as_bytes)), "{argument}");
+            assert_eq!(found.literal.is_some(), argument.contains("r@["), "{argument}");
+        }
+    }
+
+    #[test]
+    fn one_mailbox_has_one_name() {
+        for (argument, name) in [
+            ("<User@Example.ORG.>", Some("user@example.org")),
+            ("<\"user\"@example.org>", Some("user@example.org")),
+            ("<\"u\\ser\"@example.org>", Some("user@example.org")),
+            ("<\"a b\"@example.org>", Some("a b@example.org")),
+            ("<u\\ser@example.org>", Some("u\\ser@example.org")),
+            ("<user@b\u{fc}cher.example>", Some("user@xn--bcher-kva.example")),
+            ("<user@[192.0.2.1]>", Some("user@[192.0.2.1]")),
+            ("<user@[IPv6:2001:DB8:0::1]>", Some("user@[IPv6:2001:db8::1]")),
+            ("<user@[x-tag:y]>", None),
+            ("<j\u{fc}rgen@example.org>", None),
+            ("<a\x01@example.org>", None),
+            ("<@example.org>", None),
+            ("<>", None),
+        ] {
+            let mailbox = Mailbox::parse(argument.as_bytes());
+            assert_eq!(mailbox.place().and_then(|place| mailbox.name(&place)).as_deref(), name, "{argument}");
+        }
+        let long = format!("<{}@example.org>", "x".repeat(MAX_MAILBOX));
+        assert_eq!(Mailbox::parse(long.as_bytes()).name("example.org"), None);
+        for (argument, routed) in [("<a%b@c>", true), ("<a!b@c>", true), ("<a@b@c>", true), ("<\"a@b\"@c>", true), ("<a+b=c@d>", false)] {
+            assert_eq!(Mailbox::parse(argument.as_bytes()).is_routed(), routed, "{argument}");
         }
     }
 
     #[test]
     fn postmaster_and_abuse() {
-        for yes in ["<postmaster>", "<PostMaster@example.org>", "abuse@example.org", "<\"postmaster\"@example.org>"] {
+        for yes in
+            ["<postmaster>", "<PostMaster@example.org>", "abuse@example.org", "<\"postmaster\"@example.org>", "<\"abus\\e\"@example.org>"]
+        {
             assert!(Mailbox::parse(yes.as_bytes()).is_postmaster() != Mailbox::parse(yes.as_bytes()).is_abuse(), "{yes}");
         }
         for no in ["<postmaster1@example.org>", "<a@postmaster>", "<>", "<post@master>", "<\"abuse\\\"@example.org>"] {

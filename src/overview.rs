@@ -7,9 +7,10 @@
 
 use crate::compile::seconds;
 use crate::contents::Contents;
+use crate::covering::List;
 use crate::list::Seconds;
 use crate::networks::{Cover, Interval, Number, overlay};
-use crate::ruleset::{List, Ruleset};
+use crate::ruleset::Ruleset;
 use crate::shown;
 use crate::verdict::Decider;
 use serde_json::{Value, json};
@@ -63,7 +64,7 @@ pub fn overview(ruleset: &Ruleset, now: SystemTime) -> Overview {
     let v4 = sizes(&ruleset.lists, now, Ipv4Addr::BITS, |contents| &contents.v4, |address| address.into());
     let v6 = sizes(&ruleset.lists, now, Ipv6Addr::BITS, |contents| &contents.v6, |address| address);
     let sizes = v4.into_iter().zip(v6).map(Some).chain(std::iter::repeat(None));
-    let lists = ruleset.lists.iter().chain(&ruleset.domain_lists).zip(sizes);
+    let lists = ruleset.lists().zip(sizes);
     let rows = lists.map(|(list, sizes)| row(list, sizes.unwrap_or_default(), now)).collect();
     Overview { rows, hits_known: true, now }
 }

@@ -45,12 +45,14 @@ pub struct Values<'a> {
     pub reason: &'a str,
     /// `{domain}`: domain of the recipient.
     pub domain: &'a str,
+    /// `{sender}`: address of the sender.
+    pub sender: &'a str,
     /// `{hostname}`: name of this host.
     pub hostname: &'a str,
 }
 
 /// Names of the placeholders, for messages.
-const PLACEHOLDERS: &str = "{ip}, {list}, {reason}, {domain}, {hostname}";
+const PLACEHOLDERS: &str = "{ip}, {list}, {reason}, {domain}, {sender}, {hostname}";
 
 impl<'a> Values<'a> {
     fn get(&self, name: &str) -> Option<&'a str> {
@@ -59,6 +61,7 @@ impl<'a> Values<'a> {
             "list" => self.list,
             "reason" => self.reason,
             "domain" => self.domain,
+            "sender" => self.sender,
             "hostname" => self.hostname,
             _ => return None,
         })
@@ -66,11 +69,23 @@ impl<'a> Values<'a> {
 }
 
 /// The replies that a policy can name: name, reply, hang up.
-const NAMED: [(&str, &str, bool); 9] = [
+const NAMED: [(&str, &str, bool); 20] = [
     ("policy", "550 5.7.1 Service unavailable; client [{ip}] blocked using {list}", false),
     ("drop", "521 5.7.1 Service unavailable; client [{ip}] blocked using {list}", true),
     ("no-mail", "521 5.3.2 {domain} does not accept mail", false),
     ("null-mx", "556 5.1.10 {domain} does not accept mail", false),
+    ("sender-blocked", "550 5.7.1 Sender address rejected: blocked using {list}", false),
+    ("sender-null-mx", "550 5.7.27 Sender address has null MX", false),
+    ("relay-denied", "550 5.7.1 Relaying denied", false),
+    ("internal-only", "550 5.7.1 Recipient address rejected: takes mail from authorized senders only", false),
+    // The texts of RFC 7372 section 3, and of RFC 7489 section 10.3.
+    ("spf-fail", "550 5.7.23 SPF validation failed", false),
+    ("spf-temperror", "451 4.7.24 SPF validation error", false),
+    ("spf-permerror", "550 5.7.24 SPF validation error", false),
+    ("dkim-fail", "550 5.7.20 No passing DKIM signature found", false),
+    ("dmarc-fail", "550 5.7.1 Email rejected per DMARC policy", false),
+    ("rdns-fail", "550 5.7.25 Reverse DNS validation failed", false),
+    ("several-fail", "550 5.7.26 Multiple authentication checks failed", false),
     ("maintenance", "421 4.3.2 {hostname} Service not available, maintenance; try again later", true),
     ("draining", "421 4.3.2 {hostname} Service not available, shutting down; try again later", true),
     ("overloaded", "421 4.3.2 {hostname} Service not available, overloaded; try again later", true),
@@ -253,7 +268,14 @@ mod tests {
 
     #[test]
     fn default_replies_are_well_formed_and_pass_the_check_of_literal_ones() {
-        let values = Values { ip: "192.0.2.7", list: "example", reason: "spam", domain: "example.org", hostname: "mx.example.org" };
+        let values = Values {
+            ip: "192.0.2.7",
+            list: "example",
+            reason: "spam",
+            domain: "example.org",
+            sender: "a@s.example",
+            hostname: "mx.example.org",
+        };
         for (name, literal, hang_up) in NAMED.into_iter().chain([("", HOST_NO_MAIL.0, HOST_NO_MAIL.1)]) {
             let reply = Reply::default_reply(literal, hang_up).unwrap();
             let line = format!("{} {} {}", reply.code, reply.status, reply.fill(&values));
@@ -302,10 +324,13 @@ mod tests {
 
     #[test]
     fn no_value_breaks_the_line() {
-        let reply = Reply::parse("550 5.7.1 {reason}{domain}{list}").unwrap();
+        let reply = Reply::parse("550 5.7.1 {reason}{domain}{list}{sender}").unwrap();
         let long = "x".repeat(2000);
         for value in ["", " ", "a\r\n250 2.1.5 Ok", "%s%n%%", "\0", "\u{fc}\u{20ac}", "\x1b[31m", "{ip}", &long, "4.2.2 x"] {
-            let line = format!("550 5.7.1 {}", reply.fill(&Values { reason: value, domain: value, list: value, ..Values::default() }));
+            let line = format!(
+                "550 5.7.1 {}",
+                reply.fill(&Values { reason: value, domain: value, list: value, sender: value, ..Values::default() })
+            );
             assert!(well_formed(&line), "{value:?}: {line:?}");
             assert!(!line.contains('%'), "{line}");
         }

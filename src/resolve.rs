@@ -4,6 +4,7 @@
 //! expires, it is only watched (shadow), or it does not concern some clients (exempt). Then those that follow are kept
 //! behind it as a chain, as far as any question could reach them.
 
+use crate::covering::List;
 use crate::networks::{ChainMaker, Chains, Cover, Covering, EntryId};
 use crate::policy::Exempt;
 
@@ -16,6 +17,18 @@ pub(crate) struct Standing {
     pub shadow: bool,
     /// Number before that of its first entry.
     pub base: EntryId,
+}
+
+/// Numbers the entries of lists that follow each other, and says what the place of each depends on.
+pub(crate) fn number(lists: &mut [List]) -> Vec<Standing> {
+    let mut base: EntryId = 0;
+    let mut standings = Vec::with_capacity(lists.len());
+    for list in lists {
+        list.base = base;
+        standings.push(Standing { exempt: list.conduct.exempt, shadow: list.conduct.shadow, base });
+        base = base.saturating_add(u32::try_from(list.contents.entries.len()).unwrap_or(u32::MAX));
+    }
+    standings
 }
 
 /// An entry of a domain list that covers a name.
@@ -44,6 +57,9 @@ pub(crate) struct Resolver {
     /// Whether nothing can follow a list whose entry does not expire.
     last: Vec<bool>,
     maker: ChainMaker,
+    /// Another cover may decide before this one, and a hole in it make way for lists that this one puts behind others:
+    /// holes are kept, and so are lists that nothing reaches here.
+    keep_all: bool,
 }
 
 impl Resolver {
@@ -51,7 +67,12 @@ impl Resolver {
     pub(crate) fn new(lists: Vec<Standing>) -> Resolver {
         let follows = |at: usize, list: &Standing| lists.iter().skip(at + 1).any(|later| !list.exempt.is_within(later.exempt));
         let last = lists.iter().enumerate().map(|(at, list)| !list.shadow && !follows(at, list)).collect();
-        Resolver { lists, last, maker: ChainMaker::default() }
+        Resolver { lists, last, maker: ChainMaker::default(), keep_all: false }
+    }
+
+    /// For lists of names whose covers are gone through side by side with others.
+    pub(crate) fn keeping_all(lists: Vec<Standing>) -> Resolver {
+        Resolver { keep_all: true, ..Resolver::new(lists) }
     }
 
     /// The chains that were made.
@@ -86,7 +107,7 @@ impl Resolver {
             let mut step = Step { entries: Vec::new(), open: true };
             for candidate in group {
                 // A hole that always counts is the end of its list.
-                if candidate.hole && !candidate.expires {
+                if candidate.hole && !candidate.expires && !self.keep_all {
                     break;
                 }
                 step.entries.push(standing.base + candidate.entry);
@@ -108,7 +129,7 @@ impl Resolver {
         for (list, step) in steps {
             let Some(standing) = self.lists.get(list) else { continue };
             // To get here somebody must be passed over by each list before, and not by this one.
-            if before.iter().any(|exempt| exempt.is_within(standing.exempt)) {
+            if !self.keep_all && before.iter().any(|exempt| exempt.is_within(standing.exempt)) {
                 continue;
             }
             if !step.open && !standing.shadow {

@@ -1,8 +1,8 @@
 //! How entries, places, times and shares are shown to people.
 
 use crate::contents::{About, Contents, Entry};
+use crate::covering::List;
 use crate::list::Seconds;
-use crate::ruleset::List;
 use jiff::Timestamp;
 
 const MINUTE: u64 = 60;

@@ -1,6 +1,7 @@
 //! The answer to a question: accept, or a reply, and who decided.
 
 use crate::domain::{Folded, Form};
+use crate::mailbox::MAX_MAILBOX;
 use crate::reply::{MAX_VALUE, Reply, Status, Text, Values};
 use arrayvec::ArrayString;
 use ipnet::IpNet;
@@ -67,19 +68,28 @@ pub enum Decider {
     Block = 4,
     /// A rule about the recipient's domain.
     Domain = 5,
+    /// A rule about the sender.
+    Sender = 6,
+    /// The relay rule.
+    Relay = 7,
+    /// A rule about the recipient.
+    Recipient = 8,
+    /// What SPF, DKIM, DMARC and reverse DNS came to.
+    Authentication = 9,
 }
 
 /// The entry that decided.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[expect(clippy::large_enum_variant, reason = "a verdict owns no heap memory")]
 pub enum Entry {
     /// None did.
     #[default]
     None,
     /// A network.
     Network(IpNet),
-    /// A domain name.
+    /// A domain name, or an address literal.
     Domain(Form, Folded),
+    /// A mailbox, `user@example.org` or `user@`.
+    Mailbox(ArrayString<MAX_MAILBOX>),
 }
 
 impl Verdict {
@@ -153,6 +163,7 @@ impl fmt::Display for Entry {
             Entry::Network(network) if network.prefix_len() == network.max_prefix_len() => network.addr().fmt(f),
             Entry::Network(network) => network.fmt(f),
             Entry::Domain(form, name) => write!(f, "{}{name}", form.prefix()),
+            Entry::Mailbox(name) => f.write_str(name),
         }
     }
 }
@@ -166,6 +177,10 @@ impl fmt::Display for Decider {
             Decider::Allow => "allow list",
             Decider::Block => "block list",
             Decider::Domain => "domain rule",
+            Decider::Sender => "sender rule",
+            Decider::Relay => "relay rule",
+            Decider::Recipient => "recipient rule",
+            Decider::Authentication => "authentication",
         })
     }
 }

@@ -12,7 +12,7 @@
 #![allow(unsafe_code, reason = "an allocator, and calls of the C ABI")]
 
 use mxgate::capi;
-use mxgate::{Facts, Gate};
+use mxgate::{AuthResult, Facts, Gate};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
@@ -61,7 +61,30 @@ entries = ["192.0.2.0/24 sent spam", "2001:db8::/32"]
 reply = "550 5.7.1 Client {ip} {list} {reason} {domain} {hostname}"
 [[domains]]
 name = "parked"
-entries = [".parked.example"]
+entries = [".parked.example", "bücher.example"]
+[[senders]]
+name = "watched"
+enforce = false
+entries = [".spam.example"]
+[[senders]]
+name = "spam"
+entries = ["user@spam.example", "spam.example", "noreply@", "!a@spam.example", "müller.example"]
+reply = "550 5.7.1 {sender} is listed by {list}"
+[[recipients]]
+name = "inside"
+kind = "internal-only"
+entries = ["all@example.org", "staff@"]
+[[recipients]]
+name = "open"
+opt_out = ["bad", "spam"]
+entries = ["open@example.org"]
+[relay]
+local = [".example.org", "bücher.example"]
+relay = [".parked.example"]
+trusted = ["198.51.100.128/25"]
+[authentication]
+spf_fail = "reject"
+rdns_fail = "reject"
 "#;
 
 fn allocations(question: impl FnOnce()) -> usize {
@@ -70,16 +93,38 @@ fn allocations(question: impl FnOnce()) -> usize {
     CALLS.with(Cell::get) - before
 }
 
-/// Client, recipient, and the code that is answered.
-const QUESTIONS: [(&str, &str, u16); 8] = [
-    ("198.51.100.1", "", 0),
-    ("203.0.113.1", "", 0),
-    ("192.0.2.1", "", 550),
-    ("2001:db8::1", "", 550),
-    ("198.51.100.1", "<user@example.org>", 0),
-    ("192.0.2.1", "<user@example.org>", 550),
-    ("198.51.100.1", "<user@WWW.parked.example.>", 521),
-    ("192.0.2.1", "<@a.example:\"post\\master\"@parked.example>", 550),
+/// Client, sender, recipient, whether SPF and reverse DNS failed, and the code that is answered.
+const QUESTIONS: [(&str, &str, &str, bool, u16); 24] = [
+    ("198.51.100.1", "", "", false, 0),
+    ("203.0.113.1", "", "", false, 0),
+    ("192.0.2.1", "", "", false, 550),
+    ("2001:db8::1", "", "", false, 550),
+    ("198.51.100.1", "<>", "<user@example.org>", false, 0),
+    ("192.0.2.1", "<>", "<user@example.org>", false, 550),
+    ("198.51.100.1", "<>", "<user@WWW.parked.example.>", false, 521),
+    ("192.0.2.1", "<>", "<@a.example:\"post\\master\"@parked.example>", false, 521),
+    ("198.51.100.1", "<User@spam.example>", "<user@example.org>", false, 550),
+    ("198.51.100.1", "<b@spam.example>", "<user@example.org>", false, 550),
+    ("198.51.100.1", "<a@spam.example>", "<user@example.org>", false, 0),
+    ("198.51.100.1", "<\"no\\reply\"@any.example>", "<user@example.org>", false, 550),
+    ("198.51.100.1", "<b@[IPv6:2001:db8::1]>", "<user@example.org>", false, 0),
+    ("198.51.100.1", "<b@m\u{fc}ller.example>", "<user@example.org>", false, 550),
+    ("198.51.100.1", "<b@xn--mller-kva.example>", "<user@example.org>", false, 550),
+    (
+        "198.51.100.1",
+        "<b@\u{4f8b}\u{3048}.\u{30c6}\u{30b9}\u{30c8}.\u{5d0}.\u{fc}.\u{fc}.\u{fc}.\u{fc}.\u{fc}.\u{fc}.\u{fc}>",
+        "<user@example.org>",
+        false,
+        0,
+    ),
+    ("198.51.100.1", "<>", "<user@bu\u{308}CHER.example>", false, 521),
+    ("192.0.2.1", "<b@spam.example>", "<open@example.org>", false, 0),
+    ("198.51.100.1", "<>", "<staff@example.org>", false, 550),
+    ("198.51.100.129", "<>", "<staff@example.org>", false, 0),
+    ("198.51.100.1", "<>", "<user@other.example>", false, 550),
+    ("198.51.100.129", "<>", "<user@other.example>", false, 0),
+    ("198.51.100.1", "<>", "<user%other.example@example.org>", false, 550),
+    ("198.51.100.1", "<>", "<user@example.org>", true, 550),
 ];
 
 fn policies() -> [(String, bool); 2] {
@@ -96,8 +141,11 @@ fn the_rust_api_allocates_nothing() {
     for (policy, maintenance) in policies() {
         let gate = Gate::new();
         gate.load_text(&policy, "p").unwrap();
-        for (client, recipient, code) in QUESTIONS {
-            let facts = Facts { recipient: Some(recipient.as_bytes()), ..Facts::of_client(client.parse().unwrap()) };
+        for (client, sender, recipient, fails, code) in QUESTIONS {
+            let (sender, recipient_bytes) = (Some(sender.as_bytes()), Some(recipient.as_bytes()));
+            let result = if fails { AuthResult::Fail } else { AuthResult::Unknown };
+            let client_facts = Facts::of_client(client.parse().unwrap());
+            let facts = Facts { sender, recipient: recipient_bytes, spf: result, rdns: result, ..client_facts };
             let mut given = 0;
             let calls = allocations(|| {
                 let verdict = if recipient.is_empty() { gate.check_connect(&facts) } else { gate.check_rcpt(&facts) };
@@ -106,7 +154,7 @@ fn the_rust_api_allocates_nothing() {
                     std::hint::black_box((rejection.reply(), rejection.greeting()));
                 }
             });
-            assert_eq!((calls, given), (0, if maintenance { 421 } else { code }), "{client} {recipient}");
+            assert_eq!((calls, given), (0, if maintenance { 421 } else { code }), "{client} {recipient} {facts:?}");
         }
     }
 }
@@ -118,7 +166,7 @@ fn the_c_abi_allocates_nothing() {
         // SAFETY: all pointers are valid for the lengths beside them.
         let loaded = unsafe { capi::mxgate_load_text(gate, policy.as_ptr().cast(), policy.len(), std::ptr::null_mut(), 0) };
         assert_eq!(loaded, 0);
-        for (client, recipient, code) in QUESTIONS {
+        for (client, sender, recipient, fails, code) in QUESTIONS {
             // SAFETY: all-zero is a valid value of these plain structures.
             let (mut facts, mut verdict): (capi::mxgate_facts, capi::mxgate_verdict) = unsafe { std::mem::zeroed() };
             let mut reply = [0; 512];
@@ -128,13 +176,17 @@ fn the_c_abi_allocates_nothing() {
                 unsafe {
                     let size = capi::mxgate_address(client.as_ptr().cast(), client.len(), facts.address.as_mut_ptr());
                     facts.address_size = u32::try_from(size).unwrap();
+                    facts.sender = sender.as_ptr().cast();
+                    facts.sender_length = sender.len();
+                    facts.spf = if fails { capi::MXGATE_RESULT_FAIL } else { 0 };
+                    facts.rdns = facts.spf;
                     facts.recipient = recipient.as_ptr().cast();
                     facts.recipient_length = recipient.len();
                     check(gate, &raw const facts, size_of_val(&facts), &raw mut verdict);
                     capi::mxgate_reply(&raw const verdict, capi::MXGATE_TO_COMMAND, reply.as_mut_ptr(), reply.len());
                 }
             });
-            assert_eq!((calls, verdict.code), (0, if maintenance { 421 } else { code }), "{client} {recipient}");
+            assert_eq!((calls, verdict.code), (0, if maintenance { 421 } else { code }), "{client} {sender} {recipient}");
         }
         // SAFETY: it came from mxgate_new() and nobody uses it.
         unsafe { capi::mxgate_free(gate) };

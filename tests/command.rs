@@ -9,6 +9,7 @@
     reason = "what goes wrong here ends the test, with a message"
 )]
 
+use mxgate::AuthResult;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
@@ -62,7 +63,12 @@ fn check_answers_the_corpus() {
             };
             let client = client.to_string();
             let policy = group.policy.to_str().unwrap();
-            let mut arguments = vec!["check", "--config", policy, "--ip", &client, "--from", "<sender@example.com>"];
+            let Ok(sender) = str::from_utf8(case.sender.as_deref().unwrap_or(b"<sender@example.com>")) else { continue };
+            let mut arguments = vec!["check", "--config", policy, "--ip", &client, "--from", sender];
+            let flags = corpus::CHECKS.map(|check| format!("--{check}"));
+            for (flag, result) in flags.iter().zip(case.results).filter(|(_, result)| *result != AuthResult::Unknown) {
+                arguments.extend([flag, result.name()]);
+            }
             if case.recipient.is_some() {
                 arguments.extend(["--rcpt", recipient]);
             }

@@ -248,3 +248,59 @@ fn replies_by_stage_and_a_contact() {
         "550 5.7.1 Service unavailable; client [192.0.2.1] blocked using feed; https://example.org/why"
     );
 }
+
+#[test]
+fn lists_of_senders_and_recipients_are_read_kept_and_expire_like_others() {
+    let policy = r#"
+        hostname = "mx.example.org"
+        [guards]
+        must_match = ["192.0.2.1"]
+        [[list]]
+        name = "feed"
+        file = "feed"
+        ttl = "2d"
+        [[senders]]
+        name = "watched"
+        enforce = false
+        file = "senders"
+        [[senders]]
+        name = "senders"
+        file = "senders"
+        ttl = "1d"
+        reply = "450 4.7.1 Later: {reason}"
+        [[senders]]
+        name = "after"
+        entries = [".spam.example"]
+        [[recipients]]
+        name = "open"
+        opt_out = ["feed", "after"]
+        file = "open"
+        ttl = "1d"
+    "#;
+    let files = Memory::with("feed", "192.0.2.1\n");
+    files.put("senders", "spam.example bulk mail\n!good@spam.example\nb\u{fc}cher.example\n");
+    files.put("open", "open@example.org\n");
+    let gate = Gate::new();
+    assert_eq!(render(&gate.load(policy, &"p".into(), &files).unwrap()), "");
+    let ask = |client, sender: &str, recipient: &str, now| {
+        let facts = Facts { sender: Some(sender.as_bytes()), recipient: Some(recipient.as_bytes()), ..at(client, now) };
+        let verdict = gate.check_rcpt(&facts);
+        (verdict.list.to_string(), verdict.shadow.to_string(), verdict.line)
+    };
+    let answer = |list: &str, shadow: &str, line| (list.to_owned(), shadow.to_owned(), line);
+    let (day, user, open) = (86_400, "<user@example.org>", "<open@example.org>");
+    assert_eq!(ask("198.51.100.1", "<a@spam.example>", user, NOW), answer("senders", "watched", 1));
+    assert_eq!(ask("198.51.100.1", "<good@spam.example>", user, NOW), answer("after", "", 20));
+    assert_eq!(ask("198.51.100.1", "<a@b\u{fc}cher.example>", user, NOW), answer("senders", "watched", 3));
+    assert_eq!(ask("198.51.100.1", "<a@spam.example>", open, NOW), answer("senders", "watched", 1));
+    assert_eq!(ask("198.51.100.1", "<good@spam.example>", open, NOW), answer("", "", 0));
+    // A day later the list of senders is over, and who had opted out has not.
+    assert_eq!(ask("198.51.100.1", "<a@spam.example>", user, NOW + day), answer("after", "watched", 20));
+    assert_eq!(ask("192.0.2.1", "<>", open, NOW + day - 1), answer("", "", 0));
+    assert_eq!(ask("192.0.2.1", "<>", open, NOW + day), answer("feed", "", 1));
+    // A broken list stays in force as it was.
+    files.put("senders", "spam.example\n<html>\n");
+    let warnings = render(&gate.load(policy, &"p".into(), &files).unwrap());
+    assert!(warnings.contains("the list senders is not loaded and stays in force as it was"), "{warnings}");
+    assert_eq!(ask("198.51.100.1", "<a@b\u{fc}cher.example>", user, NOW), answer("senders", "watched", 3));
+}

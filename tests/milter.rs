@@ -43,6 +43,20 @@ fn gate(policy: &str) -> Gate {
     gate
 }
 
+/// Rules that go by the sender, and by who may write to whom.
+const RULES: &str = r#"
+hostname = "mx.example.org"
+[relay]
+local = ["example.org"]
+[[senders]]
+name = "spam"
+entries = ["spam.example", "straße.example"]
+[[recipients]]
+name = "inside"
+kind = "internal-only"
+entries = ["staff@"]
+"#;
+
 /// A mail server of which one thing at a time is asked.
 struct MailServer<'g> {
     gate: &'g Gate,
@@ -200,6 +214,52 @@ fn the_domain_is_that_which_the_mail_server_resolved() {
     }
     server.macros(b'R', &[("rcpt_addr", "user@parked.example")]);
     assert_eq!(server.rcpt("<user@example.org>"), None, "without a mailer it is not known to be an address");
+}
+
+#[test]
+fn senders_are_known_by_their_macro_or_by_mail() {
+    let gate = gate(RULES);
+    let spam = Some("550 5.7.1 Sender address rejected: blocked using spam".to_owned());
+    let mut server = MailServer::with_client(&gate, "198.51.100.1");
+    // MAIL left out, as a session that began before the rules about senders has it.
+    for (sender, reply) in [("a@spam.example", &spam), ("a@s.example", &None), ("", &None), ("<>", &None)] {
+        server.macros(b'M', &[("mail_addr", sender)]);
+        assert_eq!(&server.rcpt("<user@example.org>"), reply, "{sender}");
+        assert_eq!(server.rcpt("<postmaster@example.org>"), None);
+    }
+    // The macro after the case folding of Postfix, and what the client wrote.
+    server.macros(b'M', &[("mail_addr", "a@strasse.example")]);
+    assert_eq!(server.send(&Command::Mail("<a@stra\u{df}e.example>".as_bytes())), b"", "nobody waits for this answer");
+    assert_eq!(server.rcpt("<user@example.org>"), spam);
+    server.send(&Command::Abort);
+    server.send(&Command::Mail(b"<>"));
+    assert_eq!(server.rcpt("<user@example.org>"), None);
+    server.send(&Command::Abort);
+    assert_eq!(server.rcpt("<user@example.org>"), None, "what was before is forgotten");
+}
+
+#[test]
+fn the_relay_rule_goes_by_what_the_mail_server_resolved() {
+    let gate = gate(RULES);
+    let denied = Some("550 5.7.1 Relaying denied");
+    let mut server = MailServer::with_client(&gate, "198.51.100.1");
+    for (argument, address, reply) in [
+        ("<user@example.org>", "user@example.org", None),
+        ("<user%other.example@example.org>", "user@other.example", denied),
+        ("<user%example.org@other.example>", "user@example.org", None),
+        // It follows no way, but whoever comes after it may.
+        ("<user%other.example@example.org>", "user%other.example@example.org", denied),
+        // Its own name need not be in the policy.
+        ("<postmaster>", "postmaster@host.example.org", None),
+        ("<user%other.example>", "user@other.example", denied),
+        ("<staff>", "staff@host.example.org", Some("550 5.7.1 Recipient address rejected: takes mail from authorized senders only")),
+    ] {
+        server.macros(b'R', &[("rcpt_mailer", "smtp"), ("rcpt_host", "h"), ("rcpt_addr", address)]);
+        assert_eq!(server.rcpt(argument).as_deref(), reply, "{argument} {address}");
+    }
+    // Users of the server itself are not in a trusted network by name, but have authenticated.
+    server.macros(b'M', &[("auth_authen", "user"), ("mail_addr", "a@s.example")]);
+    assert_eq!(server.rcpt("<user@other.example>"), None);
 }
 
 #[test]

@@ -1,10 +1,11 @@
 //! What one list has about an address or a name, by the definition: every entry is looked at.
 
 use crate::contents::{About, Entry};
+use crate::covering::List;
 use crate::domain::Form;
 use crate::list::Seconds;
+use crate::mailbox::Mailbox;
 use crate::policy::Exempt;
-use crate::ruleset::List;
 use std::cmp::Reverse;
 use std::net::IpAddr;
 
@@ -69,13 +70,33 @@ impl<'a> Judged<'a> {
         })
     }
 
-    /// What a list has about a domain, if anything.
-    pub(super) fn domain(list: &'a List, domain: &str, now: Seconds) -> Option<Judged<'a>> {
-        Judged::new(list, false, now, false, |about| {
-            let About::Domain(form, name) = about else { return None };
-            let below = domain.strip_suffix(name).is_some_and(|rest| rest.ends_with('.'));
-            let covers = domain == name && form != Form::Below || below && form != Form::Exact;
-            covers.then_some((Reverse(name.len()), form != Form::Exact))
+    /// What a list has about a mailbox, or about its domain or address literal alone, if anything.
+    pub(super) fn name(
+        list: &'a List,
+        mailbox: Option<&Mailbox<'_>>,
+        place: Option<&str>,
+        situation: Exempt,
+        now: Seconds,
+    ) -> Option<Judged<'a>> {
+        let named = |place: &str| mailbox.and_then(|mailbox| mailbox.name(place));
+        let (own, anywhere) = (place.and_then(named), named(""));
+        // What is no address matches nothing, not even by its local part.
+        let invalid = place.is_none() && mailbox.is_none_or(|mailbox| mailbox.domain.is_some() || mailbox.literal.is_some());
+        if invalid {
+            return None;
+        }
+        let exempt = list.conduct.exempt.meets(situation);
+        Judged::new(list, exempt, now, false, |about| match about {
+            About::Domain(form, name) => {
+                let place = place?;
+                let below = place.strip_suffix(name).is_some_and(|rest| rest.ends_with('.'));
+                let covers = place == name && form != Form::Below || below && form != Form::Exact;
+                // Behind the mailbox itself, before the local part at any domain.
+                covers.then_some((Reverse(name.len()), form != Form::Exact))
+            }
+            About::Mailbox(name) if own.is_some_and(|own| own.as_str() == name) => Some((Reverse(usize::MAX), false)),
+            About::Mailbox(name) if anywhere.is_some_and(|anywhere| anywhere.as_str() == name) => Some((Reverse(0), true)),
+            About::Mailbox(_) | About::Network(_) => None,
         })
     }
 

@@ -19,13 +19,13 @@ mod covering;
 mod show;
 
 use crate::compile::seconds;
-use crate::domain::{Folded, fold};
+use crate::covering::List;
 use crate::facts::Facts;
 use crate::list::Seconds;
 use crate::mailbox::Mailbox;
 use crate::policy::Exempt;
 use crate::reply::clean;
-use crate::ruleset::{List, Match, Ruleset, connecting, situation};
+use crate::ruleset::{Question, Ruleset};
 use crate::shown;
 use crate::stage::Stage;
 use crate::verdict::{Decider, Verdict};
@@ -134,14 +134,16 @@ pub fn explain(ruleset: &Ruleset, facts: &Facts<'_>, stage: Stage) -> Explanatio
     let asked = Asked::new(ruleset, facts, stage, now);
     let verdict = if asked.is_rcpt() { ruleset.at_rcpt(facts, false) } else { ruleset.at_connect(facts, false) };
     let decides = asked.decides(&verdict);
-    let without = match decides {
-        None if verdict.decider == Decider::Mode => Some(asked.evaluate(None)),
-        decides => decides.map(|judged| asked.evaluate(Some(judged.list))),
+    let left_out = match decides {
+        Some(judged) => Some(LeftOut::List(judged.list)),
+        None if verdict.decider == Decider::Mode => Some(LeftOut::Nothing),
+        None => Some(LeftOut::Rule(verdict.decider)).filter(|_| matches!(verdict.decider, Decider::Relay | Decider::Authentication)),
     };
-    let all = asked.addresses.iter().chain(&asked.domains);
+    let without = left_out.map(|left_out| asked.evaluate(left_out));
+    let all = asked.addresses.iter().chain(&asked.names);
     Explanation {
         client: facts.address.map(|address| address.to_canonical()),
-        domain: asked.domain.as_ref().map(ToString::to_string),
+        domain: asked.question.place.as_ref().map(ToString::to_string),
         stage: if asked.is_rcpt() { Stage::Rcpt } else { Stage::Connect },
         now,
         why: asked.why(&verdict, decides),
@@ -152,63 +154,113 @@ pub fn explain(ruleset: &Ruleset, facts: &Facts<'_>, stage: Stage) -> Explanatio
     }
 }
 
+/// What is left out to see what would be answered without it.
+#[derive(Clone, Copy)]
+enum LeftOut<'a> {
+    /// The mode, which is no list.
+    Nothing,
+    List(&'a List),
+    /// The relay rule, or the one about authentication.
+    Rule(Decider),
+}
+
+impl LeftOut<'_> {
+    fn list(&self) -> Option<&List> {
+        if let LeftOut::List(list) = self { Some(list) } else { None }
+    }
+
+    fn is(&self, decider: Decider) -> bool {
+        matches!(self, LeftOut::Rule(rule) if *rule == decider)
+    }
+}
+
 /// A question, and what the lists have about it.
 struct Asked<'a> {
     ruleset: &'a Ruleset,
     facts: &'a Facts<'a>,
-    /// Who asks; with [`Exempt::CONNECTION`] the question is about a connection.
-    situation: Exempt,
-    domain: Option<Folded>,
+    question: Question<'a>,
+    now: Seconds,
     addresses: Vec<Judged<'a>>,
-    domains: Vec<Judged<'a>>,
+    /// The lists about domains, recipients and senders, as they stand when the address is let in as it is.
+    names: Vec<Judged<'a>>,
 }
 
 impl<'a> Asked<'a> {
     fn new(ruleset: &'a Ruleset, facts: &'a Facts<'a>, stage: Stage, now: Seconds) -> Asked<'a> {
-        let (situation, domain) = match stage {
-            Stage::Rcpt => {
-                let mailbox = Mailbox::parse(facts.recipient.unwrap_or_default());
-                (situation(facts, &mailbox), mailbox.domain.and_then(fold))
-            }
-            Stage::Connect | Stage::Helo | Stage::Mail => (connecting(facts), None),
+        let question = match stage {
+            Stage::Rcpt => ruleset.question(facts),
+            Stage::Connect | Stage::Helo | Stage::Mail => Question::of_connection(facts),
         };
         let addresses = facts.address.map_or_else(Vec::new, |address| {
-            ruleset.lists.iter().filter_map(|list| Judged::address(list, address.to_canonical(), situation, now)).collect()
+            let judged = |list| Judged::address(list, address.to_canonical(), question.situation, now);
+            ruleset.lists.iter().filter_map(judged).collect()
         });
-        let domains = domain
-            .as_ref()
-            .map_or_else(Vec::new, |domain| ruleset.domain_lists.iter().filter_map(|list| Judged::domain(list, domain, now)).collect());
-        Asked { ruleset, facts, situation, domain, addresses, domains }
+        let mut asked = Asked { ruleset, facts, question, now, addresses, names: Vec::new() };
+        if asked.is_rcpt() {
+            let by_address = first(&asked.addresses, None).0.map_or(Decider::Nothing, |(list, _)| list.role);
+            ruleset.let_in(&mut asked.question, by_address);
+            asked.names = asked.names(asked.question.situation);
+        }
+        asked
     }
 
     fn is_rcpt(&self) -> bool {
-        !self.situation.meets(Exempt::CONNECTION)
+        !self.question.connect
     }
 
-    /// The answer by the order of decision, as if the mode were open and one list were not there.
-    fn evaluate(&self, left_out: Option<&List>) -> Verdict {
-        let of = |(list, entry): (&List, _), domain| {
-            let matched = Match { list, entry, about: list.about(entry) };
-            self.ruleset.verdict(&matched, !self.is_rcpt(), self.facts, domain)
+    /// What the lists about domains, recipients and senders have about the question, in the order in which they decide.
+    fn names(&self, situation: Exempt) -> Vec<Judged<'a>> {
+        let sender = Mailbox::parse(self.facts.sender.unwrap_or_default());
+        let sender_place = sender.place();
+        let judged = |list: &'a List| {
+            let recipient = Some(&self.question.recipient).filter(|_| list.role == Decider::Recipient);
+            let of_sender = list.role == Decider::Sender;
+            let (mailbox, place) =
+                if of_sender { (Some(&sender), sender_place.as_ref()) } else { (recipient, self.question.place.as_ref()) };
+            Judged::name(list, mailbox, place.map(|place| place.as_str()), situation, self.now)
         };
-        let (decided, watched) = first(&self.addresses, left_out);
-        let mut by_address = decided.map_or_else(|| self.ruleset.accept(), |decided| of(decided, self.domain.as_ref()));
-        by_address.shadow = watched.map_or(by_address.shadow, |list| list.name);
-        if by_address.decider == Decider::NeverBlock || !by_address.is_accept() {
-            return by_address;
+        self.ruleset.name_lists().filter_map(judged).collect()
+    }
+
+    /// The answer by the order of decision, as if the mode were open and something were not there.
+    fn evaluate(&self, left_out: LeftOut<'_>) -> Verdict {
+        let Asked { ruleset, facts, question, .. } = self;
+        let (decided, watched) = first(&self.addresses, left_out.list());
+        let mut verdict = decided.map_or_else(|| ruleset.accept(), |(list, entry)| ruleset.by_entry(list, entry, question));
+        verdict.shadow = watched.map_or(verdict.shadow, |list| list.name);
+        if !self.is_rcpt() || verdict.decider == Decider::NeverBlock || !verdict.is_accept() {
+            return verdict;
         }
-        match first(&self.domains, left_out).0 {
-            Some(decided) => Verdict { shadow: by_address.shadow, ..of(decided, self.domain.as_ref()) },
-            None => by_address,
+        // As it would have been let in, not as it was.
+        let mut question = ruleset.question(facts);
+        ruleset.let_in(&mut question, verdict.decider);
+        let relay = ruleset.relay.refuses(&question.recipient, question.place.as_ref(), question.situation, facts);
+        if let Some(reply) = relay.filter(|_| facts.recipient.is_some() && !left_out.is(Decider::Relay)) {
+            return Verdict { shadow: verdict.shadow, ..ruleset.by_rule(Decider::Relay, reply, &question, "") };
+        }
+        let names = self.names(question.situation);
+        let (decided, watched) = first(&names, left_out.list());
+        if let Some(list) = watched.filter(|_| verdict.shadow.is_empty()) {
+            verdict.shadow = list.name;
+        }
+        if let Some((list, entry)) = decided {
+            return Verdict { shadow: verdict.shadow, ..ruleset.by_entry(list, entry, &question) };
+        }
+        let exempt = ruleset.authentication.exempt.meets(question.situation) || left_out.is(Decider::Authentication);
+        match ruleset.authentication.refuses(facts).filter(|_| !exempt) {
+            Some((reply, failures)) => {
+                Verdict { shadow: verdict.shadow, ..ruleset.by_rule(Decider::Authentication, reply, &question, &failures) }
+            }
+            None => verdict,
         }
     }
 
     /// The list that a verdict names.
     fn decides(&self, verdict: &Verdict) -> Option<&Judged<'a>> {
-        let lists = if verdict.decider == Decider::Domain { &self.domains } else { &self.addresses };
         // A list of the policy may have the name of one that is built in.
         let named = |judged: &&Judged<'_>| judged.list.name == verdict.list && judged.list.role == verdict.decider;
-        lists.iter().find(|judged| named(judged) && judged.own == Own::Covers && !judged.list.conduct.shadow)
+        let mut lists = self.addresses.iter().chain(&self.names);
+        lists.find(|judged| named(judged) && judged.own == Own::Covers && !judged.list.conduct.shadow)
     }
 
     /// What a list says to the question that got this verdict.
@@ -228,7 +280,8 @@ impl<'a> Asked<'a> {
 
     /// The list that decides about the address, or about the domain, before this one can.
     fn before(&self, judged: &Judged<'_>) -> Option<&Judged<'a>> {
-        let lists = if judged.list.role == Decider::Domain { &self.domains } else { &self.addresses };
+        let of_names = !matches!(judged.list.role, Decider::NeverBlock | Decider::Allow | Decider::Block);
+        let lists = if of_names { &self.names } else { &self.addresses };
         let mut before = lists.iter().take_while(|other| !std::ptr::eq(*other, judged));
         before.find(|other| other.own == Own::Covers && !other.list.conduct.shadow)
     }
@@ -239,7 +292,7 @@ impl<'a> Asked<'a> {
             Standing::Decides => "decides".into(),
             Standing::Accepts => "lets the client go on; the recipient's domain is asked about all the same".into(),
             Standing::Watched => "would refuse, but is only watched".into(),
-            Standing::PassedOver => format!("passed over: {}", exemptions(list.conduct.exempt, self.situation)),
+            Standing::PassedOver => format!("passed over: {}", exemptions(list.conduct.exempt, self.question.situation)),
             Standing::Hole => "a hole: this list does not cover it".into(),
             Standing::Expired => "expired".into(),
             Standing::NotAsked if verdict.decider == Decider::Mode => "not asked: the mode answers everybody".into(),
@@ -261,10 +314,14 @@ impl<'a> Asked<'a> {
     }
 
     fn why(&self, verdict: &Verdict, decides: Option<&Judged<'_>>) -> String {
-        let all = || self.addresses.iter().chain(&self.domains);
+        let all = || self.addresses.iter().chain(&self.names);
         let Some(by) = decides else {
             let why = if verdict.decider == Decider::Mode {
                 "the mode answers everybody, before any list is asked"
+            } else if verdict.decider == Decider::Relay {
+                "the recipient's domain is neither local nor relayed for, and the client is not trusted"
+            } else if verdict.decider == Decider::Authentication {
+                "the rule about what authentication checks came to"
             } else if all().next().is_none() {
                 "no list covers it"
             } else {
@@ -279,6 +336,8 @@ impl<'a> Asked<'a> {
             "allow lists win over block lists, whatever the prefix lengths"
         } else if verdict.decider == Decider::Domain && !self.addresses.is_empty() {
             "recipient domains are asked about when the address is let in"
+        } else if matches!(verdict.decider, Decider::Recipient | Decider::Sender) && !self.addresses.is_empty() {
+            "recipients and senders are asked about when the address is let in"
         } else if all().count() == 1 {
             "the only list that covers it"
         } else if before {
@@ -300,6 +359,8 @@ fn exemptions(exempt: Exempt, situation: Exempt) -> String {
         (Exempt::POSTMASTER, "mail to postmaster"),
         (Exempt::ABUSE, "mail to abuse"),
         (Exempt::CONNECTION, "it counts at RCPT only"),
+        (Exempt::ALLOWED, "the client is on an allow list"),
+        (Exempt::TRUSTED, "the client is trusted to relay"),
     ];
     let words: Vec<&str> = words.iter().filter(|(bit, _)| exempt.meets(*bit) && situation.meets(*bit)).map(|(_, word)| *word).collect();
     words.join(", ")

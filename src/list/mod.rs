@@ -200,6 +200,9 @@ impl<'a> Subject<'a> {
 /// Reads `local@domain` or `local@`, without checking more of the local part than that it is printable.
 fn parse_mailbox(text: &str) -> Result<&str, Fault> {
     let wrong = |remedy: &str| Err(Fault::new(format!("{} is not a mailbox", quote(text.as_bytes())), remedy));
+    if text.starts_with('<') {
+        return wrong("write it without angle brackets");
+    }
     let Some((local, domain)) = text.rsplit_once('@') else { return wrong("write user@example.org") };
     if local.is_empty() {
         return wrong("write user@example.org, or the domain alone for all its mailboxes");

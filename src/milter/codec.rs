@@ -34,6 +34,8 @@ pub const SMFIP_NOUNKNOWN: u32 = 0x100;
 pub const SMFIP_NODATA: u32 = 0x200;
 /// The milter does not answer CONNECT (version 6). An answer all the same would be taken for that to the next event.
 pub const SMFIP_NR_CONN: u32 = 0x1000;
+/// The milter does not answer MAIL (version 6).
+pub const SMFIP_NR_MAIL: u32 = 0x4000;
 
 /// Stage number of CONNECT in a list of macros.
 pub const SMFIM_CONNECT: u32 = 0;

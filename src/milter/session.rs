@@ -14,13 +14,12 @@ pub use super::codec::ProtocolError;
 use super::codec::{
     Command, Connect, Macros, Options, Packets, SMFI_VERSION, SMFI_VERSION_MIN, SMFIF_SETSYMLIST, SMFIM_CONNECT, SMFIM_ENVFROM,
     SMFIM_ENVRCPT, SMFIP_NOBODY, SMFIP_NOCONNECT, SMFIP_NODATA, SMFIP_NOEOH, SMFIP_NOHDRS, SMFIP_NOHELO, SMFIP_NOMAIL, SMFIP_NOUNKNOWN,
-    SMFIP_NR_CONN, encode_continue, encode_reply,
+    SMFIP_NR_CONN, SMFIP_NR_MAIL, encode_continue, encode_reply,
 };
 
 /// What a mail server need not do, if it offers to leave it out: tell of these events, and wait for an answer to
 /// CONNECT, which says nothing since the verdict is given at RCPT. RCPT itself is always asked for.
-const UNWANTED: u32 =
-    SMFIP_NOHELO | SMFIP_NOMAIL | SMFIP_NODATA | SMFIP_NOUNKNOWN | SMFIP_NOHDRS | SMFIP_NOEOH | SMFIP_NOBODY | SMFIP_NR_CONN;
+const UNWANTED: u32 = SMFIP_NOHELO | SMFIP_NODATA | SMFIP_NOUNKNOWN | SMFIP_NOHDRS | SMFIP_NOEOH | SMFIP_NOBODY | SMFIP_NR_CONN;
 
 /// The macros asked for. An empty list would mean all that the mail server is configured to send, and so a stage of
 /// which nothing is wanted has the shortest one.
@@ -164,7 +163,9 @@ impl Dialogue {
             Command::Macro(b'R', macros) => replace(&mut self.message.recipient, macros.0),
             Command::Mail(sender) => {
                 self.message.begin(sender);
-                encode_continue(out);
+                if options.protocol & SMFIP_NR_MAIL == 0 {
+                    encode_continue(out);
+                }
             }
             Command::Rcpt(recipient) => self.rcpt(recipient, gate, out, refused),
             Command::Eom(_) => {
@@ -198,7 +199,10 @@ impl Dialogue {
         // If nobody waits for an answer CONNECT costs next to nothing, and tells local submission (see
         // `is_submission`) and the log who the client is; rules loaded later may need it too.
         let needless = if self.stages.connect || offer.protocol & SMFIP_NR_CONN != 0 { 0 } else { SMFIP_NOCONNECT };
-        let options = Options { version, actions, protocol: offer.protocol & (UNWANTED | needless) };
+        // The macros of MAIL, which come all the same, have the sender too, good enough for the log and for nearly all
+        // rules; but Postfix has put it through Unicode case folding there (see `resolved`).
+        let mail = if self.stages.mail { SMFIP_NR_MAIL } else { SMFIP_NOMAIL };
+        let options = Options { version, actions, protocol: offer.protocol & (UNWANTED | needless | mail) };
         options.encode(if actions == 0 { &[] } else { &MACROS }, out);
         self.options = Some(options);
         Ok(())
@@ -211,8 +215,9 @@ impl Dialogue {
         let facts = Facts {
             address: client.address,
             sender,
-            recipient: Some(resolved(macros).unwrap_or(argument)),
+            recipient: Some(resolved(macros, argument).unwrap_or(argument)),
             authenticated: message.authenticated || is_authenticated(macros),
+            // SPF, DKIM, DMARC and reverse DNS no mail server tells a milter at RCPT.
             ..Facts::default()
         };
         let verdict = if client.submission { Verdict::accept(0) } else { gate.check_rcpt(&facts) };
@@ -271,10 +276,20 @@ impl Message {
 /// The recipient that the mail server resolved. The argument of RCPT is what the client wrote: Postfix routes
 /// `<user%other.example@test.example>` and `<user@other.example@test.example>` to another domain than they seem to have.
 /// With the mailer `error` the macros hold a code and a text instead.
-fn resolved(macros: Macros<'_>) -> Option<&[u8]> {
+///
+/// What Postfix need not route is taken as the client wrote it where resolving changes its meaning: `<postmaster>` gets
+/// the domain of this host, which is local by any name; and a domain in UTF-8 goes through Unicode case folding, which
+/// makes another domain of some (`straße` becomes `strasse`).
+fn resolved<'a>(macros: Macros<'a>, argument: &[u8]) -> Option<&'a [u8]> {
+    let written = Mailbox::parse(argument);
+    let plain = written.literal.is_none() && written.domain.is_none_or(|domain| !domain.is_ascii());
+    if plain && !written.is_routed() {
+        return None;
+    }
     let mailer = macros.get("rcpt_mailer")?;
     let address = macros.get("rcpt_addr")?;
-    let usable = !mailer.is_empty() && mailer != b"error" && Mailbox::parse(address).domain.is_some();
+    let Mailbox { domain, literal, .. } = Mailbox::parse(address);
+    let usable = !mailer.is_empty() && mailer != b"error" && (domain.is_some() || literal.is_some());
     usable.then_some(address)
 }
 

@@ -204,7 +204,7 @@ impl Reader<'_> {
 }
 
 /// "a, b or c".
-fn one_of(words: &[&str]) -> String {
+pub(super) fn one_of(words: &[&str]) -> String {
     match words {
         [] => String::new(),
         [one] => (*one).into(),

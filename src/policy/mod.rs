@@ -4,6 +4,7 @@
 //! deserializing into structs would stop at the first mistake.
 
 mod fields;
+mod rules;
 
 use crate::diagnostic::{Diagnostic, Fault, quote};
 use crate::domain::{Folded, fold};
@@ -12,7 +13,8 @@ use crate::prefix::parse_address;
 use crate::reply::Reply;
 use crate::verdict::MAX_LIST_NAME;
 use arrayvec::ArrayString;
-use fields::{Fields, Reader, Value};
+use fields::{Fields, Reader, Value, one_of};
+pub(crate) use rules::{AuthRule, Authentication, Check, NameList, Relay};
 use std::net::IpAddr;
 use std::sync::Arc;
 use toml::de::DeTable;
@@ -40,7 +42,11 @@ pub(crate) struct Policy {
     pub mode: Option<Reply>,
     pub never_block: NeverBlock,
     pub lists: Vec<AddressList>,
-    pub domains: Vec<DomainList>,
+    pub domains: Vec<NameList>,
+    pub senders: Vec<NameList>,
+    pub recipients: Vec<NameList>,
+    pub relay: Relay,
+    pub authentication: Authentication,
 }
 
 /// `[never_block]`: what no list can refuse.
@@ -90,7 +96,7 @@ pub(crate) enum At {
 
 /// Who is passed over by a list. A set of bits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Exempt(pub u8);
+pub(crate) struct Exempt(u128);
 
 impl Exempt {
     /// A client that has authenticated.
@@ -101,8 +107,22 @@ impl Exempt {
     pub(crate) const ABUSE: Exempt = Exempt(4);
     /// A connection, of a list that counts at RCPT only.
     pub(crate) const CONNECTION: Exempt = Exempt(8);
-    /// All that a policy can name, and the default of a block list.
-    const DEFAULT: Exempt = Exempt(7);
+    /// A client that an allow list names.
+    pub(crate) const ALLOWED: Exempt = Exempt(16);
+    /// A client in a trusted network.
+    pub(crate) const TRUSTED: Exempt = Exempt(32);
+    /// The default of a list of addresses or senders.
+    pub(crate) const DEFAULT: Exempt = Exempt(7);
+    /// The first bit that belongs to one list: mail to recipients that have opted out of it.
+    const OPT_OUT: usize = 8;
+    /// Most lists that recipients can opt out of.
+    pub(crate) const MAX_OPT_OUTS: usize = 128 - Exempt::OPT_OUT;
+
+    /// Mail to recipients that have opted out of the list with that number; `None` if there are too many.
+    pub(crate) fn opted_out(list: usize) -> Option<Exempt> {
+        let shift = u32::try_from(list + Exempt::OPT_OUT).ok()?;
+        1_u128.checked_shl(shift).map(Exempt)
+    }
 
     /// Whether the two have something in common.
     pub(crate) fn meets(self, other: Exempt) -> bool {
@@ -118,14 +138,6 @@ impl Exempt {
     pub(crate) fn is_within(self, other: Exempt) -> bool {
         self.0 & !other.0 == 0
     }
-}
-
-/// A `[[domains]]`.
-#[derive(Debug)]
-pub(crate) struct DomainList {
-    pub name: ListName,
-    pub source: Source,
-    pub reply: Option<Reply>,
 }
 
 /// Where the entries of a list stand, how they are read, and what is demanded of them.
@@ -206,6 +218,9 @@ pub(crate) fn parse(text: &str, file: &Arc<str>) -> (Policy, Vec<Diagnostic>) {
 const NAME: &str = "\"example\"";
 const GUARDS: &str = "widest_v4, widest_v6, min_entries, max_entries, max_shrink, max_grow, max_age, must_match, must_not_match";
 const SOURCE: &str = "entries, file, format, threshold, ttl";
+/// Whom a list of addresses can pass over.
+const EXEMPT: [(&str, Exempt); 3] =
+    [("authenticated", Exempt::AUTHENTICATED), ("postmaster", Exempt::POSTMASTER), ("abuse", Exempt::ABUSE)];
 
 impl Reader<'_> {
     fn policy(&mut self, mut top: Fields<'_>) -> Policy {
@@ -220,10 +235,22 @@ impl Reader<'_> {
         let mut names: Vec<ListName> = RESERVED.iter().flat_map(|name| ListName::from(name)).collect();
         let lists = self.tables(top.take("list"), "list", MAX_LISTS);
         let lists = lists.into_iter().map(|fields| self.address_list(fields, &guards, &mut names)).collect();
+        // No list of names covers an address.
+        let guards = Guards { must_match: Vec::new(), ..guards };
         let domains = self.tables(top.take("domains"), "domains", MAX_LISTS);
         let domains = domains.into_iter().map(|fields| self.domain_list(fields, &guards, &mut names)).collect();
-        self.finish(top, "the policy", "hostname, mode, [never_block], [guards], [[list]], [[domains]]");
-        Policy { hostname, mode, never_block, lists, domains }
+        let senders = self.tables(top.take("senders"), "senders", MAX_LISTS);
+        let senders = senders.into_iter().map(|fields| self.sender_list(fields, &guards, &mut names)).collect();
+        let recipients = self.tables(top.take("recipients"), "recipients", MAX_LISTS);
+        let recipients: Vec<_> = recipients.into_iter().map(|fields| self.recipient_list(fields, &guards, &mut names)).collect();
+        let relay = self.relay(&mut top);
+        let authentication = self.authentication(&mut top);
+        let known =
+            "hostname, mode, [never_block], [guards], [relay], [authentication], [[list]], [[domains]], [[senders]], [[recipients]]";
+        self.finish(top, "the policy", known);
+        let mut policy = Policy { hostname, mode, never_block, lists, domains, senders, relay, authentication, ..Policy::default() };
+        policy.recipients = self.opt_outs(recipients, &mut policy);
+        policy
     }
 
     fn hostname(&mut self, top: &mut Fields<'_>) -> Folded {
@@ -310,28 +337,33 @@ impl Reader<'_> {
             connect_reply,
             at,
             shadow: !self.boolean(fields.take("enforce"), "enforce", true),
-            exempt: self.exempt(fields).and(if at == Some(At::Rcpt) { Exempt::CONNECTION } else { Exempt::default() }),
+            exempt: self.exempt(fields, &EXEMPT, Exempt::DEFAULT).and(if at == Some(At::Rcpt) {
+                Exempt::CONNECTION
+            } else {
+                Exempt::default()
+            }),
             contact: contact.map(|item| item.text),
             delisting: delisting.map(|item| item.text),
         }
     }
 
-    fn exempt(&mut self, fields: &mut Fields<'_>) -> Exempt {
-        let words = [("authenticated", Exempt::AUTHENTICATED), ("postmaster", Exempt::POSTMASTER), ("abuse", Exempt::ABUSE)];
+    /// Who is passed over: some of these words.
+    fn exempt(&mut self, fields: &mut Fields<'_>, words: &[(&str, Exempt)], default: Exempt) -> Exempt {
         let Some(items) = self.strings(fields.take("exempt"), "exempt", "[\"authenticated\", \"postmaster\", \"abuse\"]") else {
-            return Exempt::DEFAULT;
+            return default;
         };
         items.iter().fold(Exempt::default(), |exempt, item| match words.iter().find(|(word, _)| *word == item.text) {
             Some((_, bit)) => exempt.and(*bit),
             None => {
                 let cause = format!("{} cannot be exempt", quote(item.text.as_bytes()));
-                self.report_at(item, Fault::new(cause, "write authenticated, postmaster or abuse"));
+                let words: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+                self.report_at(item, Fault::new(cause, format!("write {}", one_of(&words))));
                 exempt
             }
         })
     }
 
-    fn domain_list(&mut self, mut fields: Fields<'_>, guards: &Guards, names: &mut Vec<ListName>) -> DomainList {
+    fn domain_list(&mut self, mut fields: Fields<'_>, guards: &Guards, names: &mut Vec<ListName>) -> NameList {
         let name = self.name(&mut fields, "domains", names);
         let source = self.source(&mut fields, "domains", "[\"example.org\"]", guards);
         let kind = self.choice(fields.take("kind"), "kind", &[("no-mail", "no-mail"), ("null-mx", "null-mx")]).unwrap_or("no-mail");
@@ -339,7 +371,7 @@ impl Reader<'_> {
         let given = fields.take("reply");
         let reply = self.reply(given).or_else(|| Reply::named(kind)).map(Reply::without_hang_up);
         self.finish(fields, "[[domains]]", &format!("name, {SOURCE}, kind, reply, {GUARDS}"));
-        DomainList { name, source, reply }
+        NameList { name, source, conduct: Conduct { reply, ..Conduct::default() }, opt_out: Exempt::default() }
     }
 
     /// The name of a list, which no other list has.
@@ -484,7 +516,7 @@ mod tests {
         assert!(policy.never_block.loopback && policy.never_block.private);
         assert!(policy.lists[0].allow && policy.lists[0].conduct.reply.is_none());
         assert_eq!(policy.lists[1].conduct.reply, Reply::named("drop"));
-        assert_eq!(policy.domains[0].reply, Reply::named("null-mx"));
+        assert_eq!(policy.domains[0].conduct.reply, Reply::named("null-mx"));
         assert!(matches!(&policy.lists[0].source.place, Place::Inline(items) if items[0].text == "192.0.2.1" && items[0].line == 9));
     }
 

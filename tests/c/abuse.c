@@ -70,6 +70,17 @@ int main(void)
     facts.flags = 0x80000000u;
     CHECK(mxgate_check_connect(gate, &facts, sizeof facts, &v) == MXGATE_EINVAL && accepts(&v));
     facts.flags = 0;
+    facts.rdns = 9;
+    CHECK(mxgate_check_connect(gate, &facts, sizeof facts, &v) == MXGATE_EINVAL && accepts(&v));
+    facts.rdns = MXGATE_RESULT_POLICY;
+    CHECK(mxgate_check_connect(gate, &facts, sizeof facts, &v) == MXGATE_REJECT);
+    facts.rdns = MXGATE_RESULT_UNKNOWN;
+    facts.reserved = 1;
+    CHECK(mxgate_check_connect(gate, &facts, sizeof facts, &v) == MXGATE_EINVAL && accepts(&v));
+    facts.reserved = 0;
+    facts.sender_length = 3; /* without a sender */
+    CHECK(mxgate_check_rcpt(gate, &facts, sizeof facts, &v) == MXGATE_EINVAL && accepts(&v));
+    facts.sender_length = 0;
     facts.recipient_length = 3; /* without a recipient */
     CHECK(mxgate_check_rcpt(gate, &facts, sizeof facts, &v) == MXGATE_EINVAL && accepts(&v));
     facts.recipient = "<user@parked.example>";

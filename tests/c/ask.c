@@ -1,7 +1,7 @@
 /* ask.c - the corpus through the C ABI: ask POLICY < questions > answers
  *
- * A question is a line of four words: connect or rcpt, the address or -, the flags, and the recipient in
- * hexadecimal digits (or - for none). An answer is a line of fields with TABs between them.
+ * A question is a line of nine words: connect or rcpt, the address or -, the flags, the results of SPF, DKIM, DMARC and
+ * reverse DNS, and the sender and the recipient in hexadecimal digits (or - for none). An answer is a line of fields with TABs between them.
  */
 #include <mxgate.h>
 #include <mxgate.h>
@@ -20,8 +20,8 @@ static size_t unhex(const char *hex, char *out)
 
 int main(int argc, char **argv)
 {
-    char stage[16], address[64], hex[4096], recipient[2048], message[4096];
-    unsigned flags;
+    char stage[16], address[64], from[4096], hex[4096], sender[2048], recipient[2048], message[4096];
+    unsigned flags, spf, dkim, dmarc, rdns;
     mxgate *gate = mxgate_new();
 
     if (argc != 2 || mxgate_abi() != MXGATE_ABI || gate == NULL)
@@ -30,7 +30,7 @@ int main(int argc, char **argv)
         fprintf(stderr, "%s\n", message);
         return 2;
     }
-    while (scanf("%15s %63s %u %4095s", stage, address, &flags, hex) == 4) {
+    while (scanf("%15s %63s %u %u %u %u %u %4095s %4095s", stage, address, &flags, &spf, &dkim, &dmarc, &rdns, from, hex) == 9) {
         struct mxgate_facts facts;
         struct mxgate_verdict verdict;
         char reply[512], greeting[512];
@@ -41,6 +41,14 @@ int main(int argc, char **argv)
         if (strcmp(address, "-") != 0)
             facts.address_size = (uint32_t)mxgate_address(address, strlen(address), facts.address);
         facts.flags = flags;
+        facts.spf = (uint8_t)spf;
+        facts.dkim = (uint8_t)dkim;
+        facts.dmarc = (uint8_t)dmarc;
+        facts.rdns = (uint8_t)rdns;
+        if (strcmp(from, "-") != 0) {
+            facts.sender_length = strcmp(from, "+") == 0 ? 0 : unhex(from, sender);
+            facts.sender = sender;
+        }
         if (strcmp(hex, "-") != 0) {
             facts.recipient_length = unhex(hex, recipient);
             facts.recipient = recipient;

@@ -1,6 +1,6 @@
 //! The corpus: policies, questions and answers, the same for every interface. `tests/cases/README.md` explains the format.
 
-use mxgate::{Decider, Facts, Gate, Verdict};
+use mxgate::{AuthResult, Decider, Facts, Gate, Verdict};
 use std::fs;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -18,6 +18,9 @@ pub struct Case {
     /// File and line, for messages.
     pub place: String,
     pub authenticated: bool,
+    pub sender: Option<Vec<u8>>,
+    /// What SPF, DKIM, DMARC and reverse DNS came to.
+    pub results: [AuthResult; 4],
     pub client: Option<IpAddr>,
     pub recipient: Option<Vec<u8>>,
     /// What is to be answered.
@@ -34,6 +37,9 @@ pub struct Answer {
     pub decided: String,
 }
 
+/// The authentication checks, in the order of [`Case::results`].
+pub const CHECKS: [&str; 4] = ["spf", "dkim", "dmarc", "rdns"];
+
 /// Reads the whole corpus.
 pub fn groups() -> Vec<Group> {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases");
@@ -42,7 +48,7 @@ pub fn groups() -> Vec<Group> {
     files.sort();
     let groups: Vec<Group> = files.iter().map(|file| Group { policy: file.with_extension("toml"), cases: read(file) }).collect();
     let count: usize = groups.iter().map(|group| group.cases.len()).sum();
-    assert!(count >= 60, "only {count} cases were found");
+    assert!(count >= 250, "only {count} cases were found");
     groups
 }
 
@@ -56,8 +62,18 @@ fn case(line: &str, place: String) -> Case {
     let (question, answer) = line.split_once("=>").unwrap_or_else(|| panic!("{place}: no => in {line:?}"));
     let (reply, decided) = answer.rsplit_once('|').unwrap_or_else(|| panic!("{place}: no | in {line:?}"));
     let mut words: Vec<&str> = question.split_whitespace().collect();
-    let authenticated = words.first() == Some(&"auth");
-    if authenticated {
+    let (mut authenticated, mut sender, mut results) = (false, None, [AuthResult::Unknown; 4]);
+    while let Some(word) = words.first() {
+        match word.split_once('=') {
+            None if *word == "auth" => authenticated = true,
+            Some(("from", argument)) => sender = Some(unescape(argument)),
+            Some((check, result)) if CHECKS.contains(&check) => {
+                let at = CHECKS.iter().position(|name| *name == check).unwrap();
+                let found = AuthResult::NAMED.iter().find(|(name, _)| *name == result);
+                results[at] = found.unwrap_or_else(|| panic!("{place}: {word}")).1;
+            }
+            _ => break,
+        }
         words.remove(0);
     }
     assert!(matches!(words.len(), 1 | 2), "{place}: {question:?}");
@@ -68,7 +84,7 @@ fn case(line: &str, place: String) -> Case {
     };
     let reply = (reply != "accept").then(|| reply.to_owned());
     let recipient = words.get(1).map(|text| unescape(text));
-    Case { place, authenticated, client, recipient, answer: Answer { reply, hang_up, decided: decided.trim().to_owned() } }
+    Case { place, authenticated, sender, results, client, recipient, answer: Answer { reply, hang_up, decided: decided.trim().to_owned() } }
 }
 
 /// Turns `\r`, `\n`, `\0`, `\s` (space), `\\` and `\xNN` into bytes.
@@ -95,7 +111,23 @@ fn unescape(text: &str) -> Vec<u8> {
 impl Case {
     /// The question as facts.
     pub fn facts(&self) -> Facts<'_> {
-        Facts { address: self.client, recipient: self.recipient.as_deref(), authenticated: self.authenticated, ..Facts::default() }
+        let [spf, dkim, dmarc, rdns] = self.results;
+        Facts {
+            address: self.client,
+            sender: self.sender.as_deref(),
+            recipient: self.recipient.as_deref(),
+            authenticated: self.authenticated,
+            spf,
+            dkim,
+            dmarc,
+            rdns,
+            now: None,
+        }
+    }
+
+    /// Whether a milter can be asked this: mail servers do not tell it what authentication came to.
+    pub fn suits_a_milter(&self) -> bool {
+        self.results == [AuthResult::Unknown; 4]
     }
 
     /// What the gate answers.
@@ -107,7 +139,9 @@ impl Case {
 impl Answer {
     /// An answer from its parts.
     pub fn new(reply: Option<String>, hang_up: bool, decider: u16, list: &str, entry: &str, line: &str) -> Answer {
-        let kind = ["nothing", "mode", "never-block", "allow", "block", "domain"][usize::from(decider)];
+        const KINDS: [&str; 10] =
+            ["nothing", "mode", "never-block", "allow", "block", "domain", "sender", "relay", "recipient", "authentication"];
+        let kind = KINDS[usize::from(decider)];
         let decided = if list.is_empty() { kind.to_owned() } else { format!("{kind} {list} {entry} {line}") };
         Answer { reply, hang_up, decided }
     }

@@ -1,7 +1,7 @@
 //! `mxgate check`: asks a policy what it would answer, and says who decided.
 
 use clap::Args;
-use mxgate::{Decider, Entry, Facts, Gate, Stage, Verdict};
+use mxgate::{AuthResult, Decider, Entry, Facts, Gate, Stage, Verdict};
 use std::io::{self, Write};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -29,6 +29,25 @@ pub(crate) struct Arguments {
     /// The client has authenticated
     #[arg(long)]
     authenticated: bool,
+    /// What checking SPF came to: pass, none, neutral, softfail, fail, temperror, permerror
+    #[arg(long, value_name = "RESULT", value_parser = parse_result)]
+    spf: Option<AuthResult>,
+    /// What checking DKIM came to: pass, none, neutral, fail, temperror, permerror, policy
+    #[arg(long, value_name = "RESULT", value_parser = parse_result)]
+    dkim: Option<AuthResult>,
+    /// What checking DMARC came to: pass, none, fail, temperror, permerror
+    #[arg(long, value_name = "RESULT", value_parser = parse_result)]
+    dmarc: Option<AuthResult>,
+    /// Whether the client's name leads back to its address: pass, none, fail, temperror, permerror
+    #[arg(long, value_name = "RESULT", value_parser = parse_result)]
+    rdns: Option<AuthResult>,
+}
+
+fn parse_result(text: &str) -> Result<AuthResult, String> {
+    let found = AuthResult::NAMED.iter().find(|(name, _)| *name == text);
+    found
+        .map(|(_, result)| *result)
+        .ok_or_else(|| format!("not a result; write one of {}", AuthResult::NAMED.map(|(name, _)| name).join(", ")))
 }
 
 impl Arguments {
@@ -44,7 +63,11 @@ impl Arguments {
             sender: self.from.as_deref().map(str::as_bytes),
             recipient: self.rcpt.as_deref().map(str::as_bytes),
             authenticated: self.authenticated,
-            now: None,
+            spf: self.spf.unwrap_or_default(),
+            dkim: self.dkim.unwrap_or_default(),
+            dmarc: self.dmarc.unwrap_or_default(),
+            rdns: self.rdns.unwrap_or_default(),
+            ..Facts::default()
         };
         (facts, if self.rcpt.is_some() { Stage::Rcpt } else { Stage::Connect })
     }
@@ -93,7 +116,7 @@ fn print(verdict: &Verdict, gate: &Gate, connect: bool) -> io::Result<()> {
         }
     }
     write!(out, "decided:  {}", verdict.decider)?;
-    if matches!(verdict.decider, Decider::Allow | Decider::Block | Decider::Domain) {
+    if !verdict.list.is_empty() && verdict.decider != Decider::NeverBlock {
         write!(out, " {}", verdict.list)?;
     }
     if verdict.entry != Entry::None {

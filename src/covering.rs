@@ -1,0 +1,178 @@
+//! Lists in force, and which of their entries decides about one thing.
+
+use crate::compile::seconds;
+use crate::contents::{About, Contents, Entry as ListEntry};
+use crate::domain::Folded;
+use crate::facts::Facts;
+use crate::list::Seconds;
+use crate::networks::{Chains, Cover, EntryId, Link};
+use crate::policy::{Conduct, Exempt, ListName};
+use crate::reply::Reply;
+use crate::ruleset::Ruleset;
+use crate::verdict::{Decider, Entry, Verdict};
+use arrayvec::ArrayString;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
+
+/// A list in force.
+#[derive(Debug)]
+pub struct List {
+    /// Its name in the policy.
+    pub name: ListName,
+    pub(crate) role: Decider,
+    pub(crate) conduct: Conduct,
+    pub(crate) contents: Arc<Contents>,
+    /// Of which lists those that it names have opted out.
+    pub(crate) opt_out: Exempt,
+    /// Number before that of its first entry.
+    pub(crate) base: EntryId,
+    /// How often it decided, or would have. Goes on where the list of that name before a load stopped.
+    pub(crate) hits: Arc<AtomicU64>,
+}
+
+impl List {
+    pub(crate) fn new(name: ListName, role: Decider, conduct: Conduct, contents: Arc<Contents>) -> List {
+        // Only a list that refuses can be passed over.
+        let refuses = matches!(role, Decider::Block | Decider::Sender | Decider::Recipient);
+        let conduct = if refuses { conduct } else { Conduct { exempt: Exempt::default(), shadow: false, ..conduct } };
+        List { name, role, conduct, contents, opt_out: Exempt::default(), base: 0, hits: Arc::default() }
+    }
+
+    /// What kind of rule its entries are.
+    pub fn role(&self) -> Decider {
+        self.role
+    }
+
+    /// What it refuses with; `None` if it refuses nobody. A line of a list may ask for another reply.
+    pub fn refusal(&self) -> Option<&Reply> {
+        self.conduct.reply.as_ref()
+    }
+
+    /// How often it decided, or would have refused if it were enforced: once for each question, a connection or a
+    /// recipient. Goes on over loads as long as the policy has a list of that name.
+    pub fn hits(&self) -> u64 {
+        self.hits.load(Ordering::Relaxed)
+    }
+
+    /// Counts on where the list of that name stopped.
+    pub(crate) fn continue_counting(&mut self, previous: &Ruleset) {
+        if let Some(list) = previous.list(&self.name) {
+            self.hits = Arc::clone(&list.hits);
+        }
+    }
+
+    /// How many entries it has.
+    pub fn len(&self) -> usize {
+        self.contents.entries.len()
+    }
+
+    /// Whether it has no entry.
+    pub fn is_empty(&self) -> bool {
+        self.contents.entries.is_empty()
+    }
+
+    /// The file in which the entry that decided stands.
+    pub fn file(&self, verdict: &Verdict) -> &str {
+        // Lines count from 1 in each file; where a list has several, the entry tells which.
+        let found = self.contents.live().find(|(_, entry)| entry.line == verdict.line && self.shown(entry) == verdict.entry);
+        found.map_or("", |(_, entry)| self.contents.file(entry))
+    }
+
+    /// An entry as verdicts show it.
+    pub(crate) fn shown(&self, entry: &ListEntry) -> Entry {
+        match self.contents.about(entry) {
+            Some(About::Network(network)) => Entry::Network(network),
+            Some(About::Domain(form, name)) => Entry::Domain(form, Folded::from(name).unwrap_or_default()),
+            Some(About::Mailbox(name)) => Entry::Mailbox(ArrayString::from(name).unwrap_or_default()),
+            None => Entry::None,
+        }
+    }
+
+    /// What it answers: that of the line first, then that of the stage.
+    pub(crate) fn reply(&self, entry: &ListEntry, connect: bool) -> Option<&Reply> {
+        if matches!(self.role, Decider::NeverBlock | Decider::Allow) {
+            return None;
+        }
+        let of_stage = if connect { self.conduct.connect_reply.as_ref() } else { None };
+        self.contents.reply(entry).or(of_stage).or(self.conduct.reply.as_ref())
+    }
+}
+
+/// The entries that cover something, in the order in which they decide.
+///
+/// A mailbox has up to three covers: its own, that of its domain, that of its local part. In each the lists follow each
+/// other, so all three are gone through side by side; inside one list they decide in this order.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Covering<'a> {
+    pub lists: &'a [List],
+    pub chains: &'a Chains,
+    pub covers: [Cover; 3],
+}
+
+impl<'a> Covering<'a> {
+    /// The list, by its place, and the entry with a number.
+    fn locate(&self, entry: EntryId) -> Option<(usize, &'a List, &'a ListEntry)> {
+        let at = self.lists.partition_point(|list| list.base < entry).checked_sub(1)?;
+        let list = self.lists.get(at)?;
+        Some((at, list, list.contents.entry(entry - list.base)?))
+    }
+
+    /// Takes the next entry off the covers.
+    fn next(&mut self) -> Option<(&'a List, &'a ListEntry)> {
+        let mut first: Option<(usize, &List, &ListEntry)> = None;
+        let mut taken: Option<(&mut Cover, Cover)> = None;
+        let (lists, chains) = (self.lists, self.chains);
+        let one = Covering { lists, chains, covers: [Cover::NONE; 3] };
+        for cover in &mut self.covers {
+            let Link::Entry(number, rest) = chains.first(*cover) else { continue };
+            let found = one.locate(number)?;
+            if first.is_none_or(|(at, ..)| found.0 < at) {
+                (first, taken) = (Some(found), Some((cover, rest)));
+            }
+        }
+        let (cover, rest) = taken?;
+        *cover = rest;
+        first.map(|(_, list, entry)| (list, entry))
+    }
+
+    /// For each list that does not pass over who asks: the entry that decides in it.
+    pub(crate) fn deciding(mut self, situation: Exempt, facts: &Facts<'_>) -> impl Iterator<Item = (&'a List, &'a ListEntry)> {
+        // The clock is read if an entry depends on it, and not before.
+        let (mut over, mut now): (Option<&List>, Option<Seconds>) = (None, facts.now);
+        std::iter::from_fn(move || {
+            loop {
+                let (list, entry) = self.next()?;
+                let passed = over.is_some_and(|over| std::ptr::eq(over, list)) || list.conduct.exempt.meets(situation);
+                if passed || entry.expires != 0 && entry.is_over(*now.get_or_insert_with(|| seconds(SystemTime::now()))) {
+                    continue;
+                }
+                over = Some(list);
+                if !entry.hole {
+                    return Some((list, entry));
+                }
+            }
+        })
+    }
+
+    /// The entry that decides, and the first list that would have refused if it were not only watched.
+    /// All lists that come to word count it, if it is `counted`.
+    pub(crate) fn decide(
+        self,
+        situation: Exempt,
+        facts: &Facts<'_>,
+        counted: bool,
+    ) -> (Option<(&'a List, &'a ListEntry)>, Option<&'a List>) {
+        let mut watched = None;
+        for (list, entry) in self.deciding(situation, facts) {
+            if counted {
+                list.hits.fetch_add(1, Ordering::Relaxed);
+            }
+            if !list.conduct.shadow {
+                return (Some((list, entry)), watched);
+            }
+            watched = watched.or(Some(list));
+        }
+        (None, watched)
+    }
+}

@@ -1,0 +1,80 @@
+//! Lists of domains and mailboxes in one table.
+//!
+//! Inside a list the most specific entry decides: `user@example.org`, then the domain by its form, then `user@`, as in
+//! the access maps of Postfix and Sendmail.
+
+use crate::contents::About;
+use crate::covering::{Covering, List};
+use crate::diagnostic::Fault;
+use crate::domain::{DomainTable, DomainTableBuilder, Folded, Form};
+use crate::mailbox::Mailbox;
+use crate::networks::{Chains, Cover};
+use crate::resolve::{Candidate, Resolver, number};
+
+/// Lists of names, ready to be asked.
+#[derive(Debug, Default)]
+pub(crate) struct Names {
+    pub lists: Vec<List>,
+    table: DomainTable,
+    chains: Chains,
+}
+
+impl Names {
+    /// Lists of domains alone.
+    pub(crate) fn of_domains(mut lists: Vec<List>) -> (Names, Option<Fault>) {
+        let resolver = Resolver::new(number(&mut lists));
+        Names::new(lists, resolver)
+    }
+
+    /// Lists that have mailboxes too.
+    pub(crate) fn of_mailboxes(mut lists: Vec<List>) -> (Names, Option<Fault>) {
+        let resolver = Resolver::keeping_all(number(&mut lists));
+        Names::new(lists, resolver)
+    }
+
+    fn new(lists: Vec<List>, mut resolver: Resolver) -> (Names, Option<Fault>) {
+        let mut builder = DomainTableBuilder::default();
+        let mut fault = None;
+        for (number, list) in lists.iter().enumerate() {
+            for (entry, found) in list.contents.live() {
+                let (form, name) = match list.contents.about(found) {
+                    Some(About::Domain(form, name)) => (form, name),
+                    Some(About::Mailbox(name)) => (Form::Exact, name),
+                    Some(About::Network(_)) | None => continue,
+                };
+                let candidate = Candidate { list: number, entry, hole: found.hole, expires: found.expires != 0 };
+                // One is as good as many: the table is full.
+                fault = fault.or(builder.add(form, name, candidate).err());
+            }
+        }
+        let table = builder.finish(|candidates| resolver.names(candidates));
+        (Names { lists, table, chains: resolver.into_chains() }, fault)
+    }
+
+    /// Whether no name is listed.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.table.is_empty()
+    }
+
+    /// What covers a domain or an address literal; `None` if nothing does.
+    pub(crate) fn of_place(&self, place: &str) -> Option<Covering<'_>> {
+        self.covering([self.table.get(place), Cover::NONE, Cover::NONE])
+    }
+
+    /// What covers a mailbox, which is at a place; `None` if nothing does.
+    pub(crate) fn of_mailbox(&self, mailbox: &Mailbox<'_>, place: Option<&Folded>) -> Option<Covering<'_>> {
+        // What is no address matches nothing, not even by its local part.
+        let invalid = place.is_none() && (mailbox.domain.is_some() || mailbox.literal.is_some());
+        if self.is_empty() || invalid {
+            return None;
+        }
+        let named = |place: &str| mailbox.name(place).map_or(Cover::NONE, |name| self.table.get(&name));
+        let (own, of_place) = place.map_or((Cover::NONE, Cover::NONE), |place| (named(place), self.table.get(place)));
+        self.covering([own, of_place, named("")])
+    }
+
+    fn covering(&self, covers: [Cover; 3]) -> Option<Covering<'_>> {
+        let covered = covers.iter().any(|cover| !cover.is_none());
+        covered.then_some(Covering { lists: &self.lists, chains: &self.chains, covers })
+    }
+}

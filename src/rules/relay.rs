@@ -1,0 +1,54 @@
+//! The relay rule: mail for strangers is taken from friends only.
+
+use super::names::Names;
+use crate::contents::Contents;
+use crate::domain::Folded;
+use crate::facts::Facts;
+use crate::mailbox::Mailbox;
+use crate::policy::Exempt;
+use crate::reply::Reply;
+use std::net::IpAddr;
+
+/// Whom mail is taken for, and from whom for everybody.
+#[derive(Debug, Default)]
+pub(crate) struct Relay {
+    /// What is answered; `None` if relaying is the mail server's business.
+    pub reply: Option<Reply>,
+    /// Local domains, and those that mail is passed on to.
+    pub domains: Names,
+    pub trusted: Contents,
+    /// Local parts that name a way on are taken from everybody.
+    pub routing: bool,
+}
+
+impl Relay {
+    /// Whether a client is one of ours. One that is not known is not.
+    pub(crate) fn trusts(&self, address: Option<IpAddr>) -> bool {
+        let Some(address) = address.map(|address| address.to_canonical()) else { return false };
+        address.is_loopback() || {
+            let cover = self.trusted.covering(address);
+            let entry = self.trusted.chains.entries(cover).next().and_then(|entry| self.trusted.entry(entry));
+            entry.is_some_and(|entry| !entry.hole)
+        }
+    }
+
+    /// The reply to a recipient for whom this client may not send.
+    ///
+    /// No domain is local. A place that is neither a domain nor an address is nobody's. A way on in the local part
+    /// (`user%other.example@example.org`) is refused whatever the domain: servers that follow it would relay
+    /// (RFC 2505 section 2.1).
+    pub(crate) fn refuses(&self, recipient: &Mailbox<'_>, place: Option<&Folded>, situation: Exempt, facts: &Facts<'_>) -> Option<&Reply> {
+        let reply = self.reply.as_ref()?;
+        if situation.meets(Exempt::AUTHENTICATED.and(Exempt::TRUSTED)) {
+            return None;
+        }
+        let here = match place {
+            Some(place) => {
+                self.domains.of_place(place).is_some_and(|covering| covering.decide(Exempt::default(), facts, false).0.is_some())
+            }
+            None => recipient.domain.is_none() && recipient.literal.is_none(),
+        };
+        let goes_on = recipient.is_routed() && !self.routing;
+        (!here || goes_on).then_some(reply)
+    }
+}
