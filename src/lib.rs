@@ -46,6 +46,7 @@ mod compile;
 pub mod gate;
 mod ruleset;
 
+pub mod convert;
 pub mod lint;
 
 pub mod capi;

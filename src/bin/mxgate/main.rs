@@ -1,6 +1,7 @@
 //! The command `mxgate`: the daemon and the administrator's tools. Each subcommand has a file of its own.
 
 mod check;
+mod convert;
 mod lint;
 mod listen;
 mod serve;
@@ -25,6 +26,8 @@ enum Command {
     Check(check::Arguments),
     /// Check a policy, and say what clients will read. Exit status: 0 fine, 1 warnings, 2 errors.
     Lint(lint::Arguments),
+    /// Write a list in another format. Exit status: 0 done, 2 error.
+    Convert(convert::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -32,6 +35,7 @@ fn main() -> ExitCode {
         Command::Serve(arguments) => serve::run(arguments),
         Command::Check(arguments) => check::run(&arguments),
         Command::Lint(arguments) => lint::run(&arguments),
+        Command::Convert(arguments) => convert::run(&arguments),
     }
 }
 
