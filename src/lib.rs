@@ -49,6 +49,7 @@ mod rules;
 mod compile;
 mod ruleset;
 
+pub mod convert;
 pub mod lint;
 mod shown;
 

@@ -34,7 +34,9 @@ pub fn parse_network(text: &str) -> Result<IpNet, Fault> {
             format!("write {} for the network or {address} for the host", network.trunc()),
         ));
     }
-    Ok(unmap(network))
+    // `::ffff:0:0/96` is all of IPv4.
+    let network = unmap(network);
+    if network.prefix_len() == 0 { Err(every_address(text)) } else { Ok(network) }
 }
 
 fn every_address(text: &str) -> Fault {
@@ -167,6 +169,7 @@ mod tests {
             ("<html>", "not an IP address", "web page"),
             ("0.0.0.0/0", "covers every address", "no-mail"),
             ("::/0", "covers every address", "no-mail"),
+            ("::ffff:0:0/96", "covers every address", "no-mail"),
             ("::ffff:0.0.0.0/96x", "not a prefix length", "1 to 128"),
             ("", "not an IP address", "192.0.2.1"),
         ] {

@@ -135,6 +135,11 @@ impl Reply {
         Some(Reply { code, status, hang_up, text: text.into() })
     }
 
+    /// The reply as a policy states it, `550 5.7.1 text`, with its placeholders.
+    pub(crate) fn literal(&self) -> String {
+        format!("{} {} {}", self.code, self.status, self.text)
+    }
+
     /// Adds where a refused client learns more.
     pub(crate) fn add_contact(&mut self, contact: &str) -> Result<(), Fault> {
         let text = format!("{}; {contact}", self.text);

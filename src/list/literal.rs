@@ -7,7 +7,7 @@ use crate::reply::Reply;
 const NO_TEXT: &str = "Access denied";
 
 /// Takes an enhanced status code off the front of a text (RFC 3463 section 2).
-pub(super) fn split_status(text: &str) -> (Option<&str>, &str) {
+pub(crate) fn split_status(text: &str) -> (Option<&str>, &str) {
     let end = text.find([' ', '\t']).unwrap_or(text.len());
     let (word, rest) = text.split_at(end);
     let mut parts = word.split('.');

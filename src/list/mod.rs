@@ -16,17 +16,17 @@ mod firehol;
 mod iplsearch;
 mod json;
 pub(crate) mod lines;
-mod literal;
+pub(crate) mod literal;
 mod octets;
 mod p2p;
 pub(crate) mod plain;
 mod postfix;
-mod postfix_access;
+pub(crate) mod postfix_access;
 mod postfix_cidr;
-mod rbldnsd;
+pub(crate) mod rbldnsd;
 mod region;
 mod scored;
-mod sendmail_access;
+pub(crate) mod sendmail_access;
 #[cfg(test)]
 mod server_tests;
 #[cfg(test)]

@@ -81,7 +81,8 @@ pub(super) fn network4(number: u32, length: u8) -> Result<IpNet, Fault> {
 
 /// The IPv6 network, unless host bits are set or it is everything.
 pub(super) fn network6(number: u128, length: u8) -> Result<IpNet, Fault> {
-    checked(IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::from_bits(number), length.min(128)))).map(unmap)
+    // `::ffff:0:0/96` is all of IPv4, hence twice.
+    checked(IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::from_bits(number), length.min(128)))).map(unmap).and_then(checked)
 }
 
 fn checked(network: IpNet) -> Result<IpNet, Fault> {
@@ -118,6 +119,6 @@ mod tests {
             assert!(length(text, 128).is_err(), "{text}");
         }
         assert!(network4(0xc000_0201, 24).unwrap_err().remedy.contains("192.0.2.0/24"));
-        assert!(network6(0, 0).is_err());
+        assert!(network6(0, 0).is_err() && network6(0xffff << 32, 96).is_err());
     }
 }

@@ -47,7 +47,7 @@ fn rule(number: u32, rule: &[u8], sink: &mut dyn Sink) -> Result<(), (u32, Fault
     Ok(())
 }
 
-fn key(word: &[u8]) -> Result<Subject<'_>, Fault> {
+pub(crate) fn key(word: &[u8]) -> Result<Subject<'_>, Fault> {
     let wrong = |remedy: &str| Err(Fault::new(format!("{} is not a key of an access table", quote(word)), remedy));
     let Ok(text) = std::str::from_utf8(word) else { return wrong("write it in ASCII") };
     if text.contains('/') && !text.contains('@') {

@@ -117,7 +117,7 @@ fn tag(key: &str) -> Tag<'_> {
 }
 
 /// Reads a key without its tag.
-fn subject(entry: &str) -> Result<Subject<'_>, Fault> {
+pub(crate) fn subject(entry: &str) -> Result<Subject<'_>, Fault> {
     let wrong = |remedy: &str| Err(Fault::new(format!("{} is not a key of an access table", quote(entry.as_bytes())), remedy));
     if entry.is_empty() {
         return wrong("write an address, a domain or a mailbox after the tag; a default for everything is the policy's business");

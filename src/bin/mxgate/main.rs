@@ -1,6 +1,7 @@
 //! The command `mxgate`: the daemon and the administrator's tools. Each subcommand has a file of its own.
 
 mod check;
+mod convert;
 mod diff;
 mod explain;
 mod lint;
@@ -34,6 +35,8 @@ enum Command {
     Diff(diff::Arguments),
     /// Check a policy, and say what clients will read. Exit status: 0 fine, 1 warnings, 2 errors.
     Lint(lint::Arguments),
+    /// Write a list in another format. Exit status: 0 done, 2 error.
+    Convert(convert::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -44,6 +47,7 @@ fn main() -> ExitCode {
         Command::Lists(arguments) => lists::run(&arguments),
         Command::Diff(arguments) => diff::run(&arguments),
         Command::Lint(arguments) => lint::run(&arguments),
+        Command::Convert(arguments) => convert::run(&arguments),
     }
 }
 
