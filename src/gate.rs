@@ -132,6 +132,11 @@ impl Gate {
         self.ruleset.read().connect(facts)
     }
 
+    /// Decides about a client that has just connected by those lists alone that ask for it (`at = "connect"`).
+    pub fn check_early(&self, facts: &Facts<'_>) -> Verdict {
+        self.ruleset.read().early(facts)
+    }
+
     /// Decides about one recipient, the client's address included.
     pub fn check_rcpt(&self, facts: &Facts<'_>) -> Verdict {
         self.ruleset.read().rcpt(facts)

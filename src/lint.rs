@@ -1,5 +1,6 @@
 //! What each rule of a ruleset comes to in each mail server: what the client reads, and what of the reply is lost.
 
+use crate::policy::At;
 use crate::reply::{Reply, Values};
 use crate::ruleset::Ruleset;
 use crate::stage::Stage;
@@ -42,17 +43,22 @@ pub struct Cell {
 
 /// What each rule that refuses comes to in these mail servers, in the order in which the rules decide.
 pub fn lint(ruleset: &Ruleset, profiles: &[Profile]) -> Vec<Rule> {
-    let mode = ruleset.mode_reply().map(|reply| (Decider::Mode, "", reply));
-    let lists = ruleset.lists().filter_map(|list| Some((list.role(), list.name.as_str(), list.refusal()?)));
-    let relay = ruleset.relay.reply.as_ref().map(|reply| (Decider::Relay, "", reply));
-    mode.into_iter().chain(lists).chain(relay).map(|(decider, name, reply)| rule(ruleset, decider, name, reply, profiles)).collect()
+    let mode = ruleset.mode_reply().map(|reply| (Decider::Mode, "", reply, false));
+    let lists =
+        ruleset.lists().filter_map(|list| Some((list.role(), list.name.as_str(), list.refusal()?, list.conduct.at == Some(At::Connect))));
+    let relay = ruleset.relay.reply.as_ref().map(|reply| (Decider::Relay, "", reply, false));
+    mode.into_iter()
+        .chain(lists)
+        .chain(relay)
+        .map(|(decider, name, reply, early)| rule(ruleset, (decider, early), name, reply, profiles))
+        .collect()
 }
 
-fn rule(ruleset: &Ruleset, decider: Decider, name: &str, reply: &Reply, profiles: &[Profile]) -> Rule {
+fn rule(ruleset: &Ruleset, (decider, early): (Decider, bool), name: &str, reply: &Reply, profiles: &[Profile]) -> Rule {
     let list = if name.is_empty() { "local policy" } else { name };
     let domain = if is_about_recipient(decider) { SAMPLE.domain } else { ruleset.hostname() };
     let rejection = Rejection::of(reply, &Values { list, domain, hostname: ruleset.hostname(), ..SAMPLE });
-    let stages = |profile| stages(profile, decider).iter().map(move |stage| (profile, *stage));
+    let stages = |profile| stages(profile, decider, early).iter().map(move |stage| (profile, *stage));
     let cells = profiles.iter().flat_map(|profile| stages(*profile));
     let cells = cells.map(|(profile, stage)| {
         let wire = on_wire(profile, stage, &rejection, &Envelope::EXAMPLE);
@@ -63,9 +69,11 @@ fn rule(ruleset: &Ruleset, decider: Decider, name: &str, reply: &Reply, profiles
     Rule { decider, name: name.into(), rejection, cells }
 }
 
-/// Where a mail server gets the answer to a rule of that kind: the milter answers at RCPT only, the other ways at once.
-fn stages(profile: Profile, decider: Decider) -> &'static [Stage] {
+/// Where a mail server gets the answer to a rule of that kind: the milter answers at RCPT, and at
+/// CONNECT where a list asks for it (`early`); the other ways answer at once.
+fn stages(profile: Profile, decider: Decider, early: bool) -> &'static [Stage] {
     match (profile, decider) {
+        (Profile::Postfix | Profile::Sendmail, _) if early => &[Stage::Connect, Stage::Rcpt],
         (Profile::Postfix | Profile::Sendmail, _) | (_, Decider::Domain | Decider::Recipient | Decider::Sender | Decider::Relay) => {
             &[Stage::Rcpt]
         }

@@ -6,7 +6,7 @@ use crate::domain::Folded;
 use crate::facts::Facts;
 use crate::mailbox::Mailbox;
 use crate::networks::{Chains, Cover, NetworkTable};
-use crate::policy::{Authentication, Exempt, ListName, RESERVED};
+use crate::policy::{At, Authentication, Exempt, ListName, RESERVED};
 use crate::reply::{Reply, Values, clean};
 use crate::rules::names::Names;
 use crate::rules::relay::Relay;
@@ -44,6 +44,8 @@ pub struct Stages {
     pub mail: bool,
     /// Each recipient.
     pub rcpt: bool,
+    /// An answer to CONNECT: a list has `at = "connect"`.
+    pub early: bool,
 }
 
 /// A question about a connection or one recipient, taken apart.
@@ -68,6 +70,17 @@ impl Ruleset {
     /// Decides about one recipient, the client's address included.
     pub fn rcpt(&self, facts: &Facts<'_>) -> Verdict {
         self.at_rcpt(facts, true)
+    }
+
+    /// Decides about a client that has just connected by those lists alone that ask for it (`at = "connect"`): for a
+    /// milter, which gives all other verdicts at RCPT, where their text reaches the client.
+    pub fn early(&self, facts: &Facts<'_>) -> Verdict {
+        if self.mode.is_some() {
+            return self.accept();
+        }
+        let mut question = Question { counted: true, ..Question::of_connection(facts) };
+        question.situation = question.situation.and(Exempt::EARLY);
+        self.by_address(&question)
     }
 
     /// As [`Ruleset::connect`]; only if it is `counted` it is a hit of the lists that come to word.
@@ -139,7 +152,12 @@ impl Ruleset {
     /// What a mail server has to tell for this ruleset to work.
     pub fn stages(&self) -> Stages {
         let by_client = self.relay.reply.is_some() || !self.recipients.is_empty();
-        Stages { connect: by_client || !self.networks.is_empty(), mail: !self.senders.is_empty(), rcpt: true }
+        Stages {
+            connect: by_client || !self.networks.is_empty(),
+            mail: !self.senders.is_empty(),
+            rcpt: true,
+            early: self.lists.iter().any(|list| list.conduct.at == Some(At::Connect)),
+        }
     }
 
     /// Number of the load that this ruleset came from.

@@ -89,7 +89,7 @@ impl<'g> MailServer<'g> {
             let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
             let client = refusal.client.map_or("?".into(), |client| client.to_string());
             let sender = refusal.sender.map_or("?".into(), text);
-            refusals.push(format!("{client} {sender} {} {}", text(refusal.recipient), refusal.verdict.list));
+            refusals.push(format!("{client} {sender} {} {}", text(refusal.recipient.unwrap_or_default()), refusal.verdict.list));
             assert_eq!(refusal.verdict.rejection.unwrap().reply().as_str(), refusal.reply);
         });
         assert_eq!(progress, Ok(Progress::Open));

@@ -241,6 +241,34 @@ fn each_recipient_is_judged_alone_and_the_session_goes_on() {
 }
 
 #[test]
+fn a_list_that_counts_at_connect_refuses_there() {
+    if !ready() {
+        return;
+    }
+    let policy = "hostname = \"mx.example.org\"\nnever_block.loopback = false\n\
+                  [[list]]\nname = \"late\"\nentries = [\"127.0.0.41\"]\n\
+                  [[list]]\nname = \"early\"\nat = \"connect\"\nentries = [\"127.0.0.40/31\"]\n";
+    let (_server, postfix) = start(policy);
+    let greet = |last| {
+        let mut client = Client::connect(Ipv4Addr::new(127, 0, 0, last).into(), postfix.smtp()).unwrap();
+        (client.greeting().to_string(), client)
+    };
+    // Postfix has a greeting of its own, and gives our text from MAIL on.
+    let (greeting, mut client) = greet(40);
+    assert_eq!(greeting, "554 mx.example.org ESMTP not accepting connections");
+    client.command("EHLO client.example");
+    let reply = client.command("MAIL FROM:<sender@example.com>").to_string();
+    assert_eq!(reply, "550 5.7.1 Service unavailable; client [127.0.0.40] blocked using early");
+    let (greeting, mut client) = greet(42);
+    assert!(greeting.starts_with("220 "), "{greeting}");
+    client.command("EHLO client.example");
+    client.command("MAIL FROM:<sender@example.com>");
+    assert_eq!(rcpt(&mut client, NEUTRAL).code, 250);
+    // The list before has no say at CONNECT, so that this one decides there.
+    assert!(greet(41).0.starts_with("554 "));
+}
+
+#[test]
 fn mail_is_not_lost_when_the_daemon_goes_away() {
     if !ready() {
         return;

@@ -41,15 +41,15 @@ pub enum Progress {
     Closed,
 }
 
-/// A recipient that was refused, for the log.
+/// A recipient, or a client at CONNECT, that was refused, for the log.
 #[derive(Clone, Copy, Debug)]
 pub struct Refusal<'a> {
     /// The client, if its address is known.
     pub client: Option<IpAddr>,
     /// The sender, if it is known, with or without angle brackets. Bytes from a stranger.
     pub sender: Option<&'a [u8]>,
-    /// The recipient as the client wrote it. Bytes from a stranger.
-    pub recipient: &'a [u8],
+    /// The recipient as the client wrote it, bytes from a stranger; `None` at CONNECT.
+    pub recipient: Option<&'a [u8]>,
     /// The reply that the client gets.
     pub reply: &'a str,
     /// Who decided.
@@ -156,7 +156,7 @@ impl Dialogue {
                 self.client = Client::of(connect);
                 self.message.forget();
                 if options.protocol & SMFIP_NR_CONN == 0 {
-                    encode_continue(out);
+                    self.connect(gate, out, refused);
                 }
             }
             Command::Macro(b'M', macros) => self.message.announce(macros),
@@ -198,14 +198,30 @@ impl Dialogue {
         let actions = if version >= 6 { offer.actions & SMFIF_SETSYMLIST } else { 0 };
         // If nobody waits for an answer CONNECT costs next to nothing, and tells local submission (see
         // `is_submission`) and the log who the client is; rules loaded later may need it too.
+        let silent = if self.stages.early { UNWANTED & !SMFIP_NR_CONN } else { UNWANTED };
         let needless = if self.stages.connect || offer.protocol & SMFIP_NR_CONN != 0 { 0 } else { SMFIP_NOCONNECT };
         // The macros of MAIL, which come all the same, have the sender too, good enough for the log and for nearly all
         // rules; but Postfix has put it through Unicode case folding there (see `resolved`).
         let mail = if self.stages.mail { SMFIP_NR_MAIL } else { SMFIP_NOMAIL };
-        let options = Options { version, actions, protocol: offer.protocol & (UNWANTED | needless | mail) };
+        let options = Options { version, actions, protocol: offer.protocol & (silent | needless | mail) };
         options.encode(if actions == 0 { &[] } else { &MACROS }, out);
         self.options = Some(options);
         Ok(())
+    }
+
+    /// Answers CONNECT, which waits for it if a list is to refuse there.
+    fn connect(&self, gate: &Gate, out: &mut Vec<u8>, refused: &mut dyn FnMut(&Refusal<'_>)) {
+        let client = &self.client;
+        let facts = Facts { address: client.address, ..Facts::default() };
+        let verdict = if client.submission || !self.stages.early { Verdict::accept(0) } else { gate.check_early(&facts) };
+        match verdict.rejection {
+            Some(rejection) => {
+                let reply = rejection.reply();
+                encode_reply(&reply, out);
+                refused(&Refusal { client: client.address, sender: None, recipient: None, reply: &reply, verdict: &verdict });
+            }
+            None => encode_continue(out),
+        }
     }
 
     fn rcpt(&mut self, argument: &[u8], gate: &Gate, out: &mut Vec<u8>, refused: &mut dyn FnMut(&Refusal<'_>)) {
@@ -225,7 +241,7 @@ impl Dialogue {
             Some(rejection) => {
                 let reply = rejection.reply();
                 encode_reply(&reply, out);
-                refused(&Refusal { client: client.address, sender, recipient: argument, reply: &reply, verdict: &verdict });
+                refused(&Refusal { client: client.address, sender, recipient: Some(argument), reply: &reply, verdict: &verdict });
             }
             None => encode_continue(out),
         }

@@ -78,7 +78,9 @@ fn talk(gate: &Gate, pieces: &[&[u8]]) -> Outcome {
     let (mut out, mut refused) = (Vec::new(), Vec::new());
     let mut end = Ok(Progress::Open);
     for piece in pieces {
-        end = session.feed(gate, piece, &mut out, &mut |refusal| refused.push(String::from_utf8_lossy(refusal.recipient).into_owned()));
+        end = session.feed(gate, piece, &mut out, &mut |refusal| {
+            refused.push(String::from_utf8_lossy(refusal.recipient.unwrap_or_default()).into_owned())
+        });
         if end != Ok(Progress::Open) {
             break;
         }

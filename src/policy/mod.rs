@@ -75,7 +75,7 @@ pub(crate) struct Conduct {
     pub reply: Option<Reply>,
     /// The reply to a connection, if it is another one.
     pub connect_reply: Option<Reply>,
-    /// The only stage at which the verdict is given; `None` for all.
+    /// The stage at which the verdict is given; `None` for any, and for a milter RCPT.
     pub at: Option<At>,
     /// It is only watched: what it would refuse is counted.
     pub shadow: bool,
@@ -111,6 +111,8 @@ impl Exempt {
     pub(crate) const ALLOWED: Exempt = Exempt(16);
     /// A client in a trusted network.
     pub(crate) const TRUSTED: Exempt = Exempt(32);
+    /// A connection to a mail server that could ask at RCPT; all but lists that count at CONNECT by name.
+    pub(crate) const EARLY: Exempt = Exempt(64);
     /// The default of a list of addresses or senders.
     pub(crate) const DEFAULT: Exempt = Exempt(7);
     /// The first bit that belongs to one list: mail to recipients that have opted out of it.
@@ -337,10 +339,10 @@ impl Reader<'_> {
             connect_reply,
             at,
             shadow: !self.boolean(fields.take("enforce"), "enforce", true),
-            exempt: self.exempt(fields, &EXEMPT, Exempt::DEFAULT).and(if at == Some(At::Rcpt) {
-                Exempt::CONNECTION
-            } else {
-                Exempt::default()
+            exempt: self.exempt(fields, &EXEMPT, Exempt::DEFAULT).and(match at {
+                None => Exempt::EARLY,
+                Some(At::Connect) => Exempt::default(),
+                Some(At::Rcpt) => Exempt::EARLY.and(Exempt::CONNECTION),
             }),
             contact: contact.map(|item| item.text),
             delisting: delisting.map(|item| item.text),

@@ -380,7 +380,7 @@ struct Line<'a>(&'a Refusal<'a>);
 impl fmt::Display for Line<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Refusal { client, sender, recipient, reply, verdict } = *self.0;
-        f.write_str("reject: RCPT from [")?;
+        write!(f, "reject: {} from [", if recipient.is_some() { "RCPT" } else { "CONNECT" })?;
         match client {
             Some(address) => write!(f, "{address}")?,
             None => f.write_str("unknown")?,
@@ -390,7 +390,10 @@ impl fmt::Display for Line<'_> {
             write!(f, " from=<{}>", Mailbox(sender))?;
         }
         let list = if verdict.list.is_empty() { "-" } else { &verdict.list };
-        write!(f, " to=<{}> list={list} line={} generation={}", Mailbox(recipient), verdict.line, verdict.generation)
+        if let Some(recipient) = recipient {
+            write!(f, " to=<{}>", Mailbox(recipient))?;
+        }
+        write!(f, " list={list} line={} generation={}", verdict.line, verdict.generation)
     }
 }
 
@@ -420,7 +423,7 @@ mod tests {
         let verdict = gate.check_rcpt(&Facts { address: client, ..Facts::default() });
         let reply = verdict.rejection.unwrap().reply();
         let mut refusal =
-            Refusal { client, sender: Some(b"<a@s.example>"), recipient: b"<b@example.org>", reply: &reply, verdict: &verdict };
+            Refusal { client, sender: Some(b"<a@s.example>"), recipient: Some(b"<b@example.org>"), reply: &reply, verdict: &verdict };
         assert_eq!(
             Line(&refusal).to_string(),
             format!(
@@ -430,7 +433,7 @@ mod tests {
             )
         );
         refusal.sender = Some(b"<>");
-        refusal.recipient = b"\xff\r\nreject: RCPT from [1.2.3.4]> to=<x \x1b[31m%n";
+        refusal.recipient = Some(b"\xff\r\nreject: RCPT from [1.2.3.4]> to=<x \x1b[31m%n");
         assert!(
             Line(&refusal).to_string().contains(" from=<> to=<???reject:?RCPT?from?[1.2.3.4]??to=?x??[31m?n> list="),
             "{}",
