@@ -10,8 +10,8 @@
     reason = "what goes wrong here ends the test, with a message"
 )]
 
-use mxgate::Gate;
 use mxgate::milter::{Progress, Session};
+use mxgate::{Gate, Stage};
 use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::process::{Command, Stdio};
@@ -34,6 +34,23 @@ fn the_rust_api() {
         wrong.extend(answers.filter(|(case, answer)| *answer != case.answer).map(|(case, answer)| (case.place.clone(), answer)));
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// The explanation has the same answer, names the list that decides, and says something about every rule.
+#[test]
+fn explanations() {
+    for group in corpus::groups() {
+        let gate = load(&group);
+        for case in &group.cases {
+            let stage = if case.recipient.is_some() { Stage::Rcpt } else { Stage::Connect };
+            let explanation = gate.explain(&case.facts(), stage);
+            assert_eq!(Answer::of(&explanation.verdict), case.answer, "{}", case.place);
+            let winner = explanation.winner().map(|list| list.name.as_str());
+            let list = explanation.verdict.list;
+            assert_eq!(winner, (!list.is_empty()).then_some(list.as_str()), "{}: {explanation}", case.place);
+            assert!(!explanation.why.is_empty() && !explanation.to_string().contains("not asked:  "), "{}: {explanation}", case.place);
+        }
+    }
 }
 
 #[test]

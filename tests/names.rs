@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "what goes wrong here ends the test, with a message")]
 
-use mxgate::{Facts, Gate};
+use mxgate::{Facts, Gate, Stage};
 use proptest::prelude::*;
 use std::fmt::Write as _;
 
@@ -101,6 +101,19 @@ fn answer(gate: &Gate, policy: &str, facts: &Facts<'_>) -> Option<(usize, u32)> 
     Some((number, line_in_list(policy, verdict.line)))
 }
 
+/// What is said about an answer is worked out without the tables: the same list decides, and without it the next one.
+fn explained(gate: &Gate, policy: &str, facts: &Facts<'_>, lists: &[Vec<Rule>], local: &str, domain: &str) {
+    let explanation = gate.explain(facts, Stage::Rcpt);
+    let verdict = gate.check_rcpt(facts);
+    let winner = explanation.winner().map(|list| (list.name.clone(), list.entries[0].line));
+    assert_eq!(winner, (!verdict.list.is_empty()).then(|| (verdict.list.to_string(), verdict.line)), "{explanation} {policy}");
+    let Some(without) = explanation.without else { return };
+    let number: usize = verdict.list.strip_prefix('l').unwrap().parse().unwrap();
+    let others: Vec<_> = lists.iter().enumerate().map(|(at, list)| if at == number { Vec::new() } else { list.clone() }).collect();
+    let next = expected(&others, local, domain).map(|(number, _)| format!("l{number}")).unwrap_or_default();
+    assert_eq!(without.list.as_str(), next, "{policy}");
+}
+
 proptest! {
     #[test]
     fn domains_are_found_as_defined(
@@ -119,6 +132,7 @@ proptest! {
                 let recipient = format!("<u@{written}>");
                 let facts = Facts { recipient: Some(recipient.as_bytes()), ..Facts::default() };
                 prop_assert_eq!(answer(&gate, policy, &facts), want, "{} in {}", recipient, policy);
+                explained(&gate, policy, &facts, &lists, "u", &domain);
             }
         }
     }
@@ -138,6 +152,7 @@ proptest! {
             let sender = format!("<{}@{domain}>", local.to_uppercase());
             let facts = Facts { sender: Some(sender.as_bytes()), recipient: Some(b"<user@example.org>"), ..Facts::default() };
             prop_assert_eq!(answer(&gate, policy, &facts), expected(&lists, local, &domain), "{} in {}", sender, policy);
+            explained(&gate, policy, &facts, &lists, local, &domain);
             // Without the lists that pass over clients who have authenticated.
             let others: Vec<_> = lists.iter().zip(&passed).map(|(list, passed)| if *passed { Vec::new() } else { list.clone() }).collect();
             let facts = Facts { authenticated: true, ..facts };

@@ -290,7 +290,7 @@ impl<'a> Asked<'a> {
         let (list, standing) = (judged.list, self.standing(judged, verdict, decides));
         let because = match standing {
             Standing::Decides => "decides".into(),
-            Standing::Accepts => "lets the client go on; the recipient's domain is asked about all the same".into(),
+            Standing::Accepts => "lets the client go on; recipient and sender are asked about all the same".into(),
             Standing::Watched => "would refuse, but is only watched".into(),
             Standing::PassedOver => format!("passed over: {}", exemptions(list.conduct.exempt, self.question.situation)),
             Standing::Hole => "a hole: this list does not cover it".into(),
