@@ -10,6 +10,7 @@
 )]
 
 use mxgate::AuthResult;
+use mxgate::Gate;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
@@ -105,5 +106,28 @@ fn errors_are_shown_and_the_status_is_2() {
         let output = mxgate(arguments, directory.path());
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
         assert!(output.stdout.is_empty() && !output.stderr.is_empty(), "{arguments:?}: {output:?}");
+    }
+}
+
+/// The reference policy loads without a word, and names every key that the parser knows: what the parser says of an unknown
+/// key is the list of those.
+#[test]
+fn the_reference_policy_is_complete() {
+    let reference = include_str!("../examples/mxgate.toml");
+    let gate = Gate::new();
+    assert_eq!(gate.load_text(reference, "mxgate.toml").map_err(|error| error.to_string()), Ok(vec![]));
+    for section in
+        ["", "[never_block]", "[guards]", "[[list]]", "[[domains]]", "[[senders]]", "[[recipients]]", "[relay]", "[authentication]"]
+    {
+        let error = gate.load_text(&format!("hostname = \"mx\"\n{section}\nunknown = 1\n"), "p").unwrap_err();
+        let known = error.diagnostics.iter().find(|d| d.fault.cause.starts_with("\"unknown\"")).unwrap();
+        let keys = known.fault.remedy.strip_prefix("use ").unwrap();
+        for key in keys.split(", ") {
+            let named = reference.lines().any(|line| {
+                let line = line.trim_start_matches("# ");
+                line.starts_with(key) && (key.starts_with('[') || line[key.len()..].starts_with(" = "))
+            });
+            assert!(named, "examples/mxgate.toml lacks {key} of {section}");
+        }
     }
 }
