@@ -18,6 +18,7 @@ use crate::resolve::{Resolver, number};
 use crate::rules::names::Names;
 use crate::rules::relay::Relay;
 use crate::ruleset::Ruleset;
+use crate::shown::span;
 use crate::verdict::Decider;
 use std::io::{self, BufRead};
 use std::sync::Arc;
@@ -214,7 +215,7 @@ impl Compiler<'_> {
 
     /// Entries that stand in the policy, and others that are built in.
     fn inline(&mut self, items: &[Item], builtin: &[&str], wanted: Wanted) -> Contents {
-        let mut collector = Collector::new(wanted, self.now, None, self.room, &mut self.diagnostics);
+        let mut collector = Collector::new(wanted, self.now, self.room, &mut self.diagnostics);
         collector.begin_file(Arc::clone(self.policy_file));
         let builtin = builtin.iter().map(|text| (*text, 0, 0));
         let items = items.iter().map(|item| (item.text.as_str(), item.line, item.column));
@@ -230,16 +231,14 @@ impl Compiler<'_> {
                 Err(fault) => collector.fault(number, place, fault),
             }
         }
-        collector.finish(Statement::default(), Order::MostSpecific)
+        collector.finish(Statement::default(), Order::MostSpecific, None)
     }
 
     fn read_files(&mut self, source: &Source, patterns: &[Item], wanted: Wanted, previous: Option<&Contents>) -> Contents {
         let names: Vec<(&Item, String)> = patterns.iter().flat_map(|item| self.expand(item)).collect();
         let mut made = names.iter().filter_map(|(_, name)| self.files.modified(name)).max().map(seconds);
-        // What a list says about its age is known only after it was read; the date of the file has to do until then.
-        let deadline = source.ttl.map(|ttl| made.unwrap_or(self.now).saturating_add(ttl));
         let reading = Reading { about: wanted.about(), now: self.now, threshold: source.threshold };
-        let mut collector = Collector::new(wanted, self.now, deadline, self.room, &mut self.diagnostics);
+        let mut collector = Collector::new(wanted, self.now, self.room, &mut self.diagnostics);
         let (mut whole, mut unread) = (Statement::default(), Vec::new());
         for (item, name) in &names {
             let file: Arc<str> = self.files.display(name).into();
@@ -268,7 +267,8 @@ impl Compiler<'_> {
         }
         made = whole.made.or(made);
         let order = if whole.ordered { Order::First } else { Order::MostSpecific };
-        let mut contents = collector.finish(whole, order);
+        let deadline = source.ttl.map(|ttl| made.unwrap_or(self.now).saturating_add(ttl));
+        let mut contents = collector.finish(whole, order, deadline);
         contents.made = made;
         for (item, file, error) in unread {
             let remedy = "check the path (it counts from the policy file) and who may read it";
@@ -278,6 +278,11 @@ impl Compiler<'_> {
         if let Some(file) = contents.files.first() {
             for (line, fault) in guards::check(&contents, &source.guards, made, previous) {
                 self.diagnostics.push(fault.at(file, line, 1));
+            }
+            if let Some(since) = whole.expires.and_then(|expires| self.now.checked_sub(expires)).filter(|since| *since > 0) {
+                let cause = format!("by its own words the list was to be replaced {} ago", span(since));
+                let fault = Fault::new(cause, "find out why it is no longer renewed; max_age sets a limit");
+                self.diagnostics.push(fault.at(file, 1, 1).warning());
             }
         }
         contents

@@ -165,8 +165,6 @@ pub(crate) enum Wanted {
 pub(crate) struct Collector<'a> {
     contents: Contents,
     wanted: Wanted,
-    /// No entry lasts longer than until then.
-    deadline: Option<Seconds>,
     diagnostics: &'a mut Vec<Diagnostic>,
     /// Mistakes in this file, and what was left out of it because it is about something else.
     wrong: usize,
@@ -179,17 +177,10 @@ pub(crate) struct Collector<'a> {
 
 impl<'a> Collector<'a> {
     /// `room` is how many entries may still be added.
-    pub(crate) fn new(
-        wanted: Wanted,
-        read: Seconds,
-        deadline: Option<Seconds>,
-        room: usize,
-        diagnostics: &'a mut Vec<Diagnostic>,
-    ) -> Collector<'a> {
+    pub(crate) fn new(wanted: Wanted, read: Seconds, room: usize, diagnostics: &'a mut Vec<Diagnostic>) -> Collector<'a> {
         Collector {
             contents: Contents { read, ..Contents::default() },
             wanted,
-            deadline,
             diagnostics,
             wrong: 0,
             foreign: 0,
@@ -225,10 +216,17 @@ impl<'a> Collector<'a> {
         self.contents.lines
     }
 
-    /// The list as it was read.
-    pub(crate) fn finish(mut self, statement: Statement, order: Order) -> Contents {
+    /// The list as it was read. No entry lasts longer than until `deadline`.
+    pub(crate) fn finish(mut self, statement: Statement, order: Order, deadline: Option<Seconds>) -> Contents {
         self.apply_deletions();
         let contents = &mut self.contents;
+        if deadline.is_some() {
+            let deadline = expiry(deadline);
+            for entry in &mut contents.entries {
+                // 0 is never, and later than all.
+                entry.expires = [entry.expires, deadline].into_iter().filter(|at| *at != 0).min().unwrap_or(0);
+            }
+        }
         contents.statement = statement;
         let (mut v4, mut v6) = (Vec::new(), Vec::new());
         for (number, entry) in (1..).zip(&contents.entries).filter(|(_, entry)| !entry.deleted) {
@@ -271,13 +269,11 @@ impl<'a> Collector<'a> {
             Action::Cover | Action::Hole => 0,
         };
         let (reason_start, reason_length) = self.reason(record.reason)?;
-        let expires = [record.expires, self.deadline].into_iter().flatten().min();
         let entry = Entry {
             subject: 0,
             line: record.line,
             reason_start,
-            // What lasts longer than this field does lasts for ever; what is over stays over.
-            expires: expires.map_or(0, |at| u32::try_from(at).unwrap_or(0).max(u32::from(at == 0))),
+            expires: expiry(record.expires),
             file: u16::try_from(self.contents.files.len().saturating_sub(1)).unwrap_or(u16::MAX),
             reply,
             reason_length,
@@ -451,6 +447,11 @@ impl Kind {
             Form::Both => Kind::Both,
         }
     }
+}
+
+/// The field of an entry for a time: what lasts longer than the field does lasts for ever, what is over stays over.
+fn expiry(at: Option<Seconds>) -> u32 {
+    at.map_or(0, |at| u32::try_from(at).unwrap_or(0).max(u32::from(at == 0)))
 }
 
 fn full() -> Fault {

@@ -6,6 +6,7 @@ use crate::diagnostic::Fault;
 use crate::list::Seconds;
 use crate::networks::{Interval, Number};
 use crate::policy::Guards;
+use crate::shown::span;
 use std::net::IpAddr;
 
 /// Lists below this size may shrink and grow freely.
@@ -37,8 +38,8 @@ pub(crate) fn check(contents: &Contents, guards: &Guards, made: Option<Seconds>,
     if let (Some(age), Some(made)) = (guards.max_age, made)
         && contents.read.saturating_sub(made) > age
     {
-        let days = contents.read.saturating_sub(made) / 86_400;
-        refuse(1, format!("the list is {days} days old"), "find out why it is no longer renewed, or change max_age".into());
+        let age = span(contents.read.saturating_sub(made));
+        refuse(1, format!("the list is {age} old"), "find out why it is no longer renewed, or change max_age".into());
     }
     if let Some(before) = previous.map(|previous| previous.lines).filter(|before| *before >= SMALL) {
         let ratio = |of: u64, to: u64| f64_of(of) / f64_of(to.max(1));

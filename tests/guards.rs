@@ -115,7 +115,7 @@ fn a_list_that_fails_stays_in_force_as_it_was_and_the_others_are_loaded() {
     assert_eq!(load(&gate, &both, &files), "");
     assert!(refused(&gate, "198.51.1.43"));
     files.modified.set(NOW - 8 * 86_400);
-    assert!(load(&gate, &both, &files).contains("feed:1:1: warning: the list is 8 days old"));
+    assert!(load(&gate, &both, &files).contains("feed:1:1: warning: the list is 8 d old"));
     files.files.borrow_mut().remove("feed");
     assert!(load(&gate, &both, &files).contains("p:4:8: warning: cannot read feed: "));
     assert!(refused(&gate, "198.51.1.43"));
@@ -198,6 +198,23 @@ fn entries_of_a_list_with_a_ttl_expire_and_the_next_list_decides() {
     assert_eq!(ask(NOW + 3600, "a@example.org"), (Decider::Block, "next".into()));
     assert_eq!(ask(NOW, "a@parked.example"), (Decider::Domain, "parked".into()));
     assert_eq!(ask(NOW + 3600, "postmaster@parked.example"), (Decider::Domain, "later".into()));
+}
+
+#[test]
+fn the_dates_in_a_list_count_before_those_of_its_file() {
+    let gate = Gate::new();
+    // 2027-01-15 08:00:00 UTC is NOW; the list was made an hour before and is to be replaced an hour ago.
+    let drop = |expires| {
+        format!("; Spamhaus DROP List\n; Last-Modified: Fri, 15 Jan 2027 07:00:00 GMT\n; Expires: {expires}\n192.0.2.0/24 ; SBL1\n; EOF\n")
+    };
+    let files = Memory::with("feed", drop("Fri, 15 Jan 2027 07:00:00 GMT"));
+    let said = load(&gate, &policy("ttl = \"2h\""), &files);
+    assert!(said.contains("feed:1:1: warning: by its own words the list was to be replaced 60 min ago"), "{said}");
+    let refused = |now| !gate.check_connect(&at("192.0.2.1", now)).is_accept();
+    assert!(refused(NOW + 3599) && !refused(NOW + 3600));
+    files.put("feed", drop("Fri, 15 Jan 2027 09:00:00 GMT"));
+    assert_eq!(load(&gate, &policy("max_age = \"2h\""), &files), "");
+    assert!(load(&gate, &policy("max_age = \"30m\""), &files).contains("feed:1:1: warning: the list is 60 min old"));
 }
 
 #[test]

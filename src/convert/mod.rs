@@ -166,7 +166,7 @@ fn read(input: Box<dyn BufRead + '_>, from: Option<Format>, request: &Request<'_
     let (wanted, now) = (wanted(request), seconds(request.now));
     let reading = Reading { about: wanted.about(), now, threshold: request.threshold };
     let mut diagnostics = Vec::new();
-    let mut collector = Collector::new(wanted, now, None, MAX_ENTRIES, &mut diagnostics);
+    let mut collector = Collector::new(wanted, now, MAX_ENTRIES, &mut diagnostics);
     collector.begin_file(Arc::clone(file));
     let statement = compressed::open(input).and_then(|input| {
         let (format, mut input) = match from {
@@ -190,7 +190,7 @@ fn read(input: Box<dyn BufRead + '_>, from: Option<Format>, request: &Request<'_
     if error.is_none() {
         collector.end_file(0);
     }
-    let contents = collector.finish(statement, if statement.ordered { Order::First } else { Order::MostSpecific });
+    let contents = collector.finish(statement, if statement.ordered { Order::First } else { Order::MostSpecific }, None);
     diagnostics.extend(error.map(|error| Fault::io(format!("cannot read the list: {error}"), "get it again").at(file, 1, 1)));
     if !diagnostics.iter().any(Diagnostic::is_error) {
         // How wide an entry may be is the business of the policy that names the list.
