@@ -3,53 +3,18 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "what goes wrong here ends the test, with a message")]
 
+use memory::{Memory, NOW};
 use mxgate::diagnostic::render;
-use mxgate::{Decider, Facts, Files, Gate};
-use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use mxgate::{Decider, Facts, Gate};
 use std::fmt::Write as _;
-use std::io::{self, BufRead};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// Seconds of the day on which these tests play.
-const NOW: u64 = 1_800_000_000;
+#[path = "support/memory.rs"]
+mod memory;
 
-/// Files in memory, all of the same age, and a clock that the test turns.
-#[derive(Default)]
-struct Memory {
-    files: RefCell<HashMap<String, Vec<u8>>>,
-    modified: Cell<u64>,
-}
-
-impl Memory {
-    fn with(name: &str, text: impl AsRef<[u8]>) -> Memory {
-        let memory = Memory { modified: Cell::new(NOW), ..Memory::default() };
-        memory.put(name, text);
-        memory
-    }
-
-    fn put(&self, name: &str, text: impl AsRef<[u8]>) {
-        self.files.borrow_mut().insert(name.into(), text.as_ref().to_vec());
-    }
-}
-
-impl Files for Memory {
-    fn display(&self, name: &str) -> String {
-        name.into()
-    }
-
-    fn open(&self, name: &str) -> io::Result<Box<dyn BufRead + '_>> {
-        let text = self.files.borrow().get(name).cloned().ok_or(io::ErrorKind::NotFound)?;
-        Ok(Box::new(io::Cursor::new(text)))
-    }
-
-    fn modified(&self, _: &str) -> Option<SystemTime> {
-        Some(UNIX_EPOCH + Duration::from_secs(self.modified.get()))
-    }
-
-    fn now(&self) -> SystemTime {
-        UNIX_EPOCH + Duration::from_secs(NOW)
-    }
+fn with(name: &str, text: impl AsRef<[u8]>) -> Memory {
+    let memory = Memory::new();
+    memory.put(name, text);
+    memory
 }
 
 fn policy(keys: &str) -> String {
@@ -79,7 +44,7 @@ fn load(gate: &Gate, policy: &str, files: &Memory) -> String {
 #[test]
 fn a_list_that_fails_stays_in_force_as_it_was_and_the_others_are_loaded() {
     let gate = Gate::new();
-    let files = Memory::with("feed", list(200));
+    let files = with("feed", list(200));
     files.put("other", "192.0.2.1\n");
     let both = policy("must_not_match = [\"203.0.113.9\"]\nmax_age = \"7d\"\nmin_entries = 10\nmax_entries = 5000")
         + "[[list]]\nname = \"other\"\nfile = \"other\"\n";
@@ -116,7 +81,7 @@ fn a_list_that_fails_stays_in_force_as_it_was_and_the_others_are_loaded() {
     assert!(refused(&gate, "198.51.1.43"));
     files.modified.set(NOW - 8 * 86_400);
     assert!(load(&gate, &both, &files).contains("feed:1:1: warning: the list is 8 d old"));
-    files.files.borrow_mut().remove("feed");
+    files.remove("feed");
     assert!(load(&gate, &both, &files).contains("p:4:8: warning: cannot read feed: "));
     assert!(refused(&gate, "198.51.1.43"));
 }
@@ -126,7 +91,7 @@ fn a_list_cut_at_every_tenth_is_refused_or_a_part_of_the_whole() {
     let whole = list(1000);
     for tenth in 0..10 {
         let gate = Gate::new();
-        let files = Memory::with("feed", &whole);
+        let files = with("feed", &whole);
         load(&gate, &policy("must_match = [\"198.51.3.231\"]"), &files);
         files.put("feed", &whole[..whole.len() * tenth / 10]);
         load(&gate, &policy("must_match = [\"198.51.3.231\"]"), &files);
@@ -140,7 +105,7 @@ fn a_list_cut_at_every_tenth_is_refused_or_a_part_of_the_whole() {
 #[test]
 fn without_a_version_in_force_a_broken_list_makes_the_load_fail() {
     let gate = Gate::new();
-    let files = Memory::with("feed", "198.51.100.1\nnonsense\n");
+    let files = with("feed", "198.51.100.1\nnonsense\n");
     let error = gate.load(&policy(""), &"p".into(), &files).unwrap_err();
     assert!(error.to_string().starts_with("feed:2:1: \"nonsense\" is not an IP address"), "{error}");
     assert_eq!(gate.ruleset().generation(), 0);
@@ -149,7 +114,7 @@ fn without_a_version_in_force_a_broken_list_makes_the_load_fail() {
 #[test]
 fn never_block_and_private_addresses_are_named_and_stay_reachable() {
     let gate = Gate::new();
-    let files = Memory::with("feed", "10.0.0.0/8\n127.0.0.1\n198.51.100.0/24\nfe80::/64\nfd00::1\n192.168.0.0/16\n");
+    let files = with("feed", "10.0.0.0/8\n127.0.0.1\n198.51.100.0/24\nfe80::/64\nfd00::1\n192.168.0.0/16\n");
     let said = load(&gate, &format!("never_block.networks = [\"198.51.100.7\"]\n{}", policy("")), &files);
     assert!(said.contains("feed:2:1: warning: 2 entries of the list feed cover never-block addresses, which it cannot refuse: 127.0.0.1/32, 198.51.100.0/24;"), "{said}");
     assert!(said.contains("feed:1:1: warning: 4 entries of the list feed cover private addresses, which it cannot refuse: 10.0.0.0/8, fe80::/64, fd00::1/128, ...;"), "{said}");
@@ -164,7 +129,7 @@ fn never_block_and_private_addresses_are_named_and_stay_reachable() {
 #[test]
 fn entries_of_a_list_with_a_ttl_expire_and_the_next_list_decides() {
     let gate = Gate::new();
-    let files = Memory::with("feed", "192.0.2.0/24 from the feed\n");
+    let files = with("feed", "192.0.2.0/24 from the feed\n");
     files.modified.set(NOW - 3600);
     let text = policy("ttl = \"2h\"") + "[[list]]\nname = \"next\"\nentries = [\"192.0.2.0/25 from the next\"]\n";
     load(&gate, &text, &files);
@@ -207,7 +172,7 @@ fn the_dates_in_a_list_count_before_those_of_its_file() {
     let drop = |expires| {
         format!("; Spamhaus DROP List\n; Last-Modified: Fri, 15 Jan 2027 07:00:00 GMT\n; Expires: {expires}\n192.0.2.0/24 ; SBL1\n; EOF\n")
     };
-    let files = Memory::with("feed", drop("Fri, 15 Jan 2027 07:00:00 GMT"));
+    let files = with("feed", drop("Fri, 15 Jan 2027 07:00:00 GMT"));
     let said = load(&gate, &policy("ttl = \"2h\""), &files);
     assert!(said.contains("feed:1:1: warning: by its own words the list was to be replaced 60 min ago"), "{said}");
     let refused = |now| !gate.check_connect(&at("192.0.2.1", now)).is_accept();
@@ -220,7 +185,7 @@ fn the_dates_in_a_list_count_before_those_of_its_file() {
 #[test]
 fn a_list_that_is_only_watched_refuses_nobody_and_is_named() {
     let gate = Gate::new();
-    let files = Memory::with("feed", "192.0.2.0/24\n");
+    let files = with("feed", "192.0.2.0/24\n");
     load(&gate, &(policy("enforce = false") + "[[list]]\nname = \"next\"\nentries = [\"192.0.2.0/25\"]\n"), &files);
     for (address, decided, shadow) in [("192.0.2.1", "next", "feed"), ("192.0.2.200", "", "feed"), ("192.0.3.1", "", "")] {
         let verdict = gate.check_connect(&at(address, NOW));
@@ -232,7 +197,7 @@ fn a_list_that_is_only_watched_refuses_nobody_and_is_named() {
 #[test]
 fn who_is_passed_over_by_which_list() {
     let gate = Gate::new();
-    let files = Memory::with("feed", "192.0.2.0/24\n");
+    let files = with("feed", "192.0.2.0/24\n");
     let next = "[[list]]\nname = \"hard\"\nexempt = [\"abuse\"]\nat = \"rcpt\"\nentries = [\"192.0.2.0/24\"]\nreply = { connect = \"421 4.7.0 Later\", rcpt = \"550 5.7.1 Never\" }\n";
     load(&gate, &(policy("") + next), &files);
     let ask = |recipient: &'static str, authenticated| {
@@ -252,7 +217,7 @@ fn who_is_passed_over_by_which_list() {
 #[test]
 fn replies_by_stage_and_a_contact() {
     let gate = Gate::new();
-    let files = Memory::with("feed", "192.0.2.0/24\n");
+    let files = with("feed", "192.0.2.0/24\n");
     let reply = "reply = { connect = \"421 4.7.0 Later\", rcpt = \"550 5.7.1 Never, {reason}\" }\ncontact = \"https://example.org/why\"";
     load(&gate, &policy(reply), &files);
     let facts = Facts { recipient: Some(b"a@example.org"), ..at("192.0.2.1", NOW) };
@@ -294,7 +259,7 @@ fn lists_of_senders_and_recipients_are_read_kept_and_expire_like_others() {
         file = "open"
         ttl = "1d"
     "#;
-    let files = Memory::with("feed", "192.0.2.1\n");
+    let files = with("feed", "192.0.2.1\n");
     files.put("senders", "spam.example bulk mail\n!good@spam.example\nb\u{fc}cher.example\n");
     files.put("open", "open@example.org\n");
     let gate = Gate::new();

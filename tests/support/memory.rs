@@ -1,5 +1,7 @@
 //! Files in memory, all of the same age, and a clock that stands still.
 
+#![allow(dead_code, reason = "each program that includes this module uses only a part of it")]
+
 use mxgate::Files;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -10,7 +12,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 pub(crate) const NOW: u64 = 1_800_000_000;
 
 pub(crate) struct Memory {
-    files: RefCell<HashMap<String, String>>,
+    files: RefCell<HashMap<String, Vec<u8>>>,
     pub(crate) modified: Cell<u64>,
 }
 
@@ -19,8 +21,12 @@ impl Memory {
         Memory { files: RefCell::default(), modified: Cell::new(NOW) }
     }
 
-    pub(crate) fn put(&self, name: &str, text: impl Into<String>) {
-        self.files.borrow_mut().insert(name.into(), text.into());
+    pub(crate) fn put(&self, name: &str, text: impl AsRef<[u8]>) {
+        self.files.borrow_mut().insert(name.into(), text.as_ref().to_vec());
+    }
+
+    pub(crate) fn remove(&self, name: &str) {
+        self.files.borrow_mut().remove(name);
     }
 }
 
