@@ -426,13 +426,14 @@ impl Reader<'_> {
                 Place::Inline(Vec::new())
             }
         };
-        Source {
-            place,
-            format: self.choice(fields.take("format"), "format", Format::ALL),
-            threshold: self.integer(fields.take("threshold"), "threshold", 0..=u64::MAX),
-            ttl: self.duration(fields.take("ttl"), "ttl"),
-            guards: self.guards(fields, defaults),
+        let format = self.choice(fields.take("format"), "format", Format::ALL);
+        let value = fields.take("threshold");
+        if let (Some(value), Some(format)) = (&value, format.filter(|format| *format != Format::Scored)) {
+            let cause = format!("a list of the format {} has no scores", format.name());
+            self.report(value.span(), Fault::new(cause, "leave out threshold, or write format = \"scored\""));
         }
+        let threshold = self.integer(value, "threshold", 0..=u64::MAX);
+        Source { place, format, threshold, ttl: self.duration(fields.take("ttl"), "ttl"), guards: self.guards(fields, defaults) }
     }
 
     fn guards(&mut self, fields: &mut Fields<'_>, defaults: &Guards) -> Guards {
