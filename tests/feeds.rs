@@ -86,7 +86,7 @@ fn real_feeds_are_read_as_python_reads_them() {
         None => println!("MXGATE_FEEDS is not set: a made-up feed only"),
     }
     for feed in feeds {
-        let seed = std::process::id().to_string();
+        let seed = std::env::var("MXGATE_SEED").unwrap_or_else(|_| "1".into());
         let output = Command::new("python3").args(["-c", READER]).arg(&feed).arg(&seed).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let answers = String::from_utf8(output.stdout).unwrap();
