@@ -103,7 +103,7 @@ fn model(lists: &[List], v6: bool, bits: u128) -> Option<(&List, &Entry)> {
 
 #[test]
 fn five_million_questions() {
-    let seed = std::env::var("MXGATE_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1);
+    let seed = std::env::var("MXGATE_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1_u64);
     println!("MXGATE_SEED={seed}; another one asks other questions");
     let halves: Vec<_> = (0..2_u64)
         .map(|half| {

@@ -104,7 +104,7 @@ fn postmap(directory: &Path, table: &str, questions: String) -> String {
 
 /// A generator with the seed that `MXGATE_SEED` says, else always the same.
 fn random() -> TestRng {
-    let seed = std::env::var("MXGATE_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1);
+    let seed = std::env::var("MXGATE_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1_u64);
     println!("MXGATE_SEED={seed}; another one asks other questions");
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&seed.to_le_bytes());
