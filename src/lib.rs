@@ -31,9 +31,14 @@ pub mod reply;
 
 pub mod facts;
 pub mod mailbox;
+mod mode;
 mod stage;
 pub mod verdict;
 pub mod wire;
+
+mod published;
+mod tally;
+mod turn;
 
 mod list;
 mod networks;
@@ -46,7 +51,9 @@ mod covering;
 mod resolve;
 mod rules;
 
+mod bans;
 mod compile;
+mod disk;
 mod ruleset;
 
 pub mod convert;
@@ -58,6 +65,7 @@ pub mod explain;
 pub mod overview;
 
 pub mod gate;
+pub mod status;
 
 pub mod capi;
 pub mod milter;
@@ -66,7 +74,9 @@ pub use compile::Files;
 pub use covering::List;
 pub use explain::Explanation;
 pub use facts::{AuthResult, Facts};
-pub use gate::{Gate, LoadError};
+pub use bans::Ban;
+pub use gate::{Counts, Gate, LoadError};
+pub use mode::Mode;
 pub use ruleset::{Ruleset, Stages};
 pub use stage::Stage;
 pub use verdict::{Decider, Entry, Rejection, Verdict};
