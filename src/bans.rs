@@ -163,7 +163,8 @@ mod tests {
     fn the_most_specific_ban_that_counts() {
         let mut bans = Bans::default();
         assert!(bans.is_empty() && covering(&bans, "192.0.2.7", 5).is_none());
-        for (network, until) in [("192.0.2.0/24", 0), ("192.0.2.7/32", 10), ("2001:db8::/32", 20), ("2001:db8::1/128", 0), ("0.0.0.0/1", 0)] {
+        for (network, until) in [("192.0.2.0/24", 0), ("192.0.2.7/32", 10), ("2001:db8::/32", 20), ("2001:db8::1/128", 0), ("0.0.0.0/1", 0)]
+        {
             bans = bans.with(ban(network, until), 5).unwrap();
         }
         for (address, now, expected) in [
@@ -207,7 +208,10 @@ mod tests {
                 assert!(bans.settled.rows.len() + bans.recent.rows.len() <= 2 * (SMALL + 2_048));
                 for host in 0..=255_u8 {
                     let address = IpAddr::from([198, 51, 3, host]);
-                    assert_eq!(bans.covering(address, || step).map(|ban| ban.network), model.get_key_value(&address.into()).map(|(network, _)| *network));
+                    assert_eq!(
+                        bans.covering(address, || step).map(|ban| ban.network),
+                        model.get_key_value(&address.into()).map(|(network, _)| *network)
+                    );
                 }
             }
         }

@@ -11,6 +11,7 @@ use crate::disk::{Disk, Given, Seen};
 use crate::explain::{Explanation, explain};
 use crate::facts::Facts;
 use crate::list::Seconds;
+use crate::memory::{Watch, with_room};
 use crate::mode::Mode;
 use crate::policy::{self, MAX_POLICY, Policy};
 use crate::published::Published;
@@ -32,6 +33,9 @@ use std::time::{Duration, Instant, SystemTime};
 /// How long a change waits for checks that are under way, in order to free what they read. They take microseconds; one
 /// that takes longer was put to sleep by the system, and what it reads is freed at the next change.
 const PATIENCE: Duration = Duration::from_millis(50);
+
+/// How many bytes the document of a policy may take for each byte of its text.
+const DOCUMENT: usize = 32;
 
 /// Answers questions from memory. Any number of threads may ask while others load.
 #[derive(Debug)]
@@ -262,9 +266,16 @@ impl Gate {
             let fault = Fault::limit(format!("the policy is longer than {MAX_POLICY} bytes"), "put long lists into files of their own");
             return Err(fault.at(name, 1, 1).into());
         }
+        let watch = Watch::begin();
+        let short = |fault: Fault| LoadError::from(fault.at(name, 1, 1));
+        // The document of a policy takes many times its length.
+        drop(with_room::<u8>(text.len().saturating_mul(DOCUMENT)));
+        watch.check().map_err(short)?;
         let (policy, mut diagnostics) = policy::parse(text, name);
         let in_force = self.ruleset();
         let (mut ruleset, more) = compile(policy, name, files, Some(&in_force));
+        // What was made while memory was short is incomplete.
+        watch.check().map_err(short)?;
         diagnostics.extend(more);
         // Those of the policy file in the order of its lines, then those of the lists in the order of the lists.
         diagnostics.sort_by_key(|d| if d.file == *name { (0, d.line, d.column) } else { (1, 0, 0) });
@@ -287,7 +298,9 @@ impl Gate {
         let now = seconds(SystemTime::now());
         let until = duration.map_or(0, |duration| now.saturating_add(duration.as_secs().max(1)));
         let ban = Ban { network, reason: bans::reason(why.as_bytes()), since: now, until };
+        let watch = Watch::begin();
         let bans = Arc::new(in_force.bans.with(ban.clone(), now)?);
+        watch.check()?;
         self.publish(InForce { bans, ..in_force });
         Ok(ban)
     }
@@ -412,7 +425,6 @@ impl InForce {
         ask(&self.ruleset, &Live { mode: self.mode, bans: Some(&self.bans) })
     }
 }
-
 
 /// Reads the policy itself.
 fn read_policy(source: &Source, files: &Disk<'_>) -> Result<(Arc<str>, Arc<str>), LoadError> {

@@ -24,6 +24,10 @@
 //! ```
 
 pub mod diagnostic;
+mod memory;
+#[cfg(feature = "capi")]
+mod reserve;
+
 pub mod domain;
 mod idn;
 pub mod prefix;
@@ -70,11 +74,11 @@ pub mod status;
 pub mod capi;
 pub mod milter;
 
+pub use bans::Ban;
 pub use compile::Files;
 pub use covering::List;
 pub use explain::Explanation;
 pub use facts::{AuthResult, Facts};
-pub use bans::Ban;
 pub use gate::{Counts, Gate, LoadError};
 pub use mode::Mode;
 pub use ruleset::{Ruleset, Stages};

@@ -9,8 +9,15 @@ use crate::wire::{Connection, Envelope, Profile, When, Wire, on_wire};
 use std::fmt;
 
 /// Documentation values for the placeholders of a reply (RFC 5737, RFC 2606).
-const SAMPLE: Values<'_> =
-    Values { ip: "192.0.2.1", list: "", reason: "reason", domain: "example.org", helo: "client.example.com", sender: "sender@example.com", hostname: "" };
+const SAMPLE: Values<'_> = Values {
+    ip: "192.0.2.1",
+    list: "",
+    reason: "reason",
+    domain: "example.org",
+    helo: "client.example.com",
+    sender: "sender@example.com",
+    hostname: "",
+};
 
 /// What to write where a reply about one recipient ends the session of them all.
 const ONE_RECIPIENT: &str = "kind = \"null-mx\" (556), or a reply with 550, refuses that recipient alone";

@@ -1,8 +1,8 @@
 //! The questions.
 
+use super::MXGATE_EINVAL;
 use super::strings::bytes;
 use super::{MAX_ARGUMENT, call, copy_facts, gate_of, mxgate, mxgate_facts, mxgate_verdict, store, store_accept};
-use super::MXGATE_EINVAL;
 use crate::facts::Facts;
 use crate::gate::Gate;
 use crate::prefix::parse_address;

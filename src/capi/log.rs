@@ -85,3 +85,18 @@ pub unsafe extern "C" fn mxgate_set_log(write: mxgate_log, user: *mut c_void, le
         Some(MXGATE_ACCEPT)
     })
 }
+
+/// Sends what a caught panic has to say to the log: it has no place on the standard error of the host, which may be an SMTP
+/// client. Only in the C library, where no other part of the program panics in Rust.
+#[cfg(feature = "capi")]
+pub(super) fn hush() {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    static HUSHED: AtomicBool = AtomicBool::new(false);
+    if !HUSHED.swap(true, Ordering::Relaxed) {
+        std::panic::set_hook(Box::new(|panic| log::error!("a bug was caught, please report it: {panic}")));
+    }
+}
+
+/// Programs in Rust have their own hook.
+#[cfg(not(feature = "capi"))]
+pub(super) fn hush() {}

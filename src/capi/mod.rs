@@ -25,6 +25,7 @@ pub use log::*;
 pub use verdict::*;
 
 use crate::gate::Gate;
+use crate::memory::{self, Watch};
 use libc::{c_char, c_int};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
@@ -119,7 +120,16 @@ pub extern "C" fn mxgate_strerror(result: c_int) -> *const c_char {
 /// as a copy of its own, whatever other threads did with it at that moment.
 #[unsafe(no_mangle)]
 pub extern "C" fn mxgate_new() -> *mut mxgate {
-    catch_unwind(|| Box::into_raw(Box::new(mxgate { gate: Gate::new() }))).unwrap_or(ptr::null_mut())
+    let made = catch_unwind(|| {
+        if !memory::open() {
+            return None;
+        }
+        let watch = Watch::begin();
+        log::hush();
+        let gate = Box::new(mxgate { gate: Gate::new() });
+        (!watch.is_short()).then(|| Box::into_raw(gate))
+    });
+    made.ok().flatten().unwrap_or(ptr::null_mut())
 }
 
 /// Frees a gate. No thread may be using it. NULL is allowed. A verdict stays good.

@@ -42,11 +42,12 @@ pub(super) fn put(array: &mut [c_char], text: &impl fmt::Display) {
 
 /// Writes what a function makes into the caller's buffer. Returns its full length; 0, and an empty string, if there is
 /// nothing.
-pub(super) fn written(buffer: Option<Output<'_>>, make: impl FnOnce() -> Option<String>) -> usize {
+pub(super) fn written<T: AsRef<str>>(buffer: Option<Output<'_>>, make: impl FnOnce() -> Option<T>) -> usize {
     let length = call(|| {
         let text = make()?;
+        let text = text.as_ref();
         if let Some(mut buffer) = buffer {
-            buffer.write_str(&text).ok()?;
+            buffer.write_str(text).ok()?;
         }
         c_int::try_from(text.len()).ok()
     });

@@ -7,7 +7,9 @@ use crate::mailbox::MAX_MAILBOX;
 use crate::reply::{MAX_TEXT, MAX_VALUE, Status, Text};
 use crate::stage::Stage;
 use crate::verdict::{Decider, MAX_LIST_NAME, Rejection, Verdict};
+use arrayvec::ArrayString;
 use libc::{c_char, c_int};
+use std::fmt::Write;
 
 /// What decided: no rule matched. Values of mxgate_verdict.decider; later
 /// releases may add some.
@@ -163,15 +165,28 @@ pub unsafe extern "C" fn mxgate_reply(
         // SAFETY: the caller gives a verdict or NULL; it is read as plain bytes and numbers, which all are valid.
         let rejection = rejection_of(unsafe { verdict.as_ref() }?)?;
         let stage = stage_of(stage)?;
-        Some(match host {
-            MXGATE_FOR_CLIENT | MXGATE_FOR_EXIM if stage == Stage::Connect => rejection.greeting().to_string(),
-            MXGATE_FOR_CLIENT | MXGATE_FOR_EXIM | MXGATE_FOR_POSTFIX => rejection.reply().to_string(),
-            MXGATE_FOR_MILTER => rejection.reply().replace('%', "%%"),
-            MXGATE_FOR_OPENSMTPD => format!("{}|{}", if rejection.hang_up { "disconnect" } else { "reject" }, rejection.reply()),
+        // Without allocating: a reply is written for each refused client. Nothing below can fail, all of it fits.
+        let mut line = Line::new();
+        match host {
+            MXGATE_FOR_CLIENT | MXGATE_FOR_EXIM if stage == Stage::Connect => write!(line, "{}", rejection.greeting()).ok()?,
+            MXGATE_FOR_CLIENT | MXGATE_FOR_EXIM | MXGATE_FOR_POSTFIX => write!(line, "{}", rejection.reply()).ok()?,
+            MXGATE_FOR_MILTER => {
+                for (nth, part) in rejection.reply().split('%').enumerate() {
+                    write!(line, "{}{part}", if nth == 0 { "" } else { "%%" }).ok()?;
+                }
+            }
+            MXGATE_FOR_OPENSMTPD => {
+                let decision = if rejection.hang_up { "disconnect" } else { "reject" };
+                write!(line, "{decision}|{}", rejection.reply()).ok()?;
+            }
             _ => return None,
-        })
+        }
+        Some(line)
     })
 }
+
+/// The longest reply of all is one for libmilter that consists of percent signs.
+type Line = ArrayString<1024>;
 
 /// The stage with that number.
 pub(super) fn stage_of(number: c_int) -> Option<Stage> {

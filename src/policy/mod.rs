@@ -255,8 +255,7 @@ impl Reader<'_> {
         let recipients: Vec<_> = recipients.into_iter().map(|fields| self.recipient_list(fields, &guards, &mut names)).collect();
         let relay = self.relay(&mut top);
         let authentication = self.authentication(&mut top);
-        let known =
-            "hostname, mode, [never_block], [guards], [bans], [relay], [authentication], [[list]], [[domains]], [[senders]], [[recipients]]";
+        let known = "hostname, mode, [never_block], [guards], [bans], [relay], [authentication], [[list]], [[domains]], [[senders]], [[recipients]]";
         self.finish(top, "the policy", known);
         let mut policy = Policy { hostname, mode, never_block, bans, lists, domains, senders, relay, authentication, ..Policy::default() };
         policy.recipients = self.opt_outs(recipients, &mut policy);
