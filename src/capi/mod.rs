@@ -21,6 +21,7 @@ pub use admin::*;
 pub use check::*;
 pub use facts::*;
 pub use load::*;
+use log::hush;
 pub use log::*;
 pub use verdict::*;
 
@@ -125,7 +126,7 @@ pub extern "C" fn mxgate_new() -> *mut mxgate {
             return None;
         }
         let watch = Watch::begin();
-        log::hush();
+        hush();
         let gate = Box::new(mxgate { gate: Gate::new() });
         (!watch.is_short()).then(|| Box::into_raw(gate))
     });

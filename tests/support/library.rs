@@ -13,7 +13,7 @@ pub fn directory() -> &'static Path {
         let target = target_directory().join("library");
         let status = Command::new(env!("CARGO"))
             .args(["rustc", "--quiet", "--release", "--lib", "--crate-type", "cdylib", "--no-default-features", "--features", "capi"])
-            .arg("--target-dir"))
+            .arg("--target-dir")
             .arg(&target)
             .current_dir(env!("CARGO_MANIFEST_DIR"))
             .status()
