@@ -1,9 +1,9 @@
 # What a developer and CI run. `make test` is everything, and installs what it needs (Debian packages; needs root).
 
 # The compilers, the mail server and the tools that the tests use.
-PACKAGES = postfix gcc g++ clang binutils valgrind python3
+PACKAGES = postfix gcc g++ clang binutils valgrind python3 python3-venv python3-aiosmtpd mypy
 
-.PHONY: test demo bench packages library
+.PHONY: test demo bench bench-python packages library wheel
 
 test: packages
 	cargo fmt --all --check
@@ -21,10 +21,18 @@ demo: packages
 bench: packages
 	cargo bench --locked
 
+# What a check costs from Python, beside an empty C function.
+bench-python: packages library
+	MXGATE_LIBRARY=target/release/libmxgate.so python3 -B benches/python.py
+
 # The shared library and the static one, one crate type at a time: with several cargo leaves out link-time optimisation.
 library:
 	cargo rustc --locked --release --lib --no-default-features --features capi --crate-type cdylib
 	cargo rustc --locked --release --lib --no-default-features --features capi --crate-type staticlib
+
+# A Python wheel with the shared library inside, in target/wheel.
+wheel: library
+	python3 -B examples/python/build_wheel.py target/wheel
 
 packages:
 	@missing=$$(for package in $(PACKAGES); do \

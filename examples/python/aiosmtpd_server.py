@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import logging
 import signal
 import sys
@@ -16,7 +17,7 @@ from typing import Any, List, cast
 
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
-from mxgate import Facts, Gate, LoadError, Stage
+from mxgate import Facts, Gate, LoadError, Stage, set_log
 
 log = logging.getLogger("aiosmtpd_server")
 
@@ -35,7 +36,7 @@ class Server(SMTP):
         # aiosmtpd has no hook before its greeting, so a client that gets another one never comes as far as aiosmtpd. After
         # STARTTLS there is a connection once more, of a client that has been greeted.
         if self.transport is None:
-            self.facts.ip = transport.get_extra_info("peername")[0]
+            self.facts.ip, self.facts.port = transport.get_extra_info("peername")[:2]
             verdict = self.gate.check_connect(self.facts)
             if verdict.hangup:
                 transport.set_protocol(asyncio.Protocol())
@@ -57,8 +58,8 @@ class Handler:
         self, server: Server, session: Session, envelope: Envelope, address: str, rcpt_options: List[str]
     ) -> str:
         facts = server.facts
-        facts.authenticated = bool(session.authenticated)
-        facts.sender, facts.recipient = envelope.mail_from, address
+        facts.authenticated, facts.tls = bool(session.authenticated), session.ssl is not None
+        facts.helo, facts.sender, facts.recipient = session.host_name, envelope.mail_from, address
         verdict = server.gate.check_rcpt(facts)
         if verdict:
             server.hangup = verdict.hangup
@@ -78,13 +79,9 @@ class Handler:
 
 
 def load(gate: Gate, policy: str) -> None:
-    """Loads the policy again, and says what is wrong with it."""
-    try:
+    """Loads the policy again. What is wrong with it stands in the log, by `set_log`."""
+    with contextlib.suppress(LoadError):
         gate.load_file(policy)
-    except LoadError as error:
-        log.error("the rules in force stay:\n%s", error)
-    else:
-        log.info("\n".join(["loaded", *map(str, gate.warnings)]))
 
 
 async def serve(policy: str, address: str, port: int) -> None:
@@ -106,6 +103,7 @@ def main() -> int:
     given = arguments.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     logging.getLogger("mail.log").setLevel(logging.WARNING)  # what aiosmtpd says of every command
+    set_log(log)
     try:
         asyncio.run(serve(given.policy, given.address, given.port))
     except (LoadError, OSError) as error:

@@ -16,26 +16,33 @@ On the command line: python3 -m mxgate POLICY ADDRESS [RECIPIENT]
 """
 
 from ._library import quick as _quick
+from .checker import Checker
 from .errors import Diagnostic, Error, LimitError, LoadError, PolicySyntaxError, ReadError
 from .facts import Facts, Result
-from .gate import Checker, Gate
-from .verdict import Decider, Stage, Verdict
+from .gate import Counters, Format, Gate, Mode
+from .log import set_log
+from .verdict import Decider, For, Stage, Verdict
 
 #: Release of the library.
 __version__: str = _quick.mxgate_version().decode()
 
 __all__ = [
     "Checker",
+    "Counters",
     "Decider",
     "Diagnostic",
     "Error",
     "Facts",
+    "For",
+    "Format",
     "Gate",
     "LimitError",
     "LoadError",
+    "Mode",
     "PolicySyntaxError",
     "ReadError",
     "Result",
     "Stage",
     "Verdict",
+    "set_log",
 ]

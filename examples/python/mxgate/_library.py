@@ -29,16 +29,15 @@ def load(name: str) -> Tuple[ctypes.PyDLL, ctypes.CDLL]:
                 prototype.restype, prototype.argtypes = result, arguments
     except AttributeError as error:
         raise ImportError(f"{error}; this package needs a libmxgate as new as itself") from None
-    facts, verdict = quick.mxgate_sizeof(_abi.FACTS), quick.mxgate_sizeof(_abi.VERDICT)
-    # A later release may know more facts than we do, the verdict is the same for ever.
-    fits = facts >= ctypes.sizeof(_abi.Facts) and verdict == ctypes.sizeof(_abi.Verdict)
-    if quick.mxgate_abi() != _abi.ABI or not fits:
-        found = f"{name} has ABI {quick.mxgate_abi()}, facts of {facts} and verdicts of {verdict} bytes"
+    # A later release may have larger structures, of which it lets us have the part that we know; but not the verdict.
+    sizes = {structure: quick.mxgate_sizeof(what) for what, structure in _abi.STRUCTURES.items()}
+    fits = all(size >= ctypes.sizeof(structure) for structure, size in sizes.items())
+    if quick.mxgate_abi() != _abi.ABI or not fits or sizes[_abi.Verdict] != ctypes.sizeof(_abi.Verdict):
+        found = f"{name} has ABI {quick.mxgate_abi()} and structures of {', '.join(map(str, sizes.values()))} bytes"
         raise ImportError(f"{found}; this package needs a libmxgate with ABI {_abi.ABI}, as new as itself")
     return quick, slow
 
 
-# A check is over before another thread could have taken the interpreter lock (GIL), so it is not released for one (PyDLL).
-# It also keeps a check out of any moment in which another thread forks: the child would inherit a lock that
-# nobody releases. Files are read without it (CDLL).
+# A check takes less time than letting another thread have the interpreter (the GIL) and getting it back, so it keeps it:
+# PyDLL. All that takes longer lets other threads go on: CDLL.
 quick, slow = load(find())

@@ -9,20 +9,23 @@ from typing import Tuple
 from . import _abi
 from ._library import quick
 
-_PLACE = re.compile(r"(?P<file>.*?):(?P<line>\d+):(?P<column>\d+): (?P<mark>warning: )?(?P<message>.*)", re.DOTALL)
+_DIAGNOSTIC = re.compile(r"(?:(.*?):(\d+):(\d+): )?(warning: )?(.*?); (.*)")
 
 
 @dataclass(frozen=True)
 class Diagnostic:
     """One message about one place in a policy or a list; as text, ``file:line:column: cause; remedy``.
 
+    What is wrong with something else than a file has no place: ``cause; remedy``.
+
     >>> print(Diagnostic("mxgate.toml", 7, 1, False, '"nam" is not a key of [[list]]', "use name"))
     mxgate.toml:7:1: "nam" is not a key of [[list]]; use name
     """
 
     file: str
+    #: From 1; 0 if there is no place.
     line: int
-    #: In bytes, from 1.
+    #: In bytes, from 1; 0 if there is no place.
     column: int
     #: Whether the load succeeded in spite of it.
     warning: bool
@@ -31,20 +34,17 @@ class Diagnostic:
     remedy: str
 
     def __str__(self) -> str:
-        mark = "warning: " if self.warning else ""
-        return f"{self.file}:{self.line}:{self.column}: {mark}{self.cause}; {self.remedy}"
+        place = f"{self.file}:{self.line}:{self.column}: " if self.line else ""
+        return f"{place}{'warning: ' if self.warning else ''}{self.cause}; {self.remedy}"
 
 
 def diagnostics_of(message: bytes) -> Tuple[Diagnostic, ...]:
     """The diagnostics in a message of the library, one a line."""
-    found = []
-    for line in message.decode(errors="replace").split("\n"):
-        place = _PLACE.fullmatch(line)
-        if place:
-            cause, _, remedy = place["message"].partition("; ")
-            numbers = int(place["line"]), int(place["column"])
-            found.append(Diagnostic(place["file"], *numbers, place["mark"] is not None, cause, remedy))
-    return tuple(found)
+    found = map(_DIAGNOSTIC.fullmatch, message.decode(errors="replace").split("\n"))
+    return tuple(
+        Diagnostic(file or "", int(line or 0), int(column or 0), warning is not None, cause, remedy)
+        for file, line, column, warning, cause, remedy in (match.groups() for match in found if match)
+    )
 
 
 class Error(Exception):
@@ -60,7 +60,7 @@ class Error(Exception):
 
 
 class LoadError(Error):
-    """A policy was not loaded; the rules in force stay. As text, all that is wrong, a line for each."""
+    """A policy was not loaded, or something else not changed; what was in force stays. As text, all that is wrong."""
 
     def __init__(self, message: str, result: int = _abi.EBUG, diagnostics: Tuple[Diagnostic, ...] = ()) -> None:
         super().__init__(message, result)
@@ -74,7 +74,7 @@ class LoadError(Error):
 
 
 class PolicySyntaxError(LoadError, ValueError):
-    """The policy or a list does not say what it should.
+    """The policy or a list does not say what it should; or a network is not one, or may not be banned.
 
     >>> from mxgate import Gate
     >>> try:

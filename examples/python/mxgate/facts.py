@@ -76,7 +76,7 @@ class _AddressFact(_Fact[Union[IPv4Address, IPv6Address, None], Optional[Address
     def write(self, raw: _abi.Facts, value: Optional[Address]) -> None:
         if isinstance(value, str):
             # The zone of a link-local address ("fe80::1%eth0") says where it is, not what it is.
-            text = value.partition("%")[0].encode()
+            text = value.partition("%")[0].encode("ascii", "replace")
             size: int = quick.mxgate_address(text, len(text), raw.address)
             if size == 0:
                 raise ValueError(f"{value!r} is not an IP address; write it such as 192.0.2.1 or 2001:db8::1")
@@ -120,7 +120,7 @@ class _TextFact(_Fact[Optional[bytes], Optional[Text]]):
 class _FlagFact(_Fact[bool, bool]):
     def __set_name__(self, owner: type, name: str) -> None:
         super().__set_name__(owner, name)
-        self.flag = _abi.FLAGS[name]
+        self.flag: int = getattr(_abi, name.upper())
 
     def read(self, raw: _abi.Facts) -> bool:
         return bool(raw.flags & self.flag)
@@ -135,6 +135,16 @@ class _ResultFact(_Fact[Result, Result]):
 
     def write(self, raw: _abi.Facts, value: Result) -> None:
         setattr(raw, self.name, Result(value))
+
+
+class _PortFact(_Fact[Optional[int], Optional[int]]):
+    def read(self, raw: _abi.Facts) -> Optional[int]:
+        return raw.port or None
+
+    def write(self, raw: _abi.Facts, value: Optional[int]) -> None:
+        if value is not None and not 0 < value < 1 << 16:
+            raise ValueError(f"port is {value}; give a number from 1 to 65535")
+        raw.port = value or 0
 
 
 class _MomentFact(_Fact[Optional[int], Optional[Moment]]):
@@ -175,12 +185,20 @@ class Facts:
 
     #: Address of the client, as text, an object of `ipaddress`, or 4 or 16 bytes. ``::ffff:a.b.c.d`` counts as ``a.b.c.d``.
     ip = _AddressFact()
+    #: Port of the client. Only explanations show it.
+    port = _PortFact()
+    #: Argument of HELO or EHLO: ``{helo}`` in replies.
+    helo = _TextFact()
     #: Argument of MAIL, with or without ``<>``; an empty one is the sender of bounces, which no rule about senders refuses.
     sender = _TextFact()
     #: Argument of RCPT, with or without ``<>``: the address that the mail will be delivered to.
     recipient = _TextFact()
     #: Whether the client has authenticated (SMTP AUTH).
     authenticated = _FlagFact()
+    #: Whether the session is encrypted (STARTTLS). Only explanations show it.
+    tls = _FlagFact()
+    #: Whether the mail server trusts the client to send mail to everybody, as a policy does by ``[relay] trusted``.
+    trusted = _FlagFact()
     #: What checking SPF came to (RFC 7208).
     spf = _ResultFact()
     #: What checking DKIM came to (RFC 6376): `Result.PASS` if any signature passes.
@@ -196,9 +214,13 @@ class Facts:
         self,
         *,
         ip: Optional[Address] = None,
+        port: Optional[int] = None,
+        helo: Optional[Text] = None,
         sender: Optional[Text] = None,
         recipient: Optional[Text] = None,
         authenticated: bool = False,
+        tls: bool = False,
+        trusted: bool = False,
         spf: Result = Result.UNKNOWN,
         dkim: Result = Result.UNKNOWN,
         dmarc: Result = Result.UNKNOWN,
@@ -208,9 +230,11 @@ class Facts:
         self._raw = _abi.Facts()
         #: The structure as a C function takes it.
         self._argument = ctypes.byref(self._raw)
-        texts = ("sender", sender), ("recipient", recipient)
+        client = ("ip", ip), ("port", port), ("helo", helo)
+        message = ("sender", sender), ("recipient", recipient), ("now", now)
+        flags = ("authenticated", authenticated or None), ("tls", tls or None), ("trusted", trusted or None)
         results = ("spf", spf), ("dkim", dkim), ("dmarc", dmarc), ("rdns", rdns)
-        for name, value in (("ip", ip), *texts, ("authenticated", authenticated or None), *results, ("now", now)):
+        for name, value in (*client, *message, *flags, *results):
             # In a new structure nothing is known.
             if value is not None and value is not Result.UNKNOWN:
                 setattr(self, name, value)

@@ -21,6 +21,21 @@ class Stage(enum.IntEnum):
     RCPT = 3
 
 
+class For(enum.IntEnum):
+    """Who reads a reply."""
+
+    #: An SMTP client, to which it is sent as it is.
+    CLIENT = 0
+    #: A mail server behind libmilter: percent signs are doubled, as smfi_setreply() wants them.
+    MILTER = 1
+    #: Postfix: the action of a policy service or an access table.
+    POSTFIX = 2
+    #: Exim: the message of an ACL.
+    EXIM = 3
+    #: OpenSMTPD: the decision of a filter, such as "reject|550 5.7.1 text".
+    OPENSMTPD = 4
+
+
 class Decider(enum.IntEnum):
     """What decided. Later releases of the library may know more."""
 
@@ -38,6 +53,8 @@ class Decider(enum.IntEnum):
     RECIPIENT = 8
     #: What SPF, DKIM, DMARC and reverse DNS came to.
     AUTHENTICATION = 9
+    BAN = 10
+    LIMIT = 11
 
     @classmethod
     def _missing_(cls, value: object) -> Optional[Decider]:
@@ -90,10 +107,10 @@ class Verdict:
     def __bool__(self) -> bool:
         return self.code != 0
 
-    def reply(self, stage: Stage = Stage.RCPT) -> str:
-        """The reply as the client is to read it at that stage, without CR LF; "" if there is no objection.
+    def reply(self, stage: Stage = Stage.RCPT, reader: For = For.CLIENT) -> str:
+        """The reply at that stage, for a client or for a mail server, without CR LF; "" if there is no objection.
 
-        A greeting has no enhanced status code (RFC 2034 section 3), starts with the name of the host (RFC 5321 section
+        A greeting, which is what a client reads at connect, has no enhanced status code (RFC 2034 section 3), starts with the name of the host (RFC 5321 section
         4.3.1), and is a 421, a 521 (RFC 7504) or a 554.
 
         >>> verdict = Verdict(code=550, status="5.7.1", text="Client refused", host="mx.example.org")
@@ -104,7 +121,7 @@ class Verdict:
         """
         raw = _abi.Verdict(code=self.code, hangup=self.hangup)
         raw.status, raw.text, raw.host = self.status.encode(), self.text.encode(), self.host.encode()
-        return reply_of(raw, stage)
+        return reply_of(raw, stage, reader)
 
 
 def verdict_of(raw: _abi.Verdict) -> Verdict:
@@ -125,8 +142,8 @@ def verdict_of(raw: _abi.Verdict) -> Verdict:
     )
 
 
-def reply_of(raw: _abi.Verdict, stage: Stage) -> str:
-    """The reply of a verdict at that stage."""
+def reply_of(raw: _abi.Verdict, stage: Stage, reader: For) -> str:
+    """The reply of a verdict."""
     reply = ctypes.create_string_buffer(_abi.REPLY_SIZE)
-    quick.mxgate_reply(raw, _abi.AS_GREETING if stage == Stage.CONNECT else _abi.TO_COMMAND, reply, len(reply))
+    quick.mxgate_reply(raw, stage, reader, reply, len(reply))
     return reply.value.decode()
