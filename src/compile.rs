@@ -15,6 +15,7 @@ use crate::list::{Reading, Record, Seconds, Sink, Statement};
 use crate::networks::{Chains, Interval, NetworkTable, Order, overlay};
 use crate::policy::{self, Conduct, Exempt, Item, ListName, NEVER_BLOCK, NameList, NeverBlock, PRIVATE, Place, Policy, Source};
 use crate::resolve::{Resolver, number};
+use crate::rules::authentication::Authentication;
 use crate::rules::names::Names;
 use crate::rules::relay::Relay;
 use crate::ruleset::Ruleset;
@@ -118,7 +119,7 @@ pub(crate) fn compile(policy: Policy, file: &Arc<str>, files: &dyn Files, previo
         recipients,
         opt_outs,
         relay,
-        authentication,
+        authentication: Authentication::new(authentication, previous),
     };
     (ruleset, diagnostics)
 }

@@ -6,14 +6,16 @@ use crate::domain::Folded;
 use crate::facts::Facts;
 use crate::mailbox::Mailbox;
 use crate::networks::{Chains, Cover, NetworkTable};
-use crate::policy::{At, Authentication, Exempt, ListName, RESERVED};
+use crate::policy::{At, Exempt, ListName, RESERVED};
 use crate::reply::{Reply, Values, clean};
+use crate::rules::authentication::Authentication;
 use crate::rules::names::Names;
 use crate::rules::relay::Relay;
 use crate::verdict::{Decider, Rejection, Verdict};
 use arrayvec::ArrayString;
 use std::fmt::Write;
 use std::net::IpAddr;
+use std::sync::atomic::Ordering;
 
 /// A compiled policy.
 #[derive(Debug)]
@@ -75,10 +77,15 @@ impl Ruleset {
     /// Decides about a client that has just connected by those lists alone that ask for it (`at = "connect"`): for a
     /// milter, which gives all other verdicts at RCPT, where their text reaches the client.
     pub fn early(&self, facts: &Facts<'_>) -> Verdict {
+        self.at_early(facts, true)
+    }
+
+    /// As [`Ruleset::early`]; only if it is `counted` it is a hit of the lists that come to word.
+    pub(crate) fn at_early(&self, facts: &Facts<'_>, counted: bool) -> Verdict {
         if self.mode.is_some() {
             return self.accept();
         }
-        let mut question = Question { counted: true, ..Question::of_connection(facts) };
+        let mut question = Question { counted, ..Question::of_connection(facts) };
         question.situation = question.situation.and(Exempt::EARLY);
         self.by_address(&question)
     }
@@ -142,10 +149,7 @@ impl Ruleset {
                 return Some(refusal);
             }
         }
-        if self.authentication.exempt.meets(*situation) {
-            return None;
-        }
-        let (reply, failures) = self.authentication.refuses(facts)?;
+        let (reply, failures) = self.authentication.decide(facts, *situation, question.counted, shadow)?;
         Some(self.by_rule(Decider::Authentication, reply, question, &failures))
     }
 
@@ -179,6 +183,11 @@ impl Ruleset {
     /// The lists about domains, recipients and senders, in the order in which they decide.
     pub(crate) fn name_lists(&self) -> impl Iterator<Item = &List> {
         [&self.domains, &self.recipients, &self.senders].into_iter().flat_map(|names| &names.lists)
+    }
+
+    /// How often `[authentication]` refused a recipient, or would have if it were enforced. Goes on over loads.
+    pub fn authentication_hits(&self) -> u64 {
+        self.authentication.hits.load(Ordering::Relaxed)
     }
 
     /// The reply to everybody; `None` in mode open.

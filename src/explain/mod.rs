@@ -246,8 +246,10 @@ impl<'a> Asked<'a> {
         if let Some((list, entry)) = decided {
             return Verdict { shadow: verdict.shadow, ..ruleset.by_entry(list, entry, &question) };
         }
-        let exempt = ruleset.authentication.exempt.meets(question.situation) || left_out.is(Decider::Authentication);
-        match ruleset.authentication.refuses(facts).filter(|_| !exempt) {
+        if left_out.is(Decider::Authentication) {
+            return verdict;
+        }
+        match ruleset.authentication.decide(facts, question.situation, false, &mut verdict.shadow) {
             Some((reply, failures)) => {
                 Verdict { shadow: verdict.shadow, ..ruleset.by_rule(Decider::Authentication, reply, &question, &failures) }
             }
