@@ -175,7 +175,7 @@ impl Compiler<'_> {
             List::new(ListName::from(name).unwrap_or_default(), Decider::Relay, Conduct::default(), contents)
         };
         let lists = vec![list("local", local), list("relay", relay)];
-        let trusted = self.inline(&trusted, &[], Wanted::Addresses);
+        let trusted = Arc::new(self.inline(&trusted, &[], Wanted::Addresses));
         // So many names as would fill the table do not fit into a policy file.
         let (domains, _) = Names::of_domains(lists);
         Relay { reply, domains, trusted, routing }

@@ -43,7 +43,7 @@ pub(crate) struct Authentication {
 }
 
 /// What becomes of messages of which one check came to one result.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct AuthRule {
     /// The key of the policy.
     pub key: &'static str,

@@ -4,7 +4,7 @@
 //! All connections share one thread: a decision takes about a microsecond, and waking another thread more than that.
 
 use crate::listen::{Address, Listener, Stream};
-use mxgate::diff::{What, diff};
+use mxgate::diff::{Section, What, diff};
 use mxgate::milter::{Progress, ProtocolError, Refusal, Session};
 use mxgate::reply::clean;
 use mxgate::{Gate, LoadError};
@@ -210,6 +210,7 @@ fn load(gate: &Gate, config: Option<&Path>) -> Result<(), LoadError> {
         diff.settings.iter().for_each(|key| log::info!("{key} changed"));
         // Of a list that is kept the warnings have said why.
         diff.changes.iter().filter(|change| change.what != What::Kept).for_each(|change| log::info!("{change}"));
+        diff.sections.iter().flat_map(Section::lines).for_each(|line| log::info!("{line}"));
         diff.covered_line().iter().for_each(|line| log::warn!("{line}"));
     }
     Ok(())

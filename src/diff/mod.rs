@@ -1,8 +1,11 @@
 //! What changes from one ruleset to another, list by list: entries that come and go, and entries of allow lists that block
-//! lists now cover. For the control plane: it sorts the entries of lists that are not the same.
+//! lists now cover; and in the sections that are no lists, key by key. For the control plane: it sorts the entries of lists
+//! that are not the same.
 //!
 //! Entries are compared by what they are about and whether they are holes; how often a list repeats one, and what it says
 //! about it, is no difference.
+
+mod sections;
 
 use crate::contents::{About, Contents};
 use crate::covering::List;
@@ -13,10 +16,14 @@ use crate::ruleset::Ruleset;
 use crate::shown;
 use crate::verdict::Decider;
 use ipnet::IpNet;
+pub use sections::Section;
 use serde_json::{Value, json};
 use std::cmp::Ordering;
 use std::fmt;
 use std::sync::Arc;
+
+/// What a list is, in messages.
+const LIST: &str = "list";
 
 /// Covered entries of allow lists that are named; the rest are counted.
 const NAMED: usize = 3;
@@ -28,6 +35,8 @@ pub struct Diff {
     pub settings: Vec<&'static str>,
     /// The lists that are not the same, in the order of the new ruleset; those that are gone come last.
     pub changes: Vec<Change>,
+    /// `[relay]` and `[authentication]`, as far as they are not the same.
+    pub sections: Vec<Section>,
     /// Entries of the never-block set and of allow lists that a block list now covers and none did before: the first few.
     pub covered: Vec<Covered>,
     /// How many such entries there are.
@@ -50,6 +59,8 @@ pub enum What {
 /// A list that is not the same.
 #[derive(Clone, Debug)]
 pub struct Change {
+    /// What it is: a list of its own, or one of those in `[relay]`.
+    kind: &'static str,
     /// Its name.
     pub name: String,
     /// What happened to it.
@@ -99,7 +110,7 @@ pub fn diff(old: &Ruleset, new: &Ruleset) -> Diff {
     let (covered, covered_count) = newly_covered(old, new);
     let settings = [("hostname", old.hostname != new.hostname), ("mode", old.mode != new.mode), ("order of lists", !same_order(old, new))];
     let settings = settings.iter().filter(|(_, differs)| *differs).map(|(key, _)| *key).collect();
-    Diff { settings, changes, covered, covered_count }
+    Diff { settings, changes, sections: sections::changed(old, new), covered, covered_count }
 }
 
 /// What tells a list from all others: its name, and whether it is built in, because a policy may use the names of those.
@@ -138,33 +149,39 @@ fn whole(list: &List, what: What) -> Change {
     let entries = Entries { contents: Arc::clone(&list.contents), numbers: distinct(&list.contents) };
     let (count, none) = (entries.numbers.len(), Entries::default());
     let (added, removed) = if what == What::Removed { (none, entries) } else { (entries, none) };
-    Change { name: list.name.to_string(), what, entries: count, settings: Vec::new(), added, removed }
+    Change { kind: LIST, name: list.name.to_string(), what, entries: count, settings: Vec::new(), added, removed }
 }
 
 /// A list that both have; `None` if it is the same.
 fn compare(old: &List, new: &List) -> Option<Change> {
-    let settings = settings(old, new);
-    let mut change = Change {
-        name: new.name.to_string(),
-        what: What::Changed,
-        entries: new.len(),
-        settings,
-        added: Entries { contents: Arc::clone(&new.contents), numbers: Vec::new() },
-        removed: Entries { contents: Arc::clone(&old.contents), numbers: Vec::new() },
-    };
+    let change = Change { settings: settings(old, new), ..compare_entries(LIST, &new.name, &old.contents, &new.contents) };
     if Arc::ptr_eq(&old.contents, &new.contents) {
         // Nothing is read twice and found the same: this is what the load before this one read.
         let what = if change.settings.is_empty() { What::Kept } else { What::Changed };
         return Some(Change { what, ..change });
     }
-    // Most lists are the same line by line; then nothing has to be sorted.
-    if !keys(&old.contents).eq(keys(&new.contents)) {
-        let (before, now) = (distinct(&old.contents), distinct(&new.contents));
-        change.entries = now.len();
-        (change.removed.numbers, change.added.numbers) = unmatched(&old.contents, &before, &new.contents, &now);
-    }
-    let differs = !(change.settings.is_empty() && change.added.numbers.is_empty() && change.removed.numbers.is_empty());
+    let differs = !change.settings.is_empty() || change.has_other_entries();
     differs.then_some(change)
+}
+
+/// The entries that come and go.
+fn compare_entries(kind: &'static str, name: &str, old: &Arc<Contents>, new: &Arc<Contents>) -> Change {
+    let mut change = Change {
+        kind,
+        name: name.into(),
+        what: What::Changed,
+        entries: new.entries.len(),
+        settings: Vec::new(),
+        added: Entries { contents: Arc::clone(new), numbers: Vec::new() },
+        removed: Entries { contents: Arc::clone(old), numbers: Vec::new() },
+    };
+    // Most lists are the same line by line; then nothing has to be sorted.
+    if !Arc::ptr_eq(old, new) && !keys(old).eq(keys(new)) {
+        let (before, now) = (distinct(old), distinct(new));
+        change.entries = now.len();
+        (change.removed.numbers, change.added.numbers) = unmatched(old, &before, new, &now);
+    }
+    change
 }
 
 /// Keys of a list that have other values.
@@ -296,6 +313,31 @@ impl Change {
         self.removed.numbers.len()
     }
 
+    /// A line; with `{:#}` the entries too.
+    fn show(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{self}")?;
+        if f.alternate() {
+            self.removed().try_for_each(|entry| writeln!(f, "  -{entry}"))?;
+            self.added().try_for_each(|entry| writeln!(f, "  +{entry}"))?;
+        }
+        Ok(())
+    }
+
+    fn has_other_entries(&self) -> bool {
+        self.added_count() + self.removed_count() > 0
+    }
+
+    fn to_json(&self) -> Value {
+        json!({
+            "name": self.name,
+            "what": self.what.name(),
+            "entries": self.entries,
+            "settings": self.settings,
+            "added": self.added().collect::<Vec<_>>(),
+            "removed": self.removed().collect::<Vec<_>>(),
+        })
+    }
+
     /// The entries that came, as a list has them, in order.
     pub fn added(&self) -> impl Iterator<Item = String> {
         self.added.iter()
@@ -310,21 +352,12 @@ impl Change {
 impl Diff {
     /// Whether nothing changes.
     pub fn is_same(&self) -> bool {
-        self.settings.is_empty() && self.covered_count == 0 && self.changes.iter().all(|change| change.what == What::Kept)
+        let settings = self.settings.is_empty() && self.sections.is_empty();
+        settings && self.covered_count == 0 && self.changes.iter().all(|change| change.what == What::Kept)
     }
 
     /// All of it, each entry included. The keys stay what they are; there may come more.
     pub fn to_json(&self) -> Value {
-        let lists = self.changes.iter().map(|change| {
-            json!({
-                "name": change.name,
-                "what": change.what.name(),
-                "entries": change.entries,
-                "settings": change.settings,
-                "added": change.added().collect::<Vec<_>>(),
-                "removed": change.removed().collect::<Vec<_>>(),
-            })
-        });
         let covered = self.covered.iter().map(|covered| {
             json!({
                 "entry": covered.entry,
@@ -336,7 +369,8 @@ impl Diff {
         json!({
             "same": self.is_same(),
             "settings": self.settings,
-            "lists": lists.collect::<Vec<_>>(),
+            "lists": self.changes.iter().map(Change::to_json).collect::<Vec<_>>(),
+            "sections": self.sections.iter().map(Section::to_json).collect::<Vec<_>>(),
             "covered": { "count": self.covered_count, "first": covered.collect::<Vec<_>>() },
         })
     }
@@ -370,7 +404,7 @@ impl What {
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (added, removed) = (self.added_count(), self.removed_count());
-        write!(f, "list {}: ", self.name)?;
+        write!(f, "{} {}: ", self.kind, self.name)?;
         match self.what {
             What::Added => f.write_str("added")?,
             What::Removed => f.write_str("removed")?,
@@ -383,18 +417,16 @@ impl fmt::Display for Change {
     }
 }
 
-/// A line for each list; with `{:#}` the entries too.
+/// A line for each list and section; with `{:#}` the entries too.
 impl fmt::Display for Diff {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for key in &self.settings {
             writeln!(f, "{key} changed")?;
         }
-        for change in &self.changes {
-            writeln!(f, "{change}")?;
-            if f.alternate() {
-                change.removed().try_for_each(|entry| writeln!(f, "  -{entry}"))?;
-                change.added().try_for_each(|entry| writeln!(f, "  +{entry}"))?;
-            }
+        self.changes.iter().try_for_each(|change| change.show(f))?;
+        for section in &self.sections {
+            section.head().map_or(Ok(()), |line| writeln!(f, "{line}"))?;
+            section.lists.iter().try_for_each(|change| change.show(f))?;
         }
         self.covered_line().map_or(Ok(()), |line| writeln!(f, "{line}"))
     }
