@@ -150,6 +150,33 @@ fn relaying_and_authentication_are_said_key_by_key() {
     );
 }
 
+/// Who opts out of which lists is said of the recipients, and of nobody else.
+#[test]
+fn opting_out_is_a_key_of_the_recipients() {
+    let recipients = |name: &str, keys: &str| format!("[[recipients]]\nname = \"{name}\"\n{keys}\n");
+    let lists = list("a", "entries = [\"192.0.2.1\"]") + &list("b", "entries = [\"192.0.2.1\"]");
+    let sales = |keys: &str| recipients("sales", &format!("entries = [\"sales@example.org\"]\n{keys}"));
+    for (old, new, lines) in [
+        (sales("opt_out = [\"a\"]"), sales("opt_out = [\"a\"]"), ""),
+        (sales("opt_out = [\"a\"]"), sales("opt_out = [\"a\", \"b\"]"), "list sales: opt_out changed\n"),
+        (String::new(), sales("opt_out = [\"a\"]"), "list sales: added (1 entry)\n"),
+        (
+            sales("opt_out = [\"a\"]"),
+            recipients("first", "entries = [\"x@example.org\"]\nopt_out = [\"b\"]") + &sales("opt_out = [\"a\"]"),
+            "list first: added (1 entry)\n",
+        ),
+        (sales("opt_out = [\"a\"]"), sales("opt_out = [\"a\"]\nkind = \"internal-only\""), "list sales: reply, exempt changed\n"),
+        (
+            sales("opt_out = [\"a\"]"),
+            recipients("sales", "entries = [\"shop@example.org\"]\nopt_out = [\"a\"]"),
+            "list sales: +1 -1 (1 entry)\n",
+        ),
+    ] {
+        let (old, new) = (ruleset(&format!("{lists}{old}")), ruleset(&format!("{lists}{new}")));
+        assert_eq!(diff(&old, &new).to_string(), lines);
+    }
+}
+
 #[test]
 fn a_list_that_could_not_be_loaded_is_kept() {
     let (gate, files) = (Gate::new(), Memory::new());

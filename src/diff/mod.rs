@@ -101,7 +101,7 @@ pub fn diff(old: &Ruleset, new: &Ruleset) -> Diff {
     for (place, list) in all(new).enumerate() {
         let before = find(&old_lists, name_of(place, list)).and_then(|at| all(old).nth(old_lists.get(at)?.1));
         changes.extend(match before {
-            Some(before) => compare(before, list),
+            Some(before) => compare((old, before), (new, list)),
             None => Some(whole(list, What::Added)),
         });
     }
@@ -124,7 +124,14 @@ fn name_of(place: usize, list: &List) -> Name {
 }
 
 fn all(ruleset: &Ruleset) -> impl Iterator<Item = &List> {
-    ruleset.lists()
+    // A list of recipients that have opted out may refuse them as well.
+    let refuses = |list: &&List| ruleset.recipients.lists.iter().any(|other| other.name == list.name);
+    ruleset.lists().chain(ruleset.opt_outs.lists.iter().filter(move |list| !refuses(list)))
+}
+
+/// The lists that recipients have opted out of.
+fn opted_out(ruleset: &Ruleset, recipients: &List) -> Vec<ListName> {
+    ruleset.lists().filter(|list| list.conduct.exempt.meets(recipients.opt_out)).map(|list| list.name).collect()
 }
 
 /// The lists by name, each with its place.
@@ -153,8 +160,12 @@ fn whole(list: &List, what: What) -> Change {
 }
 
 /// A list that both have; `None` if it is the same.
-fn compare(old: &List, new: &List) -> Option<Change> {
-    let change = Change { settings: settings(old, new), ..compare_entries(LIST, &new.name, &old.contents, &new.contents) };
+fn compare((old_ruleset, old): (&Ruleset, &List), (new_ruleset, new): (&Ruleset, &List)) -> Option<Change> {
+    let mut settings = settings(old, new);
+    if opted_out(old_ruleset, old) != opted_out(new_ruleset, new) {
+        settings.push("opt_out");
+    }
+    let change = Change { settings, ..compare_entries(LIST, &new.name, &old.contents, &new.contents) };
     if Arc::ptr_eq(&old.contents, &new.contents) {
         // Nothing is read twice and found the same: this is what the load before this one read.
         let what = if change.settings.is_empty() { What::Kept } else { What::Changed };
@@ -192,7 +203,7 @@ fn settings(old: &List, new: &List) -> Vec<&'static str> {
         ("reply", one.reply != other.reply || one.connect_reply != other.connect_reply),
         ("at", one.at != other.at),
         ("enforce", one.shadow != other.shadow),
-        ("exempt", one.exempt != other.exempt),
+        ("exempt", one.exempt.of_all_lists() != other.exempt.of_all_lists()),
         ("contact", one.contact != other.contact),
         ("delisting", one.delisting != other.delisting),
     ];
