@@ -16,15 +16,19 @@ use mxgate::diagnostic::{Diagnostic, render};
 use mxgate::verdict::ReplyLine;
 use mxgate::{Facts, Files, Gate};
 use proptest::prelude::Rng as _;
-use proptest::test_runner::{RngAlgorithm, TestRng};
+use proptest::test_runner::TestRng;
+use random::{address, mask, random, random_bits};
 use std::fmt::Write as _;
 use std::fs;
 use std::io::{self, BufRead, Write as _};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+#[path = "support/random.rs"]
+mod random;
 
 const ENTRIES: usize = 3_000;
 const ADDRESSES: usize = 100_000;
@@ -53,30 +57,8 @@ impl Files for Memory {
     }
 }
 
-/// A generator with the seed that `MXGATE_SEED` says, else always the same.
-fn random() -> TestRng {
-    let seed = std::env::var("MXGATE_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1_u64);
-    println!("MXGATE_SEED={seed}; another one asks other questions");
-    let mut bytes = [0; 32];
-    bytes[..8].copy_from_slice(&seed.to_le_bytes());
-    TestRng::from_seed(RngAlgorithm::ChaCha, &bytes)
-}
-
 fn below(random: &mut TestRng, limit: usize) -> usize {
     random.next_u32() as usize % limit
-}
-
-fn random_bits(random: &mut TestRng) -> u128 {
-    u128::from(random.next_u64()) << 64 | u128::from(random.next_u64())
-}
-
-fn mask(length: u32) -> u128 {
-    u128::MAX.checked_shl(128 - length).unwrap_or(0)
-}
-
-/// An address by its leading bits.
-fn address(v4: bool, bits: u128) -> IpAddr {
-    if v4 { Ipv4Addr::from_bits((bits >> 96) as u32).into() } else { Ipv6Addr::from_bits(bits).into() }
 }
 
 /// A list, the addresses that are in its networks, and at their ends.
@@ -208,7 +190,7 @@ fn lengths(from: u32, to: u32) -> Vec<u32> {
 
 #[test]
 fn lists_with_holes_ranges_and_reasons() {
-    let mut random = random();
+    let mut random = random(0);
     let (v4, v6) = (lengths(6, 32), lengths(16, 128));
     for (families, targets) in [
         (&[true, false][..], &["plain", "drop", "drop-json", "crowdsec-csv", "crowdsec-json", "iplsearch", "postfix-cidr"][..]),
@@ -225,7 +207,7 @@ fn lists_with_holes_ranges_and_reasons() {
 /// Without holes most formats keep the entries as they are.
 #[test]
 fn lists_without_holes() {
-    let mut random = random();
+    let mut random = random(0);
     let (v4, v6) = (lengths(6, 32), lengths(16, 128));
     let list = List::plain(&mut random, &[true, false], &v4, &v6, 0, REASONS);
     for to in ["plain", "drop", "crowdsec-csv", "crowdsec-json", "iplsearch", "postfix-cidr"] {
@@ -239,7 +221,7 @@ fn lists_without_holes() {
 /// Where prefixes end at octets, those between are split.
 #[test]
 fn access_tables() {
-    let mut random = random();
+    let mut random = random(0);
     for (families, v6, to, lossy) in [
         (&[true][..], &[][..], "postfix-access", false),
         (&[true], &[], "sendmail-access", true),
@@ -269,7 +251,7 @@ fn access_tables() {
 
 #[test]
 fn expiry() {
-    let mut random = random();
+    let mut random = random(0);
     let mut list = List { text: "duration,scope,value,reason\n".into(), inside: Vec::new() };
     for _ in 0..ENTRIES {
         let family = below(&mut random, 2) == 0;
@@ -290,7 +272,7 @@ fn expiry() {
 /// A table in which the first match decides, with replies of its own.
 #[test]
 fn ordered_tables() {
-    let mut random = random();
+    let mut random = random(0);
     for (families, targets) in [
         (&[true, false][..], &[("postfix-cidr", false), ("plain", true), ("drop", true), ("crowdsec-json", true), ("iplsearch", true)][..]),
         (&[true], &[("postfix-access", false), ("sendmail-access", true), ("rbldnsd-ip4set", true), ("p2p", true)]),
@@ -327,7 +309,7 @@ fn list_refuses_the_same(list: &List, to: &str, random: &mut TestRng) {
 
 #[test]
 fn names() {
-    let mut random = random();
+    let mut random = random(0);
     let labels = ["a", "b", "mail", "x-1", "_dmarc", "example", "org", "net"];
     let name = |least: usize, random: &mut TestRng| {
         let count = least + below(random, 4);
@@ -376,7 +358,7 @@ fn sample_request<'a>(name: &str, format: &'a str) -> Request<'a> {
 #[test]
 fn samples() {
     let base = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/lists");
-    let mut random = random();
+    let mut random = random(0);
     let mut converted = 0;
     for (format, _) in formats().chain([("rbldnsd-ip6tset", String::new())]) {
         for entry in fs::read_dir(base.join(format)).unwrap() {
