@@ -8,10 +8,8 @@ use crate::contents::{Collector, Contents, Wanted};
 use crate::covering::List;
 use crate::diagnostic::{Diagnostic, Fault};
 use crate::guards;
-use crate::list::compressed;
-use crate::list::detect::detect;
 use crate::list::plain::parse_line;
-use crate::list::{Reading, Record, Seconds, Sink, Statement};
+use crate::list::{self, Reading, Record, Seconds, Sink, Statement};
 use crate::networks::{Chains, Interval, NetworkTable, Order, overlay};
 use crate::policy::{self, Conduct, Exempt, Item, ListName, NEVER_BLOCK, NameList, NeverBlock, PRIVATE, Place, Policy, Source};
 use crate::resolve::{Resolver, number};
@@ -245,20 +243,7 @@ impl Compiler<'_> {
             let file: Arc<str> = self.files.display(name).into();
             collector.begin_file(Arc::clone(&file));
             let before = collector.lines();
-            let read = self.files.open(name).and_then(compressed::open).and_then(|input| {
-                let (format, mut input) = match source.format {
-                    Some(format) => (Ok(format), input),
-                    None => detect(input, reading.about)?,
-                };
-                match format {
-                    Ok(format) => format.read(&mut *input, &reading, &mut collector),
-                    Err(fault) => {
-                        collector.fault(1, 1, fault);
-                        Ok(Statement::default())
-                    }
-                }
-            });
-            match read {
+            match self.files.open(name).and_then(|input| list::read(input, source.format, &reading, &mut collector)) {
                 Ok(statement) => {
                     collector.end_file(before);
                     whole = whole.and(statement);

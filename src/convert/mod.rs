@@ -26,9 +26,8 @@ use crate::compile::{MAX_ENTRIES, seconds};
 use crate::contents::{Collector, Contents, Wanted};
 use crate::diagnostic::{Diagnostic, Fault, quote, render};
 use crate::guards;
-use crate::list::compressed;
-use crate::list::detect::{HEAD, detect, format_of};
-use crate::list::{Format, Reading, Sink, Statement};
+use crate::list::detect::{HEAD, format_of};
+use crate::list::{self, Format, Reading, Statement};
 use crate::networks::Order;
 use crate::policy::Guards;
 use holds::{Holds, Names};
@@ -168,22 +167,7 @@ fn read(input: Box<dyn BufRead + '_>, from: Option<Format>, request: &Request<'_
     let mut diagnostics = Vec::new();
     let mut collector = Collector::new(wanted, now, MAX_ENTRIES, &mut diagnostics);
     collector.begin_file(Arc::clone(file));
-    let statement = compressed::open(input).and_then(|input| {
-        let (format, mut input) = match from {
-            Some(format) => (Ok(format), input),
-            None => detect(input, reading.about)?,
-        };
-        match format {
-            Ok(format) => format.read(&mut *input, &reading, &mut collector),
-            Err(fault) => {
-                // That it be written in the policy is of no use here.
-                let remedy = if fault.remedy.contains("format = ") { "say with --from which it is".into() } else { fault.remedy };
-                collector.fault(1, 1, Fault { remedy, ..fault });
-                Ok(Statement::default())
-            }
-        }
-    });
-    let (statement, error) = match statement {
+    let (statement, error) = match list::read(input, from, &reading, &mut collector) {
         Ok(statement) => (statement, None),
         Err(error) => (Statement::default(), Some(error)),
     };
@@ -191,6 +175,9 @@ fn read(input: Box<dyn BufRead + '_>, from: Option<Format>, request: &Request<'_
         collector.end_file(0);
     }
     let contents = collector.finish(statement, if statement.ordered { Order::First } else { Order::MostSpecific }, None);
+    for diagnostic in &mut diagnostics {
+        diagnostic.fault.remedy = as_option(&diagnostic.fault.remedy);
+    }
     diagnostics.extend(error.map(|error| Fault::io(format!("cannot read the list: {error}"), "get it again").at(file, 1, 1)));
     if !diagnostics.iter().any(Diagnostic::is_error) {
         // How wide an entry may be is the business of the policy that names the list.
@@ -198,6 +185,17 @@ fn read(input: Box<dyn BufRead + '_>, from: Option<Format>, request: &Request<'_
         diagnostics.extend(guards::check(&contents, &open, None, None).into_iter().map(|(line, fault)| fault.at(file, line, 1)));
     }
     (contents, diagnostics)
+}
+
+/// A remedy that is a key of the policy as an option of the command.
+fn as_option(remedy: &str) -> String {
+    let mut parts = remedy.split("format = \"");
+    let mut told = parts.next().unwrap_or("").to_owned();
+    for part in parts {
+        let (name, rest) = part.split_once('"').unwrap_or((part, ""));
+        told.push_str(&format!("--from {name}{rest}"));
+    }
+    told.replace(" in the policy", "")
 }
 
 /// An output of which the beginning is kept, to see whether its format shows.

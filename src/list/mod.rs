@@ -183,6 +183,22 @@ pub(crate) enum Format {
     Iplsearch,
 }
 
+/// Reads a whole list, packed or not, in a format or in the one that its text shows.
+pub(crate) fn read(input: Box<dyn BufRead + '_>, format: Option<Format>, reading: &Reading, sink: &mut dyn Sink) -> io::Result<Statement> {
+    let input = compressed::open(input)?;
+    let (format, mut input) = match format {
+        Some(format) => (Ok(format), input),
+        None => detect::detect(input, reading.about)?,
+    };
+    match format {
+        Ok(format) => format.read(&mut *input, reading, sink),
+        Err(fault) => {
+            sink.fault(1, 1, fault);
+            Ok(Statement::default())
+        }
+    }
+}
+
 impl<'a> Subject<'a> {
     /// Reads an entry as people write it, of the wanted kind.
     pub(crate) fn parse(text: &'a str, about: About) -> Result<Subject<'a>, Fault> {
