@@ -11,7 +11,7 @@
 )]
 
 use arrayvec::ArrayString;
-use mxgate::convert::{Error, Request, convert, formats};
+use mxgate::convert::{About, Error, Request, convert, formats};
 use mxgate::diagnostic::{Diagnostic, render};
 use mxgate::verdict::ReplyLine;
 use mxgate::{Facts, Files, Gate};
@@ -139,7 +139,12 @@ const REASONS: &[&str] = &[
 fn gate(list: &[u8], format: &str, keys: &str) -> Gate {
     let gate = Gate::new();
     let format = if format.is_empty() { String::new() } else { format!("format = \"{format}\"\n") };
-    let section = if keys.contains("kind") { "domains" } else { "list" };
+    let section = match keys {
+        _ if keys.contains("no-mail") => "domains",
+        _ if keys.contains("internal-only") => "recipients",
+        _ if keys.contains("kind") => "senders",
+        _ => "list",
+    };
     let text = format!(
         "hostname = \"mx.example.org\"\nguards = {{ widest_v4 = 1, widest_v6 = 1 }}\n\
          never_block = {{ loopback = false, link_local = false, private = false }}\n\
@@ -326,7 +331,7 @@ fn names() {
             writeln!(text, "{hole}{form}{} # {reason}", name(2, &mut random)).unwrap();
         }
         for (to, lossy) in targets {
-            let request = Request { from: Some("plain"), to, domains: true, lossy: *lossy, ..Request::default() };
+            let request = Request { from: Some("plain"), to, about: About::Domains, lossy: *lossy, ..Request::default() };
             let (out, diagnostics) = try_convert(text.as_bytes(), &request).unwrap();
             assert!(*lossy || diagnostics.is_empty(), "{to}: {}", render(&diagnostics));
             let keys = "kind = \"no-mail\"";
@@ -347,11 +352,58 @@ fn names() {
     }
 }
 
+#[test]
+fn mailboxes() {
+    let mut random = random(0);
+    let (locals, labels) = (["a", "b", "a.b", "a+b", "o'c", "A"], ["a", "mail", "example", "org"]);
+    let place = |random: &mut TestRng| {
+        let count = 1 + below(random, 3);
+        (0..count).map(|_| labels[below(random, labels.len())]).collect::<Vec<_>>().join(".")
+    };
+    for (about, keys) in [(About::Senders, "kind = \"block\""), (About::Recipients, "kind = \"internal-only\"")] {
+        for (forms, targets) in [
+            (&["@", "@", "", "*.", "."][..], &[("plain", false)][..]),
+            (&["@", "@", "*.", "."], &[("plain", false), ("postfix-access", false), ("sendmail-access", true)]),
+        ] {
+            let mut text = String::new();
+            for _ in 0..60 {
+                let (hole, form) = (["!", "", ""][below(&mut random, 3)], forms[below(&mut random, forms.len())]);
+                let local = if form == "@" { locals[below(&mut random, locals.len())] } else { "" };
+                // Sometimes at any domain.
+                let place = if form == "@" && below(&mut random, 4) == 0 { String::new() } else { place(&mut random) };
+                writeln!(text, "{hole}{local}{form}{place} # {}", REASONS[below(&mut random, REASONS.len())]).unwrap();
+            }
+            for (to, lossy) in targets {
+                let request = Request { from: Some("plain"), to, about, lossy: *lossy, ..Request::default() };
+                let (out, diagnostics) = try_convert(text.as_bytes(), &request).unwrap_or_else(|error| panic!("{to}: {error}"));
+                assert!(*lossy || diagnostics.is_empty(), "{to}: {}", render(&diagnostics));
+                let (before, after) = (gate(text.as_bytes(), "plain", keys), gate(&out, to, keys));
+                let mut refused = 0;
+                for _ in 0..NAMES {
+                    let mailbox = format!("<{}@{}>", locals[below(&mut random, locals.len())], place(&mut random));
+                    let ask = |gate: &Gate| {
+                        let facts = Facts { now: Some(NOW), ..Facts::of_client([192, 0, 2, 1].into()) };
+                        let verdict = gate.check_rcpt(&match about {
+                            About::Senders => Facts { sender: Some(mailbox.as_bytes()), recipient: Some(b"<user@example.net>"), ..facts },
+                            _ => Facts { recipient: Some(mailbox.as_bytes()), ..facts },
+                        });
+                        (verdict.is_accept(), if *lossy { String::new() } else { verdict.reason.to_string() })
+                    };
+                    assert_eq!(ask(&after), ask(&before), "{mailbox} {to} {about:?}\n{text}");
+                    refused += usize::from(!ask(&before).0);
+                }
+                assert!(refused > NAMES / 10 && refused < NAMES, "{to}: {refused}");
+            }
+        }
+    }
+}
+
 /// What a sample of tests/lists is about, and the least score, by its name.
 fn sample_request<'a>(name: &str, format: &'a str) -> Request<'a> {
     let threshold = name.split_once("-threshold-").and_then(|(_, rest)| rest.split('.').next()).map(|number| number.parse().unwrap());
     let domains = name.starts_with("domains-") || format == "rbldnsd-dnset";
-    Request { from: Some(format), to: "plain", domains, threshold, lossy: true, ..Request::default() }
+    let about = if domains { About::Domains } else { About::Addresses };
+    Request { from: Some(format), to: "plain", about, threshold, lossy: true, ..Request::default() }
 }
 
 /// Samples of all formats as plain lists, and as lists of their own format again.
@@ -371,7 +423,7 @@ fn samples() {
             let text = fs::read(&file).unwrap();
             let Ok((plain, _)) = try_convert(&text, &request) else { continue };
             converted += 1;
-            if request.domains {
+            if request.about == About::Domains {
                 continue;
             }
             let threshold = request.threshold.map_or(String::new(), |least| format!("threshold = {least}"));
@@ -454,6 +506,14 @@ fn refusals() {
         (json, "", "crowdsec-csv", "", ""),
         ("example.org\n.example.net\n", "", "postfix-access", "domains", ""),
         ("example.org\n", "", "drop", "domains", ""),
+        ("user@example.org\nuser@\n", "", "rbldnsd-dnset", "senders", ""),
+        ("user@example.org # why\n!user@ x\n.example.net\n", "", "sendmail-access", "senders", "lossy"),
+        ("user@example.org # why\n!user@ x\n.example.net\n", "", "sendmail-access", "recipients", "lossy"),
+        ("user@example.org # why\n!user@ x\n.example.net\n", "", "postfix-access", "recipients", ""),
+        ("user@example.org\nexample.org\n", "", "postfix-access", "senders", ""),
+        ("a#b@example.org\tREJECT\n\"a@b\"@example.org 550 5.7.1 No\n", "postfix-access", "plain", "senders", "lossy"),
+        ("a;b@example.org\tREJECT\n!a@example.org\tREJECT\n", "postfix-access", "plain", "senders", ""),
+        ("a@b@example.org\n\"a\\\"b\"@example.org\nx:y@example.org\n", "plain", "postfix-access", "senders", ""),
         ("192.0.2.1\t10\n192.0.2.2 x\n", "", "plain", "", ""),
         ("192.0.2.1\t10\n192.0.2.2\t3\n", "scored", "rbldnsd-ip4trie", "", ""),
         ("; Last-Modified: Tue, 19 May 2026 10:36:36 GMT\n192.0.2.0/24 ; SBL1\n", "", "plain", "", ""),
@@ -462,15 +522,22 @@ fn refusals() {
         ("", "", "drop", "", ""),
     ];
     let mut shown = String::new();
-    for (list, from, to, domains, lossy) in cases {
-        let (domains, lossy) = (!domains.is_empty(), !lossy.is_empty());
-        let request = Request { from: Some(from).filter(|from| !from.is_empty()), to, domains, lossy, ..Request::default() };
+    for (list, from, to, option, lossy) in cases {
+        let about = match option {
+            "domains" => About::Domains,
+            "senders" => About::Senders,
+            "recipients" => About::Recipients,
+            _ => About::Addresses,
+        };
+        let lossy = !lossy.is_empty();
+        let request = Request { from: Some(from).filter(|from| !from.is_empty()), to, about, lossy, ..Request::default() };
         let (status, said, out) = match try_convert(list.as_bytes(), &request) {
             Ok((out, diagnostics)) => ("done", diagnostics, String::from_utf8(out).unwrap()),
             Err(Error::Refused(diagnostics)) => ("refused", diagnostics, String::new()),
             Err(Error::Output(error)) => panic!("{error}"),
         };
-        let options = format!("{}{}", if domains { " --domains" } else { "" }, if lossy { " --lossy" } else { "" });
+        let options =
+            format!("{}{}", if option.is_empty() { String::new() } else { format!(" --{option}") }, if lossy { " --lossy" } else { "" });
         writeln!(shown, "== {list:?} --to {to}{options}: {status}\n{}{out}", render(&said)).unwrap();
     }
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/convert/refusals.txt");

@@ -48,8 +48,8 @@ pub struct Request<'a> {
     pub from: Option<&'a str>,
     /// The format that it is to be in.
     pub to: &'a str,
-    /// It is about domain names, not about addresses.
-    pub domains: bool,
+    /// What it is about.
+    pub about: About,
     /// Scored lists: the least score that counts.
     pub threshold: Option<u64>,
     /// Reasons, replies and dates of expiry may be left out.
@@ -58,9 +58,34 @@ pub struct Request<'a> {
     pub now: SystemTime,
 }
 
+/// What a list is about.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum About {
+    /// Addresses of clients.
+    #[default]
+    Addresses,
+    /// Domain names.
+    Domains,
+    /// Mailboxes of senders, and their domains.
+    Senders,
+    /// Mailboxes of recipients, and their domains.
+    Recipients,
+}
+
+impl About {
+    fn wanted(self) -> Wanted {
+        match self {
+            About::Addresses => Wanted::Addresses,
+            About::Domains => Wanted::Domains,
+            About::Senders => Wanted::Senders,
+            About::Recipients => Wanted::Recipients,
+        }
+    }
+}
+
 impl Default for Request<'_> {
     fn default() -> Self {
-        Request { name: "list", from: None, to: "plain", domains: false, threshold: None, lossy: false, now: SystemTime::now() }
+        Request { name: "list", from: None, to: "plain", about: About::Addresses, threshold: None, lossy: false, now: SystemTime::now() }
     }
 }
 
@@ -102,16 +127,16 @@ pub fn convert(input: Box<dyn BufRead + '_>, request: &Request<'_>, output: &mut
     if diagnostics.iter().any(Diagnostic::is_error) {
         return Err(Error::Refused(diagnostics));
     }
-    let plan = Plan::new(&contents, holds, contents.read, request.domains);
-    let survey = Survey::of(&plan, holds, request.domains, contents.statement, contents.read).map_err(Error::Output)?;
+    let wanted = request.about.wanted();
+    let plan = Plan::new(&contents, holds, contents.read, wanted != Wanted::Addresses);
+    let survey = Survey::of(&plan, holds, wanted, contents.statement, contents.read).map_err(Error::Output)?;
     diagnostics.extend(survey.diagnostics(&file, request.lossy));
     if diagnostics.iter().any(Diagnostic::is_error) {
         return Err(Error::Refused(diagnostics));
     }
     let mut out = Head { out: BufWriter::new(output), head: Vec::new() };
     write(&plan, holds, &survey, &mut out).map_err(Error::Output)?;
-    let about = wanted(request).about();
-    if format_of(&out.head, out.head.len() < HEAD, about).ok() != Some(holds.format) {
+    if format_of(&out.head, out.head.len() < HEAD, wanted.about()).ok() != Some(holds.format) {
         let name = holds.format.name();
         let fault = Fault::new(
             format!("what is written does not show by itself that it is {name}"),
@@ -127,10 +152,6 @@ fn write(plan: &Plan<'_>, holds: &'static Holds, survey: &Survey, out: &mut Head
     plan.each(&mut |item| writer.item(item))?;
     writer.end()?;
     out.flush()
-}
-
-fn wanted(request: &Request<'_>) -> Wanted {
-    if request.domains { Wanted::Domains } else { Wanted::Addresses }
 }
 
 fn format(name: &str) -> Result<Format, Fault> {
@@ -150,19 +171,25 @@ fn target(request: &Request<'_>) -> Result<&'static Holds, Fault> {
     let Some(holds) = Holds::of(to) else {
         return Err(Fault::new(format!("{} cannot be written", to.name()), "take rbldnsd-ip6trie, which holds all that it holds"));
     };
-    if request.domains && holds.names == Names::None {
-        return Err(Fault::new(format!("{} has no domain names", to.name()), others(&|holds| holds.names != Names::None)));
+    let name = to.name();
+    match request.about {
+        About::Domains if holds.names == Names::None => {
+            Err(Fault::new(format!("{name} has no domain names"), others(&|holds| holds.names != Names::None)))
+        }
+        About::Senders | About::Recipients if !holds.mailboxes => {
+            Err(Fault::new(format!("{name} has no mailboxes"), others(&|holds| holds.mailboxes)))
+        }
+        About::Addresses if !holds.v4 && !holds.v6 => {
+            let remedy = format!("take --domains for a list of them, or {}", others(&|holds| holds.v4 || holds.v6));
+            Err(Fault::new(format!("{name} has domain names alone"), remedy))
+        }
+        About::Addresses | About::Domains | About::Senders | About::Recipients => Ok(holds),
     }
-    if !request.domains && !holds.v4 && !holds.v6 {
-        let remedy = format!("take --domains for a list of them, or {}", others(&|holds| holds.v4 || holds.v6));
-        return Err(Fault::new(format!("{} has domain names alone", to.name()), remedy));
-    }
-    Ok(holds)
 }
 
 /// Reads a list, and refuses one that is not whole: afterwards nobody would know.
 fn read(input: Box<dyn BufRead + '_>, from: Option<Format>, request: &Request<'_>, file: &Arc<str>) -> (Contents, Vec<Diagnostic>) {
-    let (wanted, now) = (wanted(request), seconds(request.now));
+    let (wanted, now) = (request.about.wanted(), seconds(request.now));
     let reading = Reading { about: wanted.about(), now, threshold: request.threshold };
     let mut diagnostics = Vec::new();
     let mut collector = Collector::new(wanted, now, MAX_ENTRIES, &mut diagnostics);

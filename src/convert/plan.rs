@@ -28,6 +28,7 @@ pub(super) enum Subject<'a> {
     Network(IpNet),
     Range(IpAddr, IpAddr),
     Name(Form, &'a str),
+    Mailbox(&'a str),
 }
 
 /// An entry to be written.
@@ -122,7 +123,7 @@ impl<'a> Plan<'a> {
         let subject = match contents.about(entry)? {
             About::Network(network) => Subject::Network(network),
             About::Domain(form, name) => Subject::Name(form, name),
-            About::Mailbox(_) => return None,
+            About::Mailbox(mailbox) => Subject::Mailbox(mailbox),
         };
         let expires = (entry.expires != 0).then(|| entry.expires.into());
         let (hole, line, reply) = (entry.hole, entry.line, contents.reply(entry));
