@@ -234,7 +234,7 @@ fn check_text(text: &str) -> Result<(), Fault> {
 }
 
 /// Appends ASCII, cut where the string is full.
-fn push<const N: usize>(to: &mut ArrayString<N>, ascii: impl Iterator<Item = u8>) {
+pub(crate) fn push<const N: usize>(to: &mut ArrayString<N>, ascii: impl Iterator<Item = u8>) {
     for byte in ascii {
         if to.try_push(char::from(byte)).is_err() {
             return;

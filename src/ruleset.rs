@@ -256,12 +256,12 @@ impl Ruleset {
         let reason = list.contents.reason(entry);
         let reply = list.reply(entry, question.connect);
         Verdict {
-            rejection: reply.map(|reply| self.rejection(reply, question.facts, &question.values(&list.name, reason))),
+            rejection: reply.map(|reply| self.rejection(reply, question.facts, &question.values(&list.name, &reason))),
             decider: list.role,
             list: list.name,
             entry: list.shown(entry),
             line: entry.line,
-            reason: ArrayString::from(reason).unwrap_or_default(),
+            reason,
             ..self.accept()
         }
     }

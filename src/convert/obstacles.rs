@@ -96,9 +96,9 @@ impl Survey {
         };
         // What a hole says about itself nobody hears.
         if !item.hole {
-            count(holds.scores && score(item.reason).is_none(), Obstacle::Score);
+            count(holds.scores && score(&item.reason).is_none(), Obstacle::Score);
             let with_reply = holds.replies && item.reply.is_some() && !item.reason.is_empty();
-            count(!holds.reason(item.reason) || with_reply, Obstacle::Reason);
+            count(!holds.reason(&item.reason) || with_reply, Obstacle::Reason);
             count(item.reply.is_some() && !holds.replies, Obstacle::Reply);
         }
         count(item.expires.is_some() && !holds.expiry, Obstacle::Expiry);

@@ -91,7 +91,7 @@ impl<'w> Writer<'w> {
     /// Writes an entry, without what the format does not hold.
     pub(super) fn item(&mut self, item: &Item<'_>) -> io::Result<()> {
         let (format, out) = (self.holds.format, &mut *self.out);
-        let reason = if self.holds.reason(item.reason) { item.reason } else { "" };
+        let reason = if self.holds.reason(&item.reason) { item.reason.as_str() } else { "" };
         let hole = if item.hole { "!" } else { "" };
         let key = Key { subject: item.subject, bare: !matches!(format, Format::Drop | Format::DropJson) };
         let after = |sign: &'static str| if reason.is_empty() { "" } else { sign };

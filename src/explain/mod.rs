@@ -309,7 +309,7 @@ impl<'a> Asked<'a> {
             hole: entry.hole,
             file: if entry.line == 0 { String::new() } else { list.contents.file(entry).into() },
             line: entry.line,
-            reason: list.contents.reason(entry).into(),
+            reason: list.contents.reason(entry).to_string(),
             expires: (entry.expires != 0).then_some(entry.expires.into()),
             beaten: beaten.map(covering::Beaten::name),
         });

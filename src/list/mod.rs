@@ -115,10 +115,17 @@ pub(crate) struct Statement {
     pub ordered: bool,
 }
 
+/// Stands for the entry itself in a reason that many entries share: see [`Sink::record_around`].
+pub(crate) const ENTRY: u8 = 1;
+
 /// Takes what a reader finds.
 pub(crate) trait Sink {
     /// An entry.
     fn record(&mut self, record: Record<'_>);
+    /// An entry in whose reason the byte [`ENTRY`] stands for the entry, so that a million of them have one text.
+    fn record_around(&mut self, record: Record<'_>) {
+        self.record(record);
+    }
     /// An entry that is taken back (CrowdSec `deleted`): records of the same subject before it do not count.
     fn delete(&mut self, subject: Subject<'_>);
     /// A mistake: the load fails.

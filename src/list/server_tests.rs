@@ -4,7 +4,7 @@
 //! references anew; look at every one of them before it is kept.
 
 use super::rbldnsd::Kind;
-use super::{About, Action, Format, Reading, Record, Sink, Statement, Subject, postfix_access, postfix_cidr, sendmail_access};
+use super::{About, Action, ENTRY, Format, Reading, Record, Sink, Statement, Subject, postfix_access, postfix_cidr, sendmail_access};
 use crate::diagnostic::Fault;
 use proptest::prelude::*;
 use std::fmt::Write as _;
@@ -52,6 +52,11 @@ impl Sink for Dump {
         let expires = expires.map_or(String::new(), |time| format!(" expires {time}"));
         let field = format!("{field:?}").to_lowercase();
         writeln!(self.text, "{line}:{column} {subject} {field} {action} \"{}\"{expires}", reason.escape_ascii()).unwrap();
+    }
+
+    fn record_around(&mut self, record: Record<'_>) {
+        let reason = record.reason.split(|byte| *byte == ENTRY).collect::<Vec<_>>().join(&b"{entry}"[..]);
+        self.record(Record { reason: &reason, ..record });
     }
 
     fn delete(&mut self, subject: Subject<'_>) {
