@@ -383,10 +383,9 @@ fn mailboxes() {
                     let mailbox = format!("<{}@{}>", locals[below(&mut random, locals.len())], place(&mut random));
                     let ask = |gate: &Gate| {
                         let facts = Facts { now: Some(NOW), ..Facts::of_client([192, 0, 2, 1].into()) };
-                        let verdict = gate.check_rcpt(&match about {
-                            About::Senders => Facts { sender: Some(mailbox.as_bytes()), recipient: Some(b"<user@example.net>"), ..facts },
-                            _ => Facts { recipient: Some(mailbox.as_bytes()), ..facts },
-                        });
+                        let (own, other) = (Some(mailbox.as_bytes()), Some(&b"<user@example.net>"[..]));
+                        let (sender, recipient) = if about == About::Senders { (own, other) } else { (None, own) };
+                        let verdict = gate.check_rcpt(&Facts { sender, recipient, ..facts });
                         (verdict.is_accept(), if *lossy { String::new() } else { verdict.reason.to_string() })
                     };
                     assert_eq!(ask(&after), ask(&before), "{mailbox} {to} {about:?}\n{text}");

@@ -388,8 +388,9 @@ fn read(verdict: &Verdict, facts: &Facts<'_>, asked: &Asked<'_>) -> Vec<Read> {
     let read = Profile::ALL.into_iter().filter_map(|profile| {
         let (stage, verdict) = match profile {
             Profile::Postfix | Profile::Sendmail => by_milter,
-            _ if asked.is_rcpt() => (Stage::Rcpt, verdict),
-            _ => (Stage::Connect, verdict),
+            Profile::PostfixPolicy | Profile::Exim | Profile::OpenSmtpd | Profile::Abi => {
+                (if asked.is_rcpt() { Stage::Rcpt } else { Stage::Connect }, verdict)
+            }
         };
         let wire = on_wire(profile, stage, verdict.rejection.as_ref()?, &envelope);
         let closed = wire.connection == Connection::Closed;
