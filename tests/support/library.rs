@@ -24,30 +24,36 @@ pub fn directory() -> &'static Path {
 }
 
 /// The directory that this program was built in, so that all builds stay in one place.
-fn target_directory() -> PathBuf {
+pub fn target_directory() -> PathBuf {
     let program = env::current_exe().unwrap();
     program.ancestors().find(|directory| directory.join("CACHEDIR.TAG").exists()).unwrap().to_path_buf()
 }
 
-/// Compiles a C program against the header and the library; `source` counts from the root of the package. A link
+/// Compiles a C program against the header and the release library; `source` counts from the root of the package. A link
 /// named like the SONAME stands beside the program.
 pub fn compile(source: &str, flags: &[&str], to: &Path) -> PathBuf {
+    let compiler = env::var("CC").unwrap_or_else(|_| "cc".into());
+    compile_against(directory(), &compiler, source, flags, to)
+}
+
+/// As [`compile`], with a compiler against the library in a directory.
+pub fn compile_against(library: &Path, compiler: &str, source: &str, flags: &[&str], to: &Path) -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let program = to.join(Path::new(source).file_stem().unwrap());
     let soname = to.join("libmxgate.so.1");
     if !soname.exists() {
-        std::os::unix::fs::symlink(directory().join("libmxgate.so"), &soname).unwrap();
+        std::os::unix::fs::symlink(library.join("libmxgate.so"), &soname).unwrap();
     }
-    let output = Command::new(env::var_os("CC").unwrap_or_else(|| "cc".into()))
+    let output = Command::new(compiler)
         .args(["-std=c99", "-Wall", "-Wextra", "-pedantic", "-Wconversion", "-Werror", "-O1", "-g"])
-        .args(flags)
         .arg("-I")
         .arg(root.join("include"))
         .arg("-o")
         .arg(&program)
         .arg(root.join(source))
+        .args(flags)
         .arg("-L")
-        .arg(directory())
+        .arg(library)
         .arg("-lmxgate")
         .arg(format!("-Wl,-rpath,{}", to.display()))
         .output()
