@@ -90,7 +90,7 @@ class FactsTest(unittest.TestCase):
         with self.assertRaisesRegex(ValueError, "65537 bytes; 65536 is the most"):
             facts.sender = "x" * 65537
         for wrong in 1, bytearray(b"x"), ["x"]:
-            with self.assertRaisesRegex(TypeError, "give str or bytes, or None"):
+            with self.assertRaisesRegex(TypeError, "^helo is .*; give str or bytes$"):
                 facts.helo = wrong
 
     def test_texts_live_as_long_as_the_facts(self):
@@ -369,6 +369,9 @@ class Errors(unittest.TestCase):
         with self.assertRaises(mxgate.Error) as caught:
             gate().load_file("x" * 5000)
         self.assertEqual(caught.exception.result, _abi.EINVAL)
+        for wrong in None, bytearray(b"x"), 1:
+            with self.assertRaisesRegex(TypeError, "text is .*; give str or bytes"):
+                gate().load_text(wrong)
         for wrong in None, "192.0.2.7", {"ip": "192.0.2.7"}:
             with self.assertRaises((AttributeError, TypeError)):
                 gate().check_connect(wrong)

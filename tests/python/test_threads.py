@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+import time
 import unittest
 import warnings
 
@@ -84,11 +85,20 @@ class Threads(unittest.TestCase):
         self.run_all(load, count)
         self.assertGreater(len(steps), 100)
 
-    def test_close_while_others_check(self):
-        for _ in range(50):
+    def test_close_while_others_check_and_load(self):
+        long = POLICIES[0] + "".join(f'[[list]]\nname = "{n}"\nentries = ["198.51.100.{n}"]\n' for n in range(200))
+        for _ in range(20):
             gate = Gate()
             gate.load_text(POLICIES[0])
             started = threading.Barrier(4)
+
+            def load():
+                started.wait()
+                try:
+                    while True:
+                        gate.load_text(long)
+                except ValueError as error:
+                    self.assertEqual(str(error), "the gate is closed")
 
             def check():
                 facts = Facts(ip="192.0.2.7")
@@ -101,10 +111,11 @@ class Threads(unittest.TestCase):
 
             def close():
                 started.wait()
+                time.sleep(0.01)  # by now the others are at it
                 gate.close()
                 gate.close()
 
-            self.run_all(check, check, check, close)
+            self.run_all(load, check, check, close)
 
     def test_a_child_has_a_gate_of_its_own_whatever_threads_did_at_the_fork(self):
         gate = Gate()

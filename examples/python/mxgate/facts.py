@@ -16,6 +16,15 @@ Text = Union[str, bytes]
 Moment = Union[int, datetime]
 
 
+def encoded(text: Text, name: str) -> bytes:
+    """A text as C has it. What is not UTF-8 comes as Python's mail servers and `os.fsdecode` have it."""
+    if isinstance(text, str):
+        return text.encode("utf-8", "surrogateescape")
+    if not isinstance(text, bytes):
+        raise TypeError(f"{name} is {type(text).__name__}; give str or bytes")
+    return text
+
+
 class Result(enum.IntEnum):
     """What SPF, DKIM, DMARC or reverse DNS came to, by the names of RFC 8601 section 2.7.
 
@@ -65,7 +74,7 @@ class _Fact(Generic[_Found, _Given]):
         raise NotImplementedError
 
     def wrong_type(self, value: object, expected: str) -> TypeError:
-        return TypeError(f"{self.name} is {type(value).__name__}; give {expected}, or None if it is not known")
+        return TypeError(f"{self.name} is {type(value).__name__}; give {expected}")
 
 
 class _AddressFact(_Fact[Union[IPv4Address, IPv6Address, None], Optional[Address]]):
@@ -105,15 +114,13 @@ class _TextFact(_Fact[Optional[bytes], Optional[Text]]):
         return ctypes.string_at(pointer, getattr(raw, self.length)) if pointer else None
 
     def write(self, raw: _abi.Facts, value: Optional[Text]) -> None:
-        if isinstance(value, str):
-            # Bytes that are not UTF-8 come as Python's mail servers and os.fsdecode() have them.
-            value = value.encode("utf-8", "surrogateescape")
-        elif value is not None and not isinstance(value, bytes):
-            raise self.wrong_type(value, "str or bytes")
-        length = 0 if value is None else len(value)
+        text = None if value is None else encoded(value, self.name)
+        length = len(text or b"")
         if length > _abi.MAX_TEXT:
             raise ValueError(f"{self.name} has {length} bytes; {_abi.MAX_TEXT} is the most that is looked at")
-        setattr(raw, self.name, value)
+        # At no moment longer than the text is, for threads that share what they should not.
+        setattr(raw, self.length, 0)
+        setattr(raw, self.name, text)
         setattr(raw, self.length, length)
 
 
@@ -230,14 +237,33 @@ class Facts:
         self._raw = _abi.Facts()
         #: The structure as a C function takes it.
         self._argument = ctypes.byref(self._raw)
-        client = ("ip", ip), ("port", port), ("helo", helo)
-        message = ("sender", sender), ("recipient", recipient), ("now", now)
-        flags = ("authenticated", authenticated or None), ("tls", tls or None), ("trusted", trusted or None)
-        results = ("spf", spf), ("dkim", dkim), ("dmarc", dmarc), ("rdns", rdns)
-        for name, value in (*client, *message, *flags, *results):
-            # In a new structure nothing is known.
-            if value is not None and value is not Result.UNKNOWN:
-                setattr(self, name, value)
+        # In a new structure nothing is known.
+        if ip is not None:
+            self.ip = ip
+        if port is not None:
+            self.port = port
+        if helo is not None:
+            self.helo = helo
+        if sender is not None:
+            self.sender = sender
+        if recipient is not None:
+            self.recipient = recipient
+        if authenticated:
+            self.authenticated = True
+        if tls:
+            self.tls = True
+        if trusted:
+            self.trusted = True
+        if spf:
+            self.spf = spf
+        if dkim:
+            self.dkim = dkim
+        if dmarc:
+            self.dmarc = dmarc
+        if rdns:
+            self.rdns = rdns
+        if now is not None:
+            self.now = now
 
     def _known(self) -> Dict[str, object]:
         facts = ((name, getattr(self, name)) for name, fact in vars(Facts).items() if isinstance(fact, _Fact))

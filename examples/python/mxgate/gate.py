@@ -16,7 +16,7 @@ from . import _abi
 from ._library import quick, slow
 from .checker import CHECKS, FACTS_SIZE, Checker, Handle
 from .errors import Diagnostic, Error, diagnostics_of, raise_for
-from .facts import Facts, Text
+from .facts import Facts, Text, encoded
 from .verdict import Stage, Verdict, verdict_of
 
 Path = Union[str, bytes, "os.PathLike[str]", "os.PathLike[bytes]"]
@@ -108,7 +108,7 @@ class Gate:
 
     def load_text(self, text: Text) -> None:
         """As `load_file`, from the text of a policy. Relative names of files in it count from the current directory."""
-        policy = _encoded(text) or b""
+        policy = encoded(text, "text")
         self._load(slow.mxgate_load_text, policy, len(policy))
 
     def refresh(self) -> bool:
@@ -120,8 +120,8 @@ class Gate:
 
         It stays so over later loads. Any format of list will do, packed or not. Loads the whole policy again, as `load_file`.
         """
-        list_ = _encoded(text)
-        self._load(slow.mxgate_set_list, _terminated(name.encode()), list_, len(list_ or b""))
+        entries = None if text is None else encoded(text, "text")
+        self._load(slow.mxgate_set_list, _terminated(name.encode()), entries, len(entries or b""))
 
     def check_connect(self, facts: Facts) -> Verdict:
         """Checks a client that has just connected, by bans and lists."""
@@ -155,7 +155,7 @@ class Gate:
         seconds = math.ceil(duration.total_seconds()) if isinstance(duration, timedelta) else duration
         if seconds is not None and not 0 < seconds < 1 << 64:
             raise ValueError(f"duration is {duration}; give more than 0, or None for a ban that does not end by itself")
-        text, why = str(network).encode(), _encoded(reason) or b""
+        text, why = str(network).encode(), encoded(reason, "reason")
         self._change(slow.mxgate_ban, text, len(text), seconds or 0, why, len(why))
 
     def unban(self, network: Network) -> bool:
@@ -225,10 +225,6 @@ class Gate:
             if length < size:
                 return buffer.value.decode()
             size = length + 1
-
-
-def _encoded(text: Optional[Text]) -> Optional[bytes]:
-    return text.encode("utf-8", "surrogateescape") if isinstance(text, str) else text
 
 
 def _terminated(name: bytes) -> bytes:
