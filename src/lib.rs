@@ -35,6 +35,8 @@ mod stage;
 pub mod verdict;
 pub mod wire;
 
+pub mod limits;
+
 mod list;
 mod networks;
 mod policy;
