@@ -24,7 +24,7 @@ const NAMED: usize = 3;
 /// What changes from one ruleset to another.
 #[derive(Clone, Debug)]
 pub struct Diff {
-    /// Keys of the policy that are not about one list: `hostname`, `mode`, `order of lists`.
+    /// Keys of the policy that are not about one list: `hostname`, `mode`, `limits`, `order of lists`.
     pub settings: Vec<&'static str>,
     /// The lists that are not the same, in the order of the new ruleset; those that are gone come last.
     pub changes: Vec<Change>,
@@ -97,7 +97,12 @@ pub fn diff(old: &Ruleset, new: &Ruleset) -> Diff {
     let gone = all(old).enumerate().filter(|(place, list)| find(&new_lists, name_of(*place, list)).is_none());
     changes.extend(gone.map(|(_, list)| whole(list, What::Removed)));
     let (covered, covered_count) = newly_covered(old, new);
-    let settings = [("hostname", old.hostname != new.hostname), ("mode", old.mode != new.mode), ("order of lists", !same_order(old, new))];
+    let settings = [
+        ("hostname", old.hostname != new.hostname),
+        ("mode", old.mode != new.mode),
+        ("limits", old.limits != new.limits),
+        ("order of lists", !same_order(old, new)),
+    ];
     let settings = settings.iter().filter(|(_, differs)| *differs).map(|(key, _)| *key).collect();
     Diff { settings, changes, covered, covered_count }
 }

@@ -6,7 +6,7 @@ use crate::domain::Folded;
 use crate::facts::Facts;
 use crate::mailbox::Mailbox;
 use crate::networks::{Chains, Cover, NetworkTable};
-use crate::policy::{At, Authentication, Exempt, ListName, RESERVED};
+use crate::policy::{At, Authentication, Exempt, Limits, ListName, RESERVED};
 use crate::reply::{Reply, Values, clean};
 use crate::rules::names::Names;
 use crate::rules::relay::Relay;
@@ -33,6 +33,8 @@ pub struct Ruleset {
     pub(crate) opt_outs: Names,
     pub(crate) relay: Relay,
     pub(crate) authentication: Authentication,
+    /// How much is too much. What has been counted is no rule, and stands in [`crate::limits::Limits`].
+    pub(crate) limits: Limits,
 }
 
 /// What a mail server has to tell us for a ruleset to work.
