@@ -733,6 +733,16 @@ int mxgate_check_rcpt(const struct mxgate *gate,
                       struct mxgate_verdict *verdict);
 
 /**
+ * Ends a session that mxgate_check_connect() has let in, with the same facts: for the limit of concurrent sessions
+ * ([limits] concurrent). Once for each. A session that is never ended is forgotten after an hour or two.
+ *
+ * Returns 0, MXGATE_EINVAL or MXGATE_EBUG. Otherwise as mxgate_check_connect().
+ */
+int mxgate_end_session(const struct mxgate *gate,
+                       const struct mxgate_facts *facts,
+                       size_t facts_size);
+
+/**
  * Puts the rules of a policy file, and of the lists that it names, in the place
  * of the rules in force. Checks in other threads go on meanwhile, by the old
  * rules or by the new, never by a mixture; loads come one after the other. If
@@ -944,6 +954,16 @@ int mxgate_check_rcpt(const struct mxgate *gate,
                       const struct mxgate_facts *facts,
                       size_t facts_size,
                       struct mxgate_verdict *verdict);
+
+/**
+ * Ends a session that mxgate_check_connect() has let in, with the same facts: for the limit of concurrent sessions
+ * ([limits] concurrent). Once for each. A session that is never ended is forgotten after an hour or two.
+ *
+ * Returns 0, MXGATE_EINVAL or MXGATE_EBUG. Otherwise as mxgate_check_connect().
+ */
+int mxgate_end_session(const struct mxgate *gate,
+                       const struct mxgate_facts *facts,
+                       size_t facts_size);
 
 /**
  * Refuses a network from now on: "192.0.2.0/24", "2001:db8::/48", or one host, as
