@@ -28,29 +28,35 @@ fn target_directory() -> PathBuf {
     program.ancestors().find(|directory| directory.join("CACHEDIR.TAG").exists()).unwrap().to_path_buf()
 }
 
-/// Compiles a C program against the header and the library; `source` counts from the root of the package. A link
-/// named like the SONAME stands beside the program.
+/// Compiles a C program with the compiler of the environment; see [`compile_by`].
 pub fn compile(source: &str, flags: &[&str], to: &Path) -> PathBuf {
+    let compiler = env::var("CC").unwrap_or_else(|_| "cc".into());
+    compile_by(&compiler, source, &[&["-std=c99"], flags].concat(), to)
+}
+
+/// Compiles a program of one file against the header and the library, without a single warning; `source` counts from
+/// the root of the package. A link named like the SONAME stands beside the program.
+pub fn compile_by(compiler: &str, source: &str, flags: &[&str], to: &Path) -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let program = to.join(Path::new(source).file_stem().unwrap());
     let soname = to.join("libmxgate.so.1");
     if !soname.exists() {
         std::os::unix::fs::symlink(directory().join("libmxgate.so"), &soname).unwrap();
     }
-    let output = Command::new(env::var_os("CC").unwrap_or_else(|| "cc".into()))
-        .args(["-std=c99", "-Wall", "-Wextra", "-pedantic", "-Wconversion", "-Werror", "-O1", "-g"])
-        .args(flags)
+    let output = Command::new(compiler)
+        .args(["-Wall", "-Wextra", "-pedantic", "-Wconversion", "-Wshadow", "-Werror", "-O1", "-g"])
         .arg("-I")
         .arg(root.join("include"))
         .arg("-o")
         .arg(&program)
         .arg(root.join(source))
+        .args(flags) // after the source, because there may be libraries among them
         .arg("-L")
         .arg(directory())
         .arg("-lmxgate")
         .arg(format!("-Wl,-rpath,{}", to.display()))
         .output()
         .unwrap();
-    assert!(output.status.success(), "{source}:\n{}", String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{compiler} {source}:\n{}", String::from_utf8_lossy(&output.stderr));
     program
 }
