@@ -9,6 +9,7 @@ test: packages
 	cargo fmt --all --check
 	cargo clippy --locked --all-targets -- -D warnings
 	cargo clippy --locked --no-default-features --lib -- -D warnings
+	cargo clippy --locked --no-default-features --features capi --lib -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
 	cargo test --locked
 
@@ -22,8 +23,8 @@ bench: packages
 
 # The shared library and the static one, one crate type at a time: with several cargo leaves out link-time optimisation.
 library:
-	cargo rustc --locked --release --lib --no-default-features --crate-type cdylib
-	cargo rustc --locked --release --lib --no-default-features --crate-type staticlib
+	cargo rustc --locked --release --lib --no-default-features --features capi --crate-type cdylib
+	cargo rustc --locked --release --lib --no-default-features --features capi --crate-type staticlib
 
 packages:
 	@missing=$$(for package in $(PACKAGES); do \

@@ -43,7 +43,7 @@ int main(int argc, char **argv)
         return 2;
     }
     if (result == MXGATE_REJECT) {
-        mxgate_reply(&verdict, MXGATE_TO_COMMAND, reply, sizeof reply);
+        mxgate_reply(&verdict, MXGATE_AT_RCPT, MXGATE_FOR_CLIENT, reply, sizeof reply);
         printf("%s\n", reply);
     } else {
         printf("accept\n");

@@ -29,7 +29,10 @@ class _Facts(ctypes.Structure):
         ("dkim", ctypes.c_uint8),
         ("dmarc", ctypes.c_uint8),
         ("rdns", ctypes.c_uint8),
-        ("reserved", ctypes.c_uint32),
+        ("port", ctypes.c_uint16),
+        ("reserved", ctypes.c_uint16),
+        ("helo", ctypes.c_char_p),
+        ("helo_length", ctypes.c_size_t),
         ("sender", ctypes.c_char_p),
         ("sender_length", ctypes.c_size_t),
         ("recipient", ctypes.c_char_p),
@@ -73,7 +76,7 @@ def _library():
         ("mxgate_address", size, [text, size, ctypes.c_uint8 * 16]),
         ("mxgate_check_connect", ctypes.c_int, question),
         ("mxgate_check_rcpt", ctypes.c_int, question),
-        ("mxgate_reply", size, [ctypes.POINTER(_Verdict), ctypes.c_int, text, size]),
+        ("mxgate_reply", size, [ctypes.POINTER(_Verdict), ctypes.c_int, ctypes.c_int, text, size]),
     ]:
         function = getattr(lib, name)
         function.restype, function.argtypes = result, arguments
@@ -138,7 +141,7 @@ class Gate:
         if result < 0:
             raise RuntimeError(self._lib.mxgate_strerror(result).decode())
         reply = ctypes.create_string_buffer(512)
-        self._lib.mxgate_reply(verdict, 0, reply, len(reply))
+        self._lib.mxgate_reply(verdict, 3, 0, reply, len(reply))
         return Verdict(
             code=verdict.code,
             reply=reply.value.decode(),

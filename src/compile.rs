@@ -12,6 +12,7 @@ use crate::list::compressed;
 use crate::list::detect::detect;
 use crate::list::plain::parse_line;
 use crate::list::{Reading, Record, Seconds, Sink, Statement};
+use crate::mode::Mode;
 use crate::networks::{Chains, Interval, NetworkTable, Order, overlay};
 use crate::policy::{self, Conduct, Exempt, Item, ListName, NEVER_BLOCK, NameList, NeverBlock, PRIVATE, Place, Policy, Source};
 use crate::resolve::{Resolver, number};
@@ -53,6 +54,11 @@ pub trait Files {
         Ok(vec![name.to_owned()])
     }
 
+    /// What the host has given for a list, in place of the files or entries that the policy names.
+    fn given(&self, _list: &str) -> Option<Box<dyn BufRead + '_>> {
+        None
+    }
+
     /// When a file was last changed, if that is known.
     fn modified(&self, _name: &str) -> Option<SystemTime> {
         None
@@ -73,7 +79,7 @@ pub(crate) fn seconds(time: SystemTime) -> Seconds {
 pub(crate) fn compile(policy: Policy, file: &Arc<str>, files: &dyn Files, previous: Option<&Ruleset>) -> (Ruleset, Vec<Diagnostic>) {
     let now = seconds(files.now());
     let mut compiler = Compiler { files, policy_file: file, previous, now, room: MAX_ENTRIES, diagnostics: Vec::new() };
-    let Policy { hostname, mode, never_block, lists, domains, senders, recipients, relay, authentication } = policy;
+    let Policy { hostname, mode, never_block, bans, lists, domains, senders, recipients, relay, authentication } = policy;
     let mut address_lists = compiler.never_block(&never_block);
     let protected = address_lists.len();
     let (allow, block): (Vec<_>, Vec<_>) = lists.into_iter().partition(|list| list.allow);
@@ -110,6 +116,8 @@ pub(crate) fn compile(policy: Policy, file: &Arc<str>, files: &dyn Files, previo
         generation: 0,
         hostname,
         mode,
+        mode_replies: Mode::ALL.map(Mode::reply),
+        bans,
         lists: address_lists,
         networks,
         address_chains,
@@ -182,12 +190,14 @@ impl Compiler<'_> {
 
     /// Reads a list, or takes it as it is in force.
     fn read(&mut self, name: &ListName, source: &Source, wanted: Wanted) -> Arc<Contents> {
+        let given = self.files.given(name).is_some();
         let contents = match &source.place {
-            Place::Inline(items) => Arc::new(self.inline(items, &[], wanted)),
-            Place::Files(patterns) => {
+            Place::Inline(items) if !given => Arc::new(self.inline(items, &[], wanted)),
+            Place::Inline(patterns) | Place::Files(patterns) => {
                 let before = self.diagnostics.len();
                 let previous = self.previous.and_then(|ruleset| ruleset.list(name)).map(|list| &list.contents);
-                let contents = self.read_files(source, patterns, wanted, previous.map(|contents| &**contents));
+                let given = given.then_some(name);
+                let contents = self.read_files(source, patterns, given, wanted, previous.map(|contents| &**contents));
                 let failed = self.diagnostics.iter().skip(before).any(Diagnostic::is_error);
                 match previous.filter(|_| failed) {
                     Some(previous) if previous.files == contents.files || contents.files.is_empty() => {
@@ -234,17 +244,31 @@ impl Compiler<'_> {
         collector.finish(Statement::default(), Order::MostSpecific, None)
     }
 
-    fn read_files(&mut self, source: &Source, patterns: &[Item], wanted: Wanted, previous: Option<&Contents>) -> Contents {
-        let names: Vec<(&Item, String)> = patterns.iter().flat_map(|item| self.expand(item)).collect();
-        let mut made = names.iter().filter_map(|(_, name)| self.files.modified(name)).max().map(seconds);
+    fn read_files(
+        &mut self,
+        source: &Source,
+        patterns: &[Item],
+        given: Option<&ListName>,
+        wanted: Wanted,
+        previous: Option<&Contents>,
+    ) -> Contents {
+        let policy_item = Item { text: String::new(), line: 1, column: 1 };
+        let names: Vec<(&Item, String)> = match given {
+            Some(_) => vec![(patterns.first().unwrap_or(&policy_item), String::new())],
+            None => patterns.iter().flat_map(|item| self.expand(item)).collect(),
+        };
+        let modified = |name: &String| if given.is_some() { None } else { self.files.modified(name) };
+        let mut made = names.iter().filter_map(|(_, name)| modified(name)).max().map(seconds);
         let reading = Reading { about: wanted.about(), now: self.now, threshold: source.threshold };
         let mut collector = Collector::new(wanted, self.now, self.room, &mut self.diagnostics);
         let (mut whole, mut unread) = (Statement::default(), Vec::new());
         for (item, name) in &names {
-            let file: Arc<str> = self.files.display(name).into();
+            // What the host gave is named like its list.
+            let file: Arc<str> = given.map_or_else(|| self.files.display(name), ToString::to_string).into();
             collector.begin_file(Arc::clone(&file));
             let before = collector.lines();
-            let read = self.files.open(name).and_then(compressed::open).and_then(|input| {
+            let opened = given.and_then(|list| self.files.given(list)).map_or_else(|| self.files.open(name), Ok);
+            let read = opened.and_then(compressed::open).and_then(|input| {
                 let (format, mut input) = match source.format {
                     Some(format) => (Ok(format), input),
                     None => detect(input, reading.about)?,

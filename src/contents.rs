@@ -5,6 +5,7 @@ use crate::diagnostic::{Diagnostic, Fault};
 use crate::domain::Form;
 use crate::list::{Action, Field, Record, Seconds, Sink, Statement, Subject};
 use crate::mailbox::{MAX_MAILBOX, Mailbox};
+use crate::memory::{Watch, ran_out, room, room_for_text, with_room};
 use crate::networks::{ChainMaker, Chains, Cover, EntryId, Interval, Network, Order, flatten};
 use crate::reply::{Reply, clean};
 use ipnet::{IpNet, Ipv4Net, Ipv4Subnets, Ipv6Net, Ipv6Subnets};
@@ -173,6 +174,7 @@ pub(crate) struct Collector<'a> {
     deleted: Vec<(IpNet, usize)>,
     known_replies: HashMap<String, u16>,
     room: usize,
+    watch: Watch,
 }
 
 impl<'a> Collector<'a> {
@@ -187,6 +189,7 @@ impl<'a> Collector<'a> {
             deleted: Vec::new(),
             known_replies: HashMap::new(),
             room,
+            watch: Watch::begin(),
         }
     }
 
@@ -228,7 +231,11 @@ impl<'a> Collector<'a> {
             }
         }
         contents.statement = statement;
-        let (mut v4, mut v6) = (Vec::new(), Vec::new());
+        let count = |family: Kind| contents.entries.iter().filter(|entry| entry.kind == family).count();
+        let (mut v4, mut v6) = (with_room(count(Kind::V4)), with_room(count(Kind::V6)));
+        if self.watch.is_short() {
+            return self.contents;
+        }
         for (number, entry) in (1..).zip(&contents.entries).filter(|(_, entry)| !entry.deleted) {
             let (hole, expires, prefix_len) = (entry.hole, entry.expires != 0, entry.length);
             match entry.kind {
@@ -254,6 +261,7 @@ impl<'a> Collector<'a> {
     }
 
     fn add(&mut self, record: &Record<'_>) -> Result<(), Fault> {
+        self.watch.check()?;
         let foreign = match (self.wanted, record.field) {
             (Wanted::Addresses, Field::Sender | Field::Recipient) => true,
             (Wanted::Senders, Field::Client | Field::Recipient) => true,
@@ -302,6 +310,9 @@ impl<'a> Collector<'a> {
         let (subject, kind) = match network {
             IpNet::V4(net) => (net.network().to_bits(), Kind::V4),
             IpNet::V6(net) => {
+                if !room(&mut self.contents.v6_starts, 1) {
+                    return Err(ran_out());
+                }
                 self.contents.v6_starts.push(net.network().to_bits());
                 (u32::try_from(self.contents.v6_starts.len() - 1).map_err(|_| full())?, Kind::V6)
             }
@@ -324,6 +335,9 @@ impl<'a> Collector<'a> {
     fn name(&mut self, entry: Entry, kind: Kind, name: &str) -> Result<(), Fault> {
         let subject = u32::try_from(self.contents.names.len()).map_err(|_| full())?;
         let length = u8::try_from(name.len()).map_err(|_| full())?;
+        if !room_for_text(&mut self.contents.names, name.len()) {
+            return Err(ran_out());
+        }
         self.contents.names.push_str(name);
         self.entry(Entry { subject, length, kind, ..entry })
     }
@@ -331,6 +345,9 @@ impl<'a> Collector<'a> {
     fn entry(&mut self, entry: Entry) -> Result<(), Fault> {
         if self.contents.entries.len() >= self.room {
             return Err(full());
+        }
+        if !room(&mut self.contents.entries, 1) {
+            return Err(ran_out());
         }
         self.contents.entries.push(entry);
         Ok(())
@@ -340,6 +357,9 @@ impl<'a> Collector<'a> {
     fn reason(&mut self, reason: &[u8]) -> Result<(u32, u8), Fault> {
         let (reason, reasons) = (clean(reason), &mut self.contents.reasons);
         if !reasons.ends_with(reason.as_str()) {
+            if !room_for_text(reasons, reason.len()) {
+                return Err(ran_out());
+            }
             reasons.push_str(&reason);
         }
         match (u32::try_from(reasons.len() - reason.len()), u8::try_from(reason.len())) {
@@ -396,7 +416,9 @@ impl Sink for Collector<'_> {
     }
 
     fn delete(&mut self, subject: Subject<'_>) {
-        if let Subject::Network(network) = subject {
+        if let Subject::Network(network) = subject
+            && room(&mut self.deleted, 1)
+        {
             self.deleted.push((network, self.contents.entries.len()));
         }
     }

@@ -6,13 +6,13 @@ use crate::domain::Folded;
 use crate::facts::Facts;
 use crate::list::Seconds;
 use crate::networks::{Chains, Cover, EntryId, Link};
-use crate::policy::{Conduct, Exempt, ListName};
+use crate::policy::{Conduct, Exempt, ListName, RESERVED};
 use crate::reply::Reply;
 use crate::ruleset::Ruleset;
+use crate::tally::Tally;
 use crate::verdict::{Decider, Entry, Verdict};
 use arrayvec::ArrayString;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
 /// A list in force.
@@ -28,7 +28,7 @@ pub struct List {
     /// Number before that of its first entry.
     pub(crate) base: EntryId,
     /// How often it decided, or would have. Goes on where the list of that name before a load stopped.
-    pub(crate) hits: Arc<AtomicU64>,
+    pub(crate) hits: Arc<Tally>,
 }
 
 impl List {
@@ -37,6 +37,11 @@ impl List {
         let refuses = matches!(role, Decider::Block | Decider::Sender | Decider::Recipient);
         let conduct = if refuses { conduct } else { Conduct { exempt: Exempt::default(), shadow: false, ..conduct } };
         List { name, role, conduct, contents, opt_out: Exempt::default(), base: 0, hits: Arc::default() }
+    }
+
+    /// Whether the policy names it; else it is there without being written.
+    pub(crate) fn is_of_policy(&self) -> bool {
+        !RESERVED.contains(&self.name.as_str())
     }
 
     /// What kind of rule its entries are.
@@ -52,7 +57,7 @@ impl List {
     /// How often it decided, or would have refused if it were enforced: once for each question, a connection or a
     /// recipient. Goes on over loads as long as the policy has a list of that name.
     pub fn hits(&self) -> u64 {
-        self.hits.load(Ordering::Relaxed)
+        self.hits.sum()
     }
 
     /// Counts on where the list of that name stopped.
@@ -166,7 +171,7 @@ impl<'a> Covering<'a> {
         let mut watched = None;
         for (list, entry) in self.deciding(situation, facts) {
             if counted {
-                list.hits.fetch_add(1, Ordering::Relaxed);
+                list.hits.add();
             }
             if !list.conduct.shadow {
                 return (Some((list, entry)), watched);

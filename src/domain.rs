@@ -10,6 +10,7 @@
 
 use crate::diagnostic::{Fault, quote};
 use crate::idn;
+use crate::memory::{Watch, ran_out, room, room_for_text};
 use crate::networks::Cover;
 use crate::prefix::parse_address;
 use crate::resolve::Candidate;
@@ -176,7 +177,11 @@ impl DomainTableBuilder {
         // Names with fewer labels first, so that what a name inherits is known before it.
         order.sort_by_cached_key(|at| self.table.name(*at).bytes().filter(|b| *b == b'.').count());
         let mut below: Vec<Vec<Candidate>> = vec![Vec::new(); self.own.len()];
+        let watch = Watch::begin();
         for at in order {
+            if watch.is_short() {
+                break;
+            }
             let parent = parents(self.table.name(at)).find_map(|parent| self.table.find(parent));
             let inherited = parent.and_then(|parent| below.get(parent as usize)).cloned().unwrap_or_default();
             let mut own = self.own.get_mut(at as usize).map(std::mem::take).unwrap_or_default();
@@ -207,6 +212,10 @@ impl DomainTable {
         let at = u32::try_from(self.keys.len()).map_err(|_| full())?;
         let start = u32::try_from(self.names.len()).map_err(|_| full())?;
         let length = u8::try_from(name.len()).map_err(|_| full())?;
+        let hash_room = self.index.try_reserve(1, |at| self.seed.hash_one(name_of(&self.names, &self.keys, *at).unwrap_or("").as_bytes()));
+        if hash_room.is_err() || !room(&mut self.keys, 1) || !room_for_text(&mut self.names, name.len()) {
+            return Err(ran_out());
+        }
         self.names.push_str(name);
         self.keys.push(Key { start, length, at: Cover::NONE, below: Cover::NONE });
         let (names, keys, seed) = (&self.names, &self.keys, &self.seed);

@@ -7,6 +7,10 @@ use std::net::IpAddr;
 pub struct Facts<'a> {
     /// Address of the client. `::ffff:a.b.c.d` counts as `a.b.c.d`.
     pub address: Option<IpAddr>,
+    /// Port of the client; 0 if it is not known. Only explanations show it.
+    pub port: u16,
+    /// Argument of HELO or EHLO: the placeholder `{helo}` of replies. Bytes from a stranger.
+    pub helo: Option<&'a [u8]>,
     /// Argument of MAIL, with or without angle brackets; `<>` is the empty sender of bounces, which no rule about
     /// senders refuses. Bytes from a stranger.
     pub sender: Option<&'a [u8]>,
@@ -15,6 +19,10 @@ pub struct Facts<'a> {
     pub recipient: Option<&'a [u8]>,
     /// The client has authenticated (SMTP AUTH, RFC 4954): rules about its address do not apply.
     pub authenticated: bool,
+    /// The session is encrypted (STARTTLS, RFC 3207). Only explanations show it.
+    pub tls: bool,
+    /// The mail server trusts the client, as those that the policy names in `[relay]`.
+    pub trusted: bool,
     /// What checking SPF came to (RFC 7208).
     pub spf: AuthResult,
     /// What checking DKIM came to (RFC 6376): `Pass` if any signature passes.

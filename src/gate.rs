@@ -1,31 +1,114 @@
-//! The gate: the ruleset in force, replaced whole while checks go on.
+//! The gate: the rules in force, what changes beside them (bans, the mode), and the answers.
+//!
+//! All that decides stands in one value, which checks read without a lock and changes replace whole: a ruleset, bans and a
+//! mode that are in force together were so at one time. It is correct in the children of a process too, also if that was
+//! forked in the middle of a load (see `published.rs` and `turn.rs`).
 
-use crate::compile::{Files, compile};
+use crate::bans::{self, Ban, Bans};
+use crate::compile::{Files, compile, seconds};
 use crate::diagnostic::{Diagnostic, Fault, Kind, position, render};
+use crate::disk::{Disk, Given, Seen};
 use crate::explain::{Explanation, explain};
 use crate::facts::Facts;
+use crate::list::Seconds;
+use crate::memory::{Watch, with_room};
+use crate::mode::Mode;
 use crate::policy::{self, MAX_POLICY, Policy};
-use crate::reply::clean;
-use crate::ruleset::{Ruleset, Stages};
+use crate::published::Published;
+use crate::ruleset::{Live, Ruleset, Stages};
 use crate::stage::Stage;
+use crate::tally::Tally;
+use crate::turn::Turn;
 use crate::verdict::Verdict;
-use parking_lot::{Mutex, RwLock};
+use ipnet::IpNet;
 use std::fmt;
-use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader, Read};
-use std::mem;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::str::{self, Utf8Error};
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
 
-/// Answers questions from memory. Any number of threads may ask while another one loads.
+/// How long a change waits for checks that are under way, in order to free what they read. They take microseconds; one
+/// that takes longer was put to sleep by the system, and what it reads is freed at the next change.
+const PATIENCE: Duration = Duration::from_millis(50);
+
+/// How many bytes the document of a policy may take for each byte of its text.
+const DOCUMENT: usize = 32;
+
+/// Answers questions from memory. Any number of threads may ask while others load.
 #[derive(Debug)]
 pub struct Gate {
-    /// Readers hold this lock for one look-up, the writer for the exchange of one pointer.
-    ruleset: RwLock<Arc<Ruleset>>,
-    /// Held during a load, so that loads come one after the other. Counts them.
-    loads: Mutex<u64>,
+    in_force: Published<InForce>,
+    /// Changes come one after the other.
+    turn: Turn,
+    tallies: Tallies,
+}
+
+/// All that decides.
+#[derive(Clone, Debug)]
+struct InForce {
+    ruleset: Arc<Ruleset>,
+    bans: Arc<Bans>,
+    /// The mode, if it is not that of the policy.
+    mode: Option<Mode>,
+    origin: Arc<Origin>,
+}
+
+/// Where the rules came from.
+#[derive(Clone, Debug, Default)]
+struct Origin {
+    policy: Source,
+    given: Given,
+    /// What was read, and what it was like.
+    seen: Vec<Seen>,
+    /// When, for those who ask how old the rules are.
+    loaded: Seconds,
+}
+
+#[derive(Clone, Debug, Default)]
+enum Source {
+    /// None, or one whose files only the caller knows.
+    #[default]
+    Unknown,
+    File(PathBuf),
+    Text {
+        text: Arc<str>,
+        name: Arc<str>,
+    },
+}
+
+/// What is counted. Accepted questions are those that nothing else counts.
+#[derive(Debug, Default)]
+struct Tallies {
+    rejected: Tally,
+    deferred: Tally,
+    watched: Tally,
+    failed_loads: AtomicU64,
+}
+
+/// What a gate has done and has in force.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Loads that succeeded: the number of the ruleset in force.
+    pub generation: u64,
+    /// Loads that did not.
+    pub failed_loads: u64,
+    /// Networks that the lists of the policy have.
+    pub networks: u64,
+    /// Names that its lists of domains have.
+    pub domains: u64,
+    /// Bans that have not ended.
+    pub bans: u64,
+    /// Questions.
+    pub checks: u64,
+    /// Of them answered with a 5xx.
+    pub rejected: u64,
+    /// Of them answered with a 4xx.
+    pub deferred: u64,
+    /// Of them accepted although a list that is only watched would have refused.
+    pub would_refuse: u64,
 }
 
 /// A load that failed. The rules in force stay.
@@ -50,18 +133,27 @@ impl fmt::Display for LoadError {
 
 impl std::error::Error for LoadError {}
 
+impl From<Diagnostic> for LoadError {
+    fn from(diagnostic: Diagnostic) -> LoadError {
+        LoadError { diagnostics: vec![diagnostic] }
+    }
+}
+
 impl Default for Gate {
     fn default() -> Gate {
         Gate::new()
     }
 }
 
+/// The outcome of a load: warnings, or all that was wrong.
+type Loaded = Result<Vec<Diagnostic>, LoadError>;
+
 impl Gate {
     /// A gate without rules: it accepts everything.
     pub fn new() -> Gate {
-        let file = "".into();
-        let (ruleset, _) = compile(Policy::default(), &file, &Disk { base: PathBuf::new() }, None);
-        Gate { ruleset: RwLock::new(Arc::new(ruleset)), loads: Mutex::new(0) }
+        let (ruleset, _) = compile(Policy::default(), &"".into(), &Disk::new(Path::new(""), &Given::new()), None);
+        let in_force = InForce { ruleset: Arc::new(ruleset), bans: Arc::default(), mode: None, origin: Arc::default() };
+        Gate { in_force: Published::new(in_force), turn: Turn::default(), tallies: Tallies::default() }
     }
 
     /// Puts the rules of a policy file in the place of the rules in force. If anything is wrong the old ones
@@ -69,17 +161,10 @@ impl Gate {
     ///
     /// # Errors
     /// All mistakes in the file and in the lists that it names.
-    pub fn load_file(&self, path: &Path) -> Result<Vec<Diagnostic>, LoadError> {
-        let name: Arc<str> = path.to_string_lossy().into();
-        let mut bytes = Vec::new();
-        let limit = u64::try_from(MAX_POLICY).unwrap_or(u64::MAX).saturating_add(1);
-        File::open(path).and_then(|file| file.take(limit).read_to_end(&mut bytes)).map_err(|error| {
-            let fault = Fault::io(format!("cannot read the policy: {error}"), "check the path and who may read the file");
-            LoadError { diagnostics: vec![fault.at(&name, 1, 1)] }
-        })?;
-        let text = str::from_utf8(&bytes).map_err(|error| not_text(&bytes, error, &name))?;
-        let base = path.parent().unwrap_or(Path::new("")).to_path_buf();
-        self.load(text, &name, &Disk { base })
+    pub fn load_file(&self, path: &Path) -> Loaded {
+        let _turn = self.turn.take();
+        let given = self.in_force.look().origin.given.clone();
+        self.load_from(Origin { policy: Source::File(path.to_path_buf()), given, ..Origin::default() })
     }
 
     /// Puts the rules of a text in the place of the rules in force, as [`Gate::load_file`] does. Files that it
@@ -87,15 +172,17 @@ impl Gate {
     ///
     /// # Errors
     /// All mistakes in the text and in the lists that it names.
-    pub fn load_text(&self, text: &str, name: &str) -> Result<Vec<Diagnostic>, LoadError> {
-        self.load(text, &name.into(), &Disk { base: PathBuf::new() })
+    pub fn load_text(&self, text: &str, name: &str) -> Loaded {
+        let _turn = self.turn.take();
+        let given = self.in_force.look().origin.given.clone();
+        self.load_from(Origin { policy: Source::Text { text: text.into(), name: name.into() }, given, ..Origin::default() })
     }
 
     /// As [`Gate::load_text`], from bytes that may not be text.
-    pub(crate) fn load_bytes(&self, bytes: &[u8], name: &str) -> Result<Vec<Diagnostic>, LoadError> {
+    pub(crate) fn load_bytes(&self, bytes: &[u8], name: &str) -> Loaded {
         match str::from_utf8(bytes) {
             Ok(text) => self.load_text(text, name),
-            Err(error) => Err(not_text(bytes, error, &name.into())),
+            Err(error) => Err(not_text(bytes, error, &name.into()).into()),
         }
     }
 
@@ -103,106 +190,266 @@ impl Gate {
     ///
     /// # Errors
     /// All mistakes in the text and in the lists that it names.
-    pub fn load(&self, text: &str, name: &Arc<str>, files: &dyn Files) -> Result<Vec<Diagnostic>, LoadError> {
+    pub fn load(&self, text: &str, name: &Arc<str>, files: &dyn Files) -> Loaded {
+        let _turn = self.turn.take();
+        let (ruleset, diagnostics) = self.compile(text, name, files)?;
+        let origin = Origin { loaded: seconds(SystemTime::now()), ..Origin::default() };
+        self.publish(InForce { ruleset: Arc::new(ruleset), origin: Arc::new(origin), ..self.in_force() });
+        Ok(diagnostics)
+    }
+
+    /// Puts bytes in the place of the files or entries that the policy names for a list of addresses or names; `None`
+    /// takes them back. They stay so over later loads. Otherwise as [`Gate::load_file`] with the policy in force.
+    ///
+    /// # Errors
+    /// If no list has that name, and all mistakes in the policy and the lists that it names.
+    pub fn set_list(&self, list: &str, bytes: Option<&[u8]>) -> Loaded {
+        let _turn = self.turn.take();
+        let InForce { ruleset, origin, .. } = self.in_force();
+        if !ruleset.lists().any(|known| known.name.as_str() == list && known.is_of_policy()) {
+            let cause = format!("the rules in force have no list {}", crate::diagnostic::quote(list.as_bytes()));
+            let names: Vec<&str> = ruleset.lists().filter(|list| list.is_of_policy()).map(|list| list.name.as_str()).collect();
+            let remedy = if names.is_empty() { "load a policy that has it".into() } else { format!("name one of {}", names.join(", ")) };
+            return Err(Fault::new(cause, remedy).at(&list.into(), 1, 1).into());
+        }
+        let mut given = origin.given.clone();
+        match bytes {
+            Some(bytes) => given.insert(list.to_owned(), bytes.into()),
+            None => given.remove(list),
+        };
+        self.load_from(Origin { policy: origin.policy.clone(), given, ..Origin::default() })
+    }
+
+    /// Loads again if the policy file or a file that it names has changed since it was read, a directory or pattern
+    /// included; `None` if nothing has. A change that is wrong is reported once.
+    ///
+    /// # Errors
+    /// As [`Gate::load_file`].
+    pub fn refresh(&self) -> Result<Option<Vec<Diagnostic>>, LoadError> {
+        let _turn = self.turn.take();
+        let origin = self.in_force().origin;
+        if !origin.seen.iter().any(Seen::has_changed) {
+            return Ok(None);
+        }
+        self.load_from(Origin { policy: origin.policy.clone(), given: origin.given.clone(), ..Origin::default() }).map(Some)
+    }
+
+    /// Loads a policy, and puts it in force with what it was made from. If it fails, a later [`Gate::refresh`] waits for
+    /// another change. The caller has the turn.
+    fn load_from(&self, mut origin: Origin) -> Loaded {
+        let given = std::mem::take(&mut origin.given);
+        let base = match &origin.policy {
+            Source::File(path) => path.parent().unwrap_or(Path::new("")).to_path_buf(),
+            Source::Text { .. } | Source::Unknown => PathBuf::new(),
+        };
+        let files = Disk::new(&base, &given);
+        let compiled = read_policy(&origin.policy, &files).and_then(|(text, name)| self.compile(&text, &name, &files));
+        let seen = files.into_seen();
+        let in_force = self.in_force();
+        match compiled {
+            Ok((ruleset, diagnostics)) => {
+                let origin = Origin { policy: origin.policy, given, seen, loaded: seconds(SystemTime::now()) };
+                self.publish(InForce { ruleset: Arc::new(ruleset), origin: Arc::new(origin), ..in_force });
+                Ok(diagnostics)
+            }
+            Err(error) => {
+                self.tallies.failed_loads.fetch_add(1, Ordering::Relaxed);
+                let origin = Origin { seen, ..Origin::clone(&in_force.origin) };
+                self.publish(InForce { origin: Arc::new(origin), ..in_force });
+                Err(error)
+            }
+        }
+    }
+
+    fn compile(&self, text: &str, name: &Arc<str>, files: &dyn Files) -> Result<(Ruleset, Vec<Diagnostic>), LoadError> {
         if text.len() > MAX_POLICY {
             let fault = Fault::limit(format!("the policy is longer than {MAX_POLICY} bytes"), "put long lists into files of their own");
-            return Err(LoadError { diagnostics: vec![fault.at(name, 1, 1)] });
+            return Err(fault.at(name, 1, 1).into());
         }
-        let mut loads = self.loads.lock();
+        let watch = Watch::begin();
+        let short = |fault: Fault| LoadError::from(fault.at(name, 1, 1));
+        // The document of a policy takes many times its length.
+        drop(with_room::<u8>(text.len().saturating_mul(DOCUMENT)));
+        watch.check().map_err(short)?;
         let (policy, mut diagnostics) = policy::parse(text, name);
         let in_force = self.ruleset();
         let (mut ruleset, more) = compile(policy, name, files, Some(&in_force));
+        // What was made while memory was short is incomplete.
+        watch.check().map_err(short)?;
         diagnostics.extend(more);
         // Those of the policy file in the order of its lines, then those of the lists in the order of the lists.
         diagnostics.sort_by_key(|d| if d.file == *name { (0, d.line, d.column) } else { (1, 0, 0) });
         if diagnostics.iter().any(Diagnostic::is_error) {
             return Err(LoadError { diagnostics });
         }
-        *loads += 1;
-        ruleset.generation = *loads;
-        let fresh = Arc::new(ruleset);
-        let old = mem::replace(&mut *self.ruleset.write(), fresh);
-        // Freed after the lock is: it may be large.
-        drop(old);
-        Ok(diagnostics)
+        ruleset.generation = in_force.generation.saturating_add(1);
+        Ok((ruleset, diagnostics))
+    }
+
+    /// Refuses a network from now on, for as long as is said, or until it is lifted. A ban of that very network is
+    /// replaced. Bans come after the never-block set and the allow lists, and before the block lists.
+    ///
+    /// # Errors
+    /// If the network is wider than `[guards]` allows, the never-block set has it, or there are too many bans.
+    pub fn ban(&self, network: IpNet, duration: Option<Duration>, why: &str) -> Result<Ban, Fault> {
+        let _turn = self.turn.take();
+        let in_force = self.in_force();
+        let network = in_force.ruleset.may_ban(network)?;
+        let now = seconds(SystemTime::now());
+        let until = duration.map_or(0, |duration| now.saturating_add(duration.as_secs().max(1)));
+        let ban = Ban { network, reason: bans::reason(why.as_bytes()), since: now, until };
+        let watch = Watch::begin();
+        let bans = Arc::new(in_force.bans.with(ban.clone(), now)?);
+        watch.check()?;
+        self.publish(InForce { bans, ..in_force });
+        Ok(ban)
+    }
+
+    /// Lifts the ban of a network. Says whether there was one.
+    pub fn unban(&self, network: IpNet) -> bool {
+        let _turn = self.turn.take();
+        let in_force = self.in_force();
+        let lifted = in_force.bans.without(&crate::prefix::unmap(network.trunc()), seconds(SystemTime::now()));
+        let was = lifted.is_some();
+        if let Some(bans) = lifted {
+            self.publish(InForce { bans: Arc::new(bans), ..in_force });
+        }
+        was
+    }
+
+    /// The bans that have not ended, by network.
+    pub fn bans(&self) -> Vec<Ban> {
+        let now = seconds(SystemTime::now());
+        let bans = self.in_force().bans;
+        let mut bans: Vec<Ban> = bans.iter().filter(|ban| !ban.is_over(now)).cloned().collect();
+        bans.sort_by_key(|ban| ban.network);
+        bans
+    }
+
+    /// Puts a mode in force, whatever the policy says; `None` leaves it to the policy again. It stays over loads.
+    pub fn set_mode(&self, mode: Option<Mode>) {
+        let _turn = self.turn.take();
+        self.publish(InForce { mode, ..self.in_force() });
+    }
+
+    /// The mode in force.
+    pub fn mode(&self) -> Mode {
+        let in_force = self.in_force.look();
+        in_force.mode.unwrap_or(in_force.ruleset.mode())
     }
 
     /// Decides about a client that has just connected.
     pub fn check_connect(&self, facts: &Facts<'_>) -> Verdict {
-        self.ruleset.read().connect(facts)
+        self.count(self.in_force.read().decide(|ruleset, live| ruleset.at_connect(facts, live, true)))
     }
 
     /// Decides about a client that has just connected by those lists alone that ask for it (`at = "connect"`).
     pub fn check_early(&self, facts: &Facts<'_>) -> Verdict {
-        self.ruleset.read().early(facts)
+        self.count(self.in_force.read().decide(|ruleset, live| ruleset.early(facts, live)))
+    }
+
+    /// Decides about a sender, the client's address included.
+    pub fn check_mail(&self, facts: &Facts<'_>) -> Verdict {
+        self.count(self.in_force.read().decide(|ruleset, live| ruleset.at_mail(facts, live, true)))
     }
 
     /// Decides about one recipient, the client's address included.
     pub fn check_rcpt(&self, facts: &Facts<'_>) -> Verdict {
-        self.ruleset.read().rcpt(facts)
+        self.count(self.in_force.read().decide(|ruleset, live| ruleset.at_rcpt(facts, live, true)))
+    }
+
+    fn count(&self, verdict: Verdict) -> Verdict {
+        match &verdict.rejection {
+            Some(rejection) if rejection.code >= 500 => self.tallies.rejected.add(),
+            Some(_) => self.tallies.deferred.add(),
+            None if !verdict.shadow.is_empty() => self.tallies.watched.add(),
+            None => {}
+        }
+        verdict
     }
 
     /// Says why a question is answered as it is. For the control plane: it looks at every entry.
     pub fn explain(&self, facts: &Facts<'_>, stage: Stage) -> Explanation {
-        explain(&self.ruleset(), facts, stage)
+        self.in_force().decide(|ruleset, live| explain(ruleset, live, facts, stage))
     }
 
     /// What a mail server has to tell for the rules in force to work.
     pub fn stages(&self) -> Stages {
-        self.ruleset.read().stages()
+        self.in_force.look().decide(|ruleset, live| ruleset.stages(live))
     }
 
     /// The ruleset in force, for questions about the rules themselves.
     pub fn ruleset(&self) -> Arc<Ruleset> {
-        Arc::clone(&self.ruleset.read())
+        Arc::clone(&self.in_force.look().ruleset)
     }
+
+    /// What the gate has done and has in force. Each number is right by itself; checks go on meanwhile.
+    pub fn counts(&self) -> Counts {
+        let InForce { ruleset, bans, .. } = self.in_force();
+        let now = seconds(SystemTime::now());
+        let number = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+        Counts {
+            generation: ruleset.generation(),
+            failed_loads: self.tallies.failed_loads.load(Ordering::Relaxed),
+            networks: number(ruleset.network_count()),
+            domains: number(ruleset.domain_count()),
+            bans: number(bans.iter().filter(|ban| !ban.is_over(now)).count()),
+            checks: self.in_force.readings(),
+            rejected: self.tallies.rejected.sum(),
+            deferred: self.tallies.deferred.sum(),
+            would_refuse: self.tallies.watched.sum(),
+        }
+    }
+
+    /// When the rules in force were loaded: seconds since 1970-01-01 UTC; 0 before the first load.
+    pub(crate) fn loaded(&self) -> u64 {
+        self.in_force.look().origin.loaded
+    }
+
+    fn in_force(&self) -> InForce {
+        InForce::clone(&self.in_force.look())
+    }
+
+    /// Puts another state in force. The caller has the turn.
+    fn publish(&self, fresh: InForce) {
+        let begun = Instant::now();
+        self.in_force.replace(fresh, || {
+            thread::yield_now();
+            begun.elapsed() < PATIENCE
+        });
+    }
+}
+
+impl InForce {
+    fn decide<T>(&self, ask: impl FnOnce(&Ruleset, &Live<'_>) -> T) -> T {
+        ask(&self.ruleset, &Live { mode: self.mode, bans: Some(&self.bans) })
+    }
+}
+
+/// Reads the policy itself.
+fn read_policy(source: &Source, files: &Disk<'_>) -> Result<(Arc<str>, Arc<str>), LoadError> {
+    let path = match source {
+        Source::Text { text, name } => return Ok((Arc::clone(text), Arc::clone(name))),
+        Source::File(path) => path,
+        Source::Unknown => {
+            let fault = Fault::io("the rules in force came from no file", "load a policy from a file or a text");
+            return Err(fault.at(&"policy".into(), 1, 1).into());
+        }
+    };
+    let name: Arc<str> = path.to_string_lossy().into();
+    let mut bytes = Vec::new();
+    let limit = u64::try_from(MAX_POLICY).unwrap_or(u64::MAX).saturating_add(1);
+    files.open_file(path).and_then(|file| file.take(limit).read_to_end(&mut bytes)).map_err(|error| {
+        let fault = Fault::io(format!("cannot read the policy: {error}"), "check the path and who may read the file");
+        fault.at(&name, 1, 1)
+    })?;
+    let text = str::from_utf8(&bytes).map_err(|error| not_text(&bytes, error, &name))?;
+    Ok((text.into(), name))
 }
 
 /// What is wrong with a policy that is not UTF-8.
-fn not_text(bytes: &[u8], error: Utf8Error, name: &Arc<str>) -> LoadError {
+fn not_text(bytes: &[u8], error: Utf8Error, name: &Arc<str>) -> Diagnostic {
     let before = bytes.get(..error.valid_up_to()).unwrap_or_default();
     let (line, column) = position(&String::from_utf8_lossy(before), before.len());
-    let fault = Fault::new("the policy is not UTF-8 text", "write it in UTF-8 (TOML knows no other encoding)");
-    LoadError { diagnostics: vec![fault.at(name, line, column)] }
-}
-
-/// Files on disk; relative names count from `base`.
-struct Disk {
-    base: PathBuf,
-}
-
-impl Files for Disk {
-    fn display(&self, name: &str) -> String {
-        // A path may contain what a terminal takes for a command.
-        clean(self.base.join(name).to_string_lossy().as_bytes()).to_string()
-    }
-
-    fn open(&self, name: &str) -> io::Result<Box<dyn BufRead + '_>> {
-        Ok(Box::new(BufReader::with_capacity(1 << 16, File::open(self.base.join(name))?)))
-    }
-
-    /// A directory stands for its files, but for hidden ones; a name with `*`, `?` or `[` for those that match.
-    fn expand(&self, name: &str) -> io::Result<Vec<String>> {
-        let path = self.base.join(name);
-        let found: Vec<PathBuf> = if path.is_dir() {
-            fs::read_dir(path)?.map(|entry| entry.map(|entry| entry.path())).collect::<io::Result<_>>()?
-        } else if name.contains(['*', '?', '[']) && !path.exists() {
-            // The directory is no pattern, whatever its name has in it.
-            let base = glob::Pattern::escape(&self.base.to_string_lossy());
-            let pattern = Path::new(&base).join(name);
-            let paths = glob::glob(&pattern.to_string_lossy()).map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
-            paths.map(|path| path.map_err(io::Error::from)).collect::<io::Result<_>>()?
-        } else {
-            return Ok(vec![name.to_owned()]);
-        };
-        let hidden = |path: &Path| path.file_name().is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));
-        let mut names: Vec<String> =
-            found.into_iter().filter(|path| path.is_file() && !hidden(path)).map(|path| path.to_string_lossy().into_owned()).collect();
-        names.sort();
-        Ok(names)
-    }
-
-    fn modified(&self, name: &str) -> Option<SystemTime> {
-        fs::metadata(self.base.join(name)).and_then(|metadata| metadata.modified()).ok()
-    }
+    Fault::new("the policy is not UTF-8 text", "write it in UTF-8 (TOML knows no other encoding)").at(name, line, column)
 }

@@ -24,6 +24,10 @@
 //! ```
 
 pub mod diagnostic;
+mod memory;
+#[cfg(feature = "capi")]
+mod reserve;
+
 pub mod domain;
 mod idn;
 pub mod prefix;
@@ -31,9 +35,14 @@ pub mod reply;
 
 pub mod facts;
 pub mod mailbox;
+mod mode;
 mod stage;
 pub mod verdict;
 pub mod wire;
+
+mod published;
+mod tally;
+mod turn;
 
 mod list;
 mod networks;
@@ -46,7 +55,9 @@ mod covering;
 mod resolve;
 mod rules;
 
+mod bans;
 mod compile;
+mod disk;
 mod ruleset;
 
 pub mod convert;
@@ -58,15 +69,18 @@ pub mod explain;
 pub mod overview;
 
 pub mod gate;
+pub mod status;
 
 pub mod capi;
 pub mod milter;
 
+pub use bans::Ban;
 pub use compile::Files;
 pub use covering::List;
 pub use explain::Explanation;
 pub use facts::{AuthResult, Facts};
-pub use gate::{Gate, LoadError};
+pub use gate::{Counts, Gate, LoadError};
+pub use mode::Mode;
 pub use ruleset::{Ruleset, Stages};
 pub use stage::Stage;
 pub use verdict::{Decider, Entry, Rejection, Verdict};

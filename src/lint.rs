@@ -2,15 +2,22 @@
 
 use crate::policy::At;
 use crate::reply::{Reply, Values};
-use crate::ruleset::Ruleset;
+use crate::ruleset::{Live, Ruleset};
 use crate::stage::Stage;
 use crate::verdict::{Decider, Rejection};
 use crate::wire::{Connection, Envelope, Profile, When, Wire, on_wire};
 use std::fmt;
 
 /// Documentation values for the placeholders of a reply (RFC 5737, RFC 2606).
-const SAMPLE: Values<'_> =
-    Values { ip: "192.0.2.1", list: "", reason: "reason", domain: "example.org", sender: "sender@example.com", hostname: "" };
+const SAMPLE: Values<'_> = Values {
+    ip: "192.0.2.1",
+    list: "",
+    reason: "reason",
+    domain: "example.org",
+    helo: "client.example.com",
+    sender: "sender@example.com",
+    hostname: "",
+};
 
 /// What to write where a reply about one recipient ends the session of them all.
 const ONE_RECIPIENT: &str = "kind = \"null-mx\" (556), or a reply with 550, refuses that recipient alone";
@@ -43,7 +50,7 @@ pub struct Cell {
 
 /// What each rule that refuses comes to in these mail servers, in the order in which the rules decide.
 pub fn lint(ruleset: &Ruleset, profiles: &[Profile]) -> Vec<Rule> {
-    let mode = ruleset.mode_reply().map(|reply| (Decider::Mode, "", reply, false));
+    let mode = ruleset.mode_reply(&Live::default()).map(|reply| (Decider::Mode, "", reply, false));
     let lists =
         ruleset.lists().filter_map(|list| Some((list.role(), list.name.as_str(), list.refusal()?, list.conduct.at == Some(At::Connect))));
     let relay = ruleset.relay.reply.as_ref().map(|reply| (Decider::Relay, "", reply, false));
@@ -110,6 +117,8 @@ impl fmt::Display for Rule {
             Decider::Recipient => write!(f, "recipients {}", self.name)?,
             Decider::Relay => f.write_str("relay")?,
             Decider::Authentication => f.write_str("authentication")?,
+            Decider::Ban => f.write_str("bans")?,
+            Decider::Limit => f.write_str("limits")?,
             Decider::Nothing | Decider::NeverBlock | Decider::Allow | Decider::Block => write!(f, "list {}", self.name)?,
         }
         writeln!(f, ": {}", self.rejection.reply())?;

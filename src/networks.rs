@@ -14,6 +14,7 @@
 //! Where the winner may cease to count (it expires, its list is only watched, or does not concern some clients), the
 //! cover is a chain: the winner and those that follow it, in order. Most covers are one entry.
 
+use crate::memory::{Watch, room, with_room};
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 use std::net::IpAddr;
@@ -186,7 +187,8 @@ fn put<N: Number>(intervals: &mut Vec<Interval<N>>, start: N, cover: Cover) {
     if intervals.last().is_some_and(|last| last.start == start) {
         intervals.pop();
     }
-    if intervals.last().map_or(Cover::NONE, |last| last.cover) != cover {
+    // Without room the load fails.
+    if intervals.last().map_or(Cover::NONE, |last| last.cover) != cover && room(intervals, 1) {
         intervals.push(Interval { start, cover });
     }
 }
@@ -206,8 +208,12 @@ pub(crate) fn flatten<N: Number>(mut networks: Vec<Network<N>>, order: Order, ma
     networks.sort_unstable_by_key(|n| (n.start, n.prefix_len, n.hole && order == Order::MostSpecific, Reverse(n.entry)));
     // Networks nest or are disjoint. `open` holds those that enclose the current one.
     let mut open: Vec<Open<N>> = Vec::new();
-    let mut intervals = Vec::with_capacity(networks.len());
+    let watch = Watch::begin();
+    let mut intervals = with_room(networks.len());
     for Network { start, prefix_len, entry, hole, expires } in networks {
+        if watch.is_short() {
+            break;
+        }
         close(&mut open, &mut intervals, |last| last < start);
         let below = open.last().copied();
         let last = start.last(prefix_len);
@@ -276,12 +282,16 @@ pub(crate) fn overlay<N: Number>(lists: &[&[Interval<N>]], mut winner: impl FnMu
     let first = |(number, list): (usize, &mut std::iter::Peekable<_>)| list.peek().map(|head: &Interval<N>| Reverse((head.start, number)));
     let mut heads: BinaryHeap<Reverse<(N, usize)>> = rest.iter_mut().enumerate().filter_map(first).collect();
     let mut covering = Covering::new(lists.len());
-    let mut intervals = Vec::with_capacity(lists.iter().map(|list| list.len()).sum());
+    let watch = Watch::begin();
+    let mut intervals = with_room(lists.iter().map(|list| list.len()).sum());
     while let Some(Reverse((_, number))) = heads.pop() {
         let Some(list) = rest.get_mut(number) else { break };
         let other = heads.peek().map(|Reverse((start, _))| *start);
         // As long as no other list changes before, without the heap: most of a long list is read like this.
         while let Some(interval) = list.next_if(|interval| other.is_none_or(|other| interval.start <= other)) {
+            if watch.is_short() {
+                return intervals;
+            }
             covering.set(number, interval.cover);
             // Others may change at the same address: their last word is the one that stays.
             if other != Some(interval.start) {
@@ -326,12 +336,13 @@ impl<N: Number> Family<N> {
             }
             *count = before;
         }
-        Family {
-            index_bits,
-            index,
-            starts: intervals.iter().map(|interval| interval.start).collect(),
-            covers: intervals.iter().map(|interval| interval.cover).collect(),
+        let (mut starts, mut covers) = (with_room(intervals.len()), with_room(intervals.len()));
+        // Without room for both the load fails.
+        if starts.capacity().min(covers.capacity()) >= intervals.len() {
+            starts.extend(intervals.iter().map(|interval| interval.start));
+            covers.extend(intervals.iter().map(|interval| interval.cover));
         }
+        Family { index_bits, index, starts, covers }
     }
 
     fn get(&self, address: N) -> Cover {

@@ -45,6 +45,8 @@ pub struct Values<'a> {
     pub reason: &'a str,
     /// `{domain}`: domain of the recipient.
     pub domain: &'a str,
+    /// `{helo}`: what the client calls itself.
+    pub helo: &'a str,
     /// `{sender}`: address of the sender.
     pub sender: &'a str,
     /// `{hostname}`: name of this host.
@@ -52,7 +54,7 @@ pub struct Values<'a> {
 }
 
 /// Names of the placeholders, for messages.
-const PLACEHOLDERS: &str = "{ip}, {list}, {reason}, {domain}, {sender}, {hostname}";
+const PLACEHOLDERS: &str = "{ip}, {list}, {reason}, {domain}, {helo}, {sender}, {hostname}";
 
 impl<'a> Values<'a> {
     fn get(&self, name: &str) -> Option<&'a str> {
@@ -61,6 +63,7 @@ impl<'a> Values<'a> {
             "list" => self.list,
             "reason" => self.reason,
             "domain" => self.domain,
+            "helo" => self.helo,
             "sender" => self.sender,
             "hostname" => self.hostname,
             _ => return None,
@@ -274,6 +277,7 @@ mod tests {
     #[test]
     fn default_replies_are_well_formed_and_pass_the_check_of_literal_ones() {
         let values = Values {
+            helo: "",
             ip: "192.0.2.7",
             list: "example",
             reason: "spam",

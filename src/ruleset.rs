@@ -1,27 +1,37 @@
 //! The ruleset: a compiled policy, immutable, asked by any number of threads. The order of decision stands here.
 
-use crate::contents::Entry as ListEntry;
+use crate::bans::Bans;
+use crate::compile::seconds;
+use crate::contents::{About, Entry as ListEntry};
 use crate::covering::{Covering, List};
+use crate::diagnostic::Fault;
 use crate::domain::Folded;
 use crate::facts::Facts;
 use crate::mailbox::Mailbox;
+use crate::mode::Mode;
 use crate::networks::{Chains, Cover, NetworkTable};
-use crate::policy::{At, Authentication, Exempt, ListName, RESERVED};
+use crate::policy::{At, Authentication, BANS, BanRule, Exempt, ListName, NEVER_BLOCK, PRIVATE};
+use crate::prefix::unmap;
 use crate::reply::{Reply, Values, clean};
 use crate::rules::names::Names;
 use crate::rules::relay::Relay;
-use crate::verdict::{Decider, Rejection, Verdict};
+use crate::verdict::{Decider, Entry, Rejection, Verdict};
 use arrayvec::ArrayString;
+use ipnet::IpNet;
 use std::fmt::Write;
 use std::net::IpAddr;
+use std::time::SystemTime;
 
 /// A compiled policy.
 #[derive(Debug)]
 pub struct Ruleset {
     pub(crate) generation: u64,
     pub(crate) hostname: Folded,
-    /// The reply to everybody; `None` in mode open.
-    pub(crate) mode: Option<Reply>,
+    pub(crate) mode: Mode,
+    /// What everybody is told in each mode.
+    pub(crate) mode_replies: [Option<Reply>; Mode::ALL.len()],
+    /// How banned clients are refused.
+    pub(crate) bans: BanRule,
     /// Never-block set, allow lists, block lists: the order in which they decide.
     pub(crate) lists: Vec<List>,
     pub(crate) networks: NetworkTable,
@@ -33,6 +43,14 @@ pub struct Ruleset {
     pub(crate) opt_outs: Names,
     pub(crate) relay: Relay,
     pub(crate) authentication: Authentication,
+}
+
+/// What counts beside the rules, and changes while they stay.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Live<'a> {
+    /// The mode, if it is not that of the policy.
+    pub mode: Option<Mode>,
+    pub bans: Option<&'a Bans>,
 }
 
 /// What a mail server has to tell us for a ruleset to work.
@@ -64,18 +82,18 @@ pub(crate) struct Question<'a> {
 impl Ruleset {
     /// Decides about a client that has just connected.
     pub fn connect(&self, facts: &Facts<'_>) -> Verdict {
-        self.at_connect(facts, true)
+        self.at_connect(facts, &Live::default(), true)
     }
 
     /// Decides about one recipient, the client's address included.
     pub fn rcpt(&self, facts: &Facts<'_>) -> Verdict {
-        self.at_rcpt(facts, true)
+        self.at_rcpt(facts, &Live::default(), true)
     }
 
     /// Decides about a client that has just connected by those lists alone that ask for it (`at = "connect"`): for a
     /// milter, which gives all other verdicts at RCPT, where their text reaches the client.
-    pub fn early(&self, facts: &Facts<'_>) -> Verdict {
-        if self.mode.is_some() {
+    pub(crate) fn early(&self, facts: &Facts<'_>, live: &Live<'_>) -> Verdict {
+        if self.mode_reply(live).is_some() {
             return self.accept();
         }
         let mut question = Question { counted: true, ..Question::of_connection(facts) };
@@ -84,28 +102,70 @@ impl Ruleset {
     }
 
     /// As [`Ruleset::connect`]; only if it is `counted` it is a hit of the lists that come to word.
-    pub(crate) fn at_connect(&self, facts: &Facts<'_>, counted: bool) -> Verdict {
-        if let Some(reply) = &self.mode {
+    pub(crate) fn at_connect(&self, facts: &Facts<'_>, live: &Live<'_>, counted: bool) -> Verdict {
+        if let Some(reply) = self.mode_reply(live) {
             return self.by_mode(reply, facts);
         }
-        self.by_address(&Question { counted, ..Question::of_connection(facts) })
+        self.by_client(&Question { counted, ..Question::of_connection(facts) }, live)
+    }
+
+    /// Decides about a sender: the client's address as at CONNECT, then the rules about senders and what is known of
+    /// their authentication. Only if it is `counted` it is a hit of the lists that come to word.
+    pub(crate) fn at_mail(&self, facts: &Facts<'_>, live: &Live<'_>, counted: bool) -> Verdict {
+        if let Some(reply) = self.mode_reply(live) {
+            return self.by_mode(reply, facts);
+        }
+        let mut question = Question { counted, connect: false, ..Question::of_connection(facts) };
+        let mut by_client = self.by_client(&question, live);
+        if by_client.decider == Decider::NeverBlock || !by_client.is_accept() {
+            return by_client;
+        }
+        self.let_in(&mut question, by_client.decider);
+        match self.by_sender(&question, &mut by_client.shadow) {
+            Some(refusal) => Verdict { shadow: by_client.shadow, ..refusal },
+            None => by_client,
+        }
     }
 
     /// As [`Ruleset::rcpt`]; only if it is `counted` it is a hit of the lists that come to word.
-    pub(crate) fn at_rcpt(&self, facts: &Facts<'_>, counted: bool) -> Verdict {
-        if let Some(reply) = &self.mode {
+    pub(crate) fn at_rcpt(&self, facts: &Facts<'_>, live: &Live<'_>, counted: bool) -> Verdict {
+        if let Some(reply) = self.mode_reply(live) {
             return self.by_mode(reply, facts);
         }
         let mut question = Question { counted, ..self.question(facts) };
-        let mut by_address = self.by_address(&question);
-        if by_address.decider == Decider::NeverBlock || !by_address.is_accept() {
-            return by_address;
+        let mut by_client = self.by_client(&question, live);
+        if by_client.decider == Decider::NeverBlock || !by_client.is_accept() {
+            return by_client;
         }
-        self.let_in(&mut question, by_address.decider);
-        match self.by_names(&question, &mut by_address.shadow) {
-            Some(refusal) => Verdict { shadow: by_address.shadow, ..refusal },
-            None => by_address,
+        self.let_in(&mut question, by_client.decider);
+        match self.by_names(&question, &mut by_client.shadow) {
+            Some(refusal) => Verdict { shadow: by_client.shadow, ..refusal },
+            None => by_client,
         }
+    }
+
+    /// What bans and lists come to: never-block set and allow lists, then bans, then block lists.
+    fn by_client(&self, question: &Question<'_>, live: &Live<'_>) -> Verdict {
+        let Some(by_ban) = self.by_ban(question, live) else { return self.by_address(question) };
+        // Seldom: somebody is banned. The lists are asked whether one of them lets him in all the same.
+        let without_ban = self.by_address(&Question { counted: false, ..*question });
+        if matches!(without_ban.decider, Decider::NeverBlock | Decider::Allow) { self.by_address(question) } else { by_ban }
+    }
+
+    /// What a ban of the client comes to.
+    pub(crate) fn by_ban(&self, question: &Question<'_>, live: &Live<'_>) -> Option<Verdict> {
+        let address = question.facts.address?.to_canonical();
+        let now = || question.facts.now.unwrap_or_else(|| seconds(SystemTime::now()));
+        let ban = live.bans?.covering(address, now).filter(|_| !self.bans.exempt.meets(question.situation))?;
+        let reason = ban.reason();
+        let values = question.values(BANS, &reason);
+        let mut verdict = self.accept();
+        verdict.rejection = Some(self.rejection(self.bans.reply.as_ref()?, question.facts, &values));
+        verdict.decider = Decider::Ban;
+        verdict.list = ListName::from(BANS).unwrap_or_default();
+        verdict.entry = Entry::Network(ban.network);
+        verdict.reason = reason;
+        Some(verdict)
     }
 
     /// What it means for the rules about names how the address was let in.
@@ -113,7 +173,7 @@ impl Ruleset {
         if decider == Decider::Allow {
             question.situation = question.situation.and(Exempt::ALLOWED);
         }
-        if self.relay.trusts(question.facts.address) {
+        if question.facts.trusted || self.relay.trusts(question.facts.address) {
             question.situation = question.situation.and(Exempt::TRUSTED);
         }
     }
@@ -134,6 +194,12 @@ impl Ruleset {
         if let Some(refusal) = self.by_lists(covering, question, shadow) {
             return Some(refusal);
         }
+        self.by_sender(question, shadow)
+    }
+
+    /// The rules about the sender, and about what is known of its authentication.
+    fn by_sender(&self, question: &Question<'_>, shadow: &mut ListName) -> Option<Verdict> {
+        let Question { facts, situation, .. } = question;
         if !self.senders.is_empty() {
             // The empty sender has neither a local part nor a domain, so that no entry is about it.
             let sender = Mailbox::parse(facts.sender.unwrap_or_default());
@@ -150,10 +216,11 @@ impl Ruleset {
     }
 
     /// What a mail server has to tell for this ruleset to work.
-    pub fn stages(&self) -> Stages {
+    pub(crate) fn stages(&self, live: &Live<'_>) -> Stages {
+        let banned = live.bans.is_some_and(|bans| !bans.is_empty());
         let by_client = self.relay.reply.is_some() || !self.recipients.is_empty();
         Stages {
-            connect: by_client || !self.networks.is_empty(),
+            connect: by_client || banned || !self.networks.is_empty(),
             mail: !self.senders.is_empty(),
             rcpt: true,
             early: self.lists.iter().any(|list| list.conduct.at == Some(At::Connect)),
@@ -181,9 +248,37 @@ impl Ruleset {
         [&self.domains, &self.recipients, &self.senders].into_iter().flat_map(|names| &names.lists)
     }
 
+    /// The network as bans have it, if it may be banned.
+    pub(crate) fn may_ban(&self, network: IpNet) -> Result<IpNet, Fault> {
+        let network = unmap(network.trunc());
+        let widest = if network.addr().is_ipv4() { self.bans.widest_v4 } else { self.bans.widest_v6 };
+        if network.prefix_len() < widest {
+            let cause = format!("{network} is wider than /{widest}");
+            return Err(Fault::new(cause, "ban smaller networks, or set widest_v4 or widest_v6 in [guards]"));
+        }
+        for list in self.lists.iter().filter(|list| [NEVER_BLOCK, PRIVATE].contains(&list.name.as_str())) {
+            let has = |about| matches!(about, Some(About::Network(protected)) if protected.contains(&network));
+            if list.contents.live().any(|(_, entry)| !entry.hole && has(list.contents.about(entry))) {
+                let cause = format!(
+                    "{network} is {}, which nothing refuses",
+                    if list.name.as_str() == PRIVATE { "a private network" } else { "in the never-block set" }
+                );
+                return Err(Fault::new(cause, "ban another network, or take it out of [never_block]"));
+            }
+        }
+        Ok(network)
+    }
+
+    /// The mode that the policy asks for.
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+
     /// The reply to everybody; `None` in mode open.
-    pub fn mode_reply(&self) -> Option<&Reply> {
-        self.mode.as_ref()
+    pub(crate) fn mode_reply(&self, live: &Live<'_>) -> Option<&Reply> {
+        let mode = live.mode.unwrap_or(self.mode);
+        // The replies stand in the order of the modes.
+        self.mode_replies.get(mode as usize)?.as_ref()
     }
 
     /// Name of this host, for its greeting.
@@ -193,7 +288,7 @@ impl Ruleset {
 
     /// How many entries the address lists of the policy have.
     pub fn network_count(&self) -> usize {
-        self.lists.iter().filter(|list| !RESERVED.contains(&list.name.as_str())).map(List::len).sum()
+        self.lists.iter().filter(|list| list.is_of_policy()).map(List::len).sum()
     }
 
     /// How many names the domain lists name.
@@ -268,8 +363,10 @@ impl Ruleset {
         let ip = facts.address.map_or_else(|| ArrayString::from("unknown").unwrap_or_default(), show_address);
         let sender = facts.sender.map(|sender| sender.trim_ascii()).unwrap_or(b"unknown");
         let sender = clean(sender.strip_prefix(b"<").and_then(|inner| inner.strip_suffix(b">")).unwrap_or(sender));
+        let helo = clean(facts.helo.unwrap_or_default());
         let values = Values {
             ip: &ip,
+            helo: or(&helo, "unknown"),
             sender: or(&sender, "<>"),
             list: or(values.list, "local policy"),
             reason: or(values.reason, "no reason given"),

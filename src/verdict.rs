@@ -76,6 +76,10 @@ pub enum Decider {
     Recipient = 8,
     /// What SPF, DKIM, DMARC and reverse DNS came to.
     Authentication = 9,
+    /// A ban.
+    Ban = 10,
+    /// A limit: too many connections, or too much mail.
+    Limit = 11,
 }
 
 /// The entry that decided.
@@ -181,6 +185,8 @@ impl fmt::Display for Decider {
             Decider::Relay => "relay rule",
             Decider::Recipient => "recipient rule",
             Decider::Authentication => "authentication",
+            Decider::Ban => "ban",
+            Decider::Limit => "limit",
         })
     }
 }

@@ -183,7 +183,7 @@ fn the_c_abi_allocates_nothing() {
                     facts.recipient = recipient.as_ptr().cast();
                     facts.recipient_length = recipient.len();
                     check(gate, &raw const facts, size_of_val(&facts), &raw mut verdict);
-                    capi::mxgate_reply(&raw const verdict, capi::MXGATE_TO_COMMAND, reply.as_mut_ptr(), reply.len());
+                    capi::mxgate_reply(&raw const verdict, capi::MXGATE_AT_RCPT, capi::MXGATE_FOR_CLIENT, reply.as_mut_ptr(), reply.len());
                 }
             });
             assert_eq!((calls, verdict.code), (0, if maintenance { 421 } else { code }), "{client} {sender} {recipient}");

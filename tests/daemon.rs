@@ -437,7 +437,9 @@ fn the_built_in_policy_and_what_to_write_into_main_cf() {
         assert!(said.contains("the built-in example policy is in force"), "{said}");
         assert!(said.contains(&shown) && said.contains("\n    milter_default_action = accept\n"), "{said}");
         daemon.signal("HUP");
-        wait_for("the signal is explained", || fs::read_to_string(&log).ok().filter(|log| log.contains("start with --config FILE")));
+        wait_for("the signal is explained", || {
+            fs::read_to_string(&log).ok().filter(|log| log.contains("start the daemon with --config FILE"))
+        });
         assert!(daemon.running());
     }
 }

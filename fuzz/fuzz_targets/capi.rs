@@ -42,6 +42,6 @@ fuzz_target!(|data: &[u8]| {
     }
     let mut reply = [0; 512];
     // SAFETY: the buffer has that size.
-    let length = unsafe { mxgate_reply(&raw const verdict, MXGATE_TO_COMMAND, reply.as_mut_ptr(), reply.len()) };
+    let length = unsafe { mxgate_reply(&raw const verdict, MXGATE_AT_RCPT, MXGATE_FOR_CLIENT, reply.as_mut_ptr(), reply.len()) };
     assert_eq!(length != 0, result == MXGATE_REJECT);
 });

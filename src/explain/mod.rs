@@ -25,7 +25,7 @@ use crate::list::Seconds;
 use crate::mailbox::Mailbox;
 use crate::policy::Exempt;
 use crate::reply::clean;
-use crate::ruleset::{Question, Ruleset};
+use crate::ruleset::{Live, Question, Ruleset};
 use crate::shown;
 use crate::stage::Stage;
 use crate::verdict::{Decider, Verdict};
@@ -128,16 +128,19 @@ pub struct Read {
 }
 
 /// Explains the answer to a question. It does not count as a hit of any list.
-pub fn explain(ruleset: &Ruleset, facts: &Facts<'_>, stage: Stage) -> Explanation {
+pub(crate) fn explain(ruleset: &Ruleset, live: &Live<'_>, facts: &Facts<'_>, stage: Stage) -> Explanation {
     let now = facts.now.unwrap_or_else(|| seconds(SystemTime::now()));
     let facts = &Facts { now: Some(now), ..*facts };
-    let asked = Asked::new(ruleset, facts, stage, now);
-    let verdict = if asked.is_rcpt() { ruleset.at_rcpt(facts, false) } else { ruleset.at_connect(facts, false) };
+    let asked = Asked::new(ruleset, live, facts, stage, now);
+    let verdict = if asked.is_rcpt() { ruleset.at_rcpt(facts, live, false) } else { ruleset.at_connect(facts, live, false) };
     let decides = asked.decides(&verdict);
     let left_out = match decides {
         Some(judged) => Some(LeftOut::List(judged.list)),
         None if verdict.decider == Decider::Mode => Some(LeftOut::Nothing),
-        None => Some(LeftOut::Rule(verdict.decider)).filter(|_| matches!(verdict.decider, Decider::Relay | Decider::Authentication)),
+        None => {
+            let rule = matches!(verdict.decider, Decider::Relay | Decider::Authentication | Decider::Ban);
+            rule.then_some(LeftOut::Rule(verdict.decider))
+        }
     };
     let without = left_out.map(|left_out| asked.evaluate(left_out));
     let all = asked.addresses.iter().chain(&asked.names);
@@ -160,7 +163,7 @@ enum LeftOut<'a> {
     /// The mode, which is no list.
     Nothing,
     List(&'a List),
-    /// The relay rule, or the one about authentication.
+    /// The relay rule, the one about authentication, or the bans.
     Rule(Decider),
 }
 
@@ -177,6 +180,7 @@ impl LeftOut<'_> {
 /// A question, and what the lists have about it.
 struct Asked<'a> {
     ruleset: &'a Ruleset,
+    live: &'a Live<'a>,
     facts: &'a Facts<'a>,
     question: Question<'a>,
     now: Seconds,
@@ -186,7 +190,7 @@ struct Asked<'a> {
 }
 
 impl<'a> Asked<'a> {
-    fn new(ruleset: &'a Ruleset, facts: &'a Facts<'a>, stage: Stage, now: Seconds) -> Asked<'a> {
+    fn new(ruleset: &'a Ruleset, live: &'a Live<'a>, facts: &'a Facts<'a>, stage: Stage, now: Seconds) -> Asked<'a> {
         let question = match stage {
             Stage::Rcpt => ruleset.question(facts),
             Stage::Connect | Stage::Helo | Stage::Mail => Question::of_connection(facts),
@@ -195,7 +199,7 @@ impl<'a> Asked<'a> {
             let judged = |list| Judged::address(list, address.to_canonical(), question.situation, now);
             ruleset.lists.iter().filter_map(judged).collect()
         });
-        let mut asked = Asked { ruleset, facts, question, now, addresses, names: Vec::new() };
+        let mut asked = Asked { ruleset, live, facts, question, now, addresses, names: Vec::new() };
         if asked.is_rcpt() {
             let by_address = first(&asked.addresses, None).0.map_or(Decider::Nothing, |(list, _)| list.role);
             ruleset.let_in(&mut asked.question, by_address);
@@ -228,6 +232,12 @@ impl<'a> Asked<'a> {
         let (decided, watched) = first(&self.addresses, left_out.list());
         let mut verdict = decided.map_or_else(|| ruleset.accept(), |(list, entry)| ruleset.by_entry(list, entry, question));
         verdict.shadow = watched.map_or(verdict.shadow, |list| list.name);
+        if !matches!(verdict.decider, Decider::NeverBlock | Decider::Allow)
+            && !left_out.is(Decider::Ban)
+            && let Some(by_ban) = ruleset.by_ban(question, self.live)
+        {
+            return by_ban;
+        }
         if !self.is_rcpt() || verdict.decider == Decider::NeverBlock || !verdict.is_accept() {
             return verdict;
         }
@@ -375,7 +385,7 @@ fn read(verdict: &Verdict, facts: &Facts<'_>, asked: &Asked<'_>) -> Vec<Read> {
     let client = facts.address.map_or_else(|| "unknown".into(), |address| format!("unknown[{}]", address.to_canonical()));
     let (sender, recipient) = (bare(facts.sender, "sender"), bare(facts.recipient, "recipient"));
     let envelope = Envelope { client: &client, helo: "helo", sender: &sender, recipient: &recipient };
-    let at_rcpt = if asked.is_rcpt() { *verdict } else { asked.ruleset.at_rcpt(&Facts { recipient: None, ..*facts }, false) };
+    let at_rcpt = if asked.is_rcpt() { *verdict } else { asked.ruleset.at_rcpt(&Facts { recipient: None, ..*facts }, asked.live, false) };
     let read = Profile::ALL.into_iter().filter_map(|profile| {
         let milter = matches!(profile, Profile::Postfix | Profile::Sendmail);
         let (stage, verdict) = if milter || asked.is_rcpt() { (Stage::Rcpt, &at_rcpt) } else { (Stage::Connect, verdict) };

@@ -8,6 +8,7 @@ use crate::covering::{Covering, List};
 use crate::diagnostic::Fault;
 use crate::domain::{DomainTable, DomainTableBuilder, Folded, Form};
 use crate::mailbox::Mailbox;
+use crate::memory::Watch;
 use crate::networks::{Chains, Cover};
 use crate::resolve::{Candidate, Resolver, number};
 
@@ -34,7 +35,7 @@ impl Names {
 
     fn new(lists: Vec<List>, mut resolver: Resolver) -> (Names, Option<Fault>) {
         let mut builder = DomainTableBuilder::default();
-        let mut fault = None;
+        let (mut fault, watch) = (None, Watch::begin());
         for (number, list) in lists.iter().enumerate() {
             for (entry, found) in list.contents.live() {
                 let (form, name) = match list.contents.about(found) {
@@ -43,8 +44,8 @@ impl Names {
                     Some(About::Network(_)) | None => continue,
                 };
                 let candidate = Candidate { list: number, entry, hole: found.hole, expires: found.expires != 0 };
-                // One is as good as many: the table is full.
-                fault = fault.or(builder.add(form, name, candidate).err());
+                // One is as good as many: the table is full, or memory is short.
+                fault = fault.or_else(|| watch.check().and_then(|()| builder.add(form, name, candidate)).err());
             }
         }
         let table = builder.finish(|candidates| resolver.names(candidates));

@@ -99,16 +99,16 @@ int main(void)
 
     /* replies: cut like snprintf() cuts, nothing from a damaged verdict */
     CHECK(mxgate_check_rcpt(gate, &facts, sizeof facts, &v) == MXGATE_REJECT);
-    CHECK(mxgate_reply(&v, MXGATE_TO_COMMAND, NULL, 0) == 45);
-    CHECK(mxgate_reply(&v, MXGATE_TO_COMMAND, reply, 10) == 45 && strcmp(reply, "521 5.3.2") == 0);
-    CHECK(mxgate_reply(&v, MXGATE_TO_COMMAND, reply, 1) == 45 && reply[0] == 0);
-    CHECK(mxgate_reply(&v, MXGATE_AS_GREETING, reply, sizeof reply) == strlen("521 mx.example.org parked.example does not accept mail"));
-    CHECK(mxgate_reply(&v, 7, reply, sizeof reply) == 0 && reply[0] == 0);
-    CHECK(mxgate_reply(NULL, MXGATE_TO_COMMAND, reply, sizeof reply) == 0 && reply[0] == 0);
+    CHECK(mxgate_reply(&v, MXGATE_AT_RCPT, MXGATE_FOR_CLIENT, NULL, 0) == 45);
+    CHECK(mxgate_reply(&v, MXGATE_AT_RCPT, MXGATE_FOR_CLIENT, reply, 10) == 45 && strcmp(reply, "521 5.3.2") == 0);
+    CHECK(mxgate_reply(&v, MXGATE_AT_RCPT, MXGATE_FOR_CLIENT, reply, 1) == 45 && reply[0] == 0);
+    CHECK(mxgate_reply(&v, MXGATE_AT_CONNECT, MXGATE_FOR_CLIENT, reply, sizeof reply) == strlen("521 mx.example.org parked.example does not accept mail"));
+    CHECK(mxgate_reply(&v, 7, 0, reply, sizeof reply) == 0 && reply[0] == 0);
+    CHECK(mxgate_reply(NULL, MXGATE_AT_RCPT, MXGATE_FOR_CLIENT, reply, sizeof reply) == 0 && reply[0] == 0);
     v.text[3] = '\n';
-    CHECK(mxgate_reply(&v, MXGATE_TO_COMMAND, reply, sizeof reply) == 0 && reply[0] == 0);
+    CHECK(mxgate_reply(&v, MXGATE_AT_RCPT, MXGATE_FOR_CLIENT, reply, sizeof reply) == 0 && reply[0] == 0);
     memset(&v, 'x', sizeof v);
-    CHECK(mxgate_reply(&v, MXGATE_TO_COMMAND, reply, sizeof reply) == 0 && reply[0] == 0);
+    CHECK(mxgate_reply(&v, MXGATE_AT_RCPT, MXGATE_FOR_CLIENT, reply, sizeof reply) == 0 && reply[0] == 0);
 
     /* addresses */
     CHECK(mxgate_address("192.0.2.7", MXGATE_NUL, facts.address) == 4 && memcmp(facts.address, client, 4) == 0);

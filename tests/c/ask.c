@@ -54,9 +54,9 @@ int main(int argc, char **argv)
             facts.recipient = recipient;
         }
         result = (strcmp(stage, "rcpt") == 0 ? mxgate_check_rcpt : mxgate_check_connect)(gate, &facts, sizeof facts, &verdict);
-        if (mxgate_reply(&verdict, MXGATE_TO_COMMAND, reply, sizeof reply) != strlen(reply))
+        if (mxgate_reply(&verdict, MXGATE_AT_RCPT, MXGATE_FOR_CLIENT, reply, sizeof reply) != strlen(reply))
             return 2;
-        if (mxgate_reply(&verdict, MXGATE_AS_GREETING, greeting, sizeof greeting) != strlen(greeting))
+        if (mxgate_reply(&verdict, MXGATE_AT_CONNECT, MXGATE_FOR_CLIENT, greeting, sizeof greeting) != strlen(greeting))
             return 2;
         printf("%d\t%u\t%u\t%u\t%s\t%s\t%lu\t%lu\t%s\t%s\n", result, verdict.code, verdict.hangup, verdict.decider, verdict.list,
                verdict.entry, (unsigned long)verdict.line, (unsigned long)verdict.generation, reply, greeting);

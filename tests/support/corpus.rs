@@ -121,7 +121,7 @@ impl Case {
             dkim,
             dmarc,
             rdns,
-            now: None,
+            ..Facts::default()
         }
     }
 

@@ -12,7 +12,8 @@ pub fn directory() -> &'static Path {
     DIRECTORY.get_or_init(|| {
         let target = target_directory().join("library");
         let status = Command::new(env!("CARGO"))
-            .args(["rustc", "--quiet", "--release", "--lib", "--crate-type", "cdylib", "--no-default-features", "--target-dir"])
+            .args(["rustc", "--quiet", "--release", "--lib", "--crate-type", "cdylib", "--no-default-features", "--features", "capi"])
+            .arg("--target-dir")
             .arg(&target)
             .current_dir(env!("CARGO_MANIFEST_DIR"))
             .status()

@@ -1,9 +1,9 @@
 //! `mxgate check`: asks a policy what it would answer, and says who decided.
 
+use crate::question::Question;
 use clap::Args;
-use mxgate::{AuthResult, Decider, Entry, Facts, Gate, Stage, Verdict};
+use mxgate::{Decider, Entry, Gate, Stage, Verdict};
 use std::io::{self, Write};
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -17,60 +17,8 @@ pub(crate) struct Arguments {
     /// Policy file
     #[arg(long, short, value_name = "FILE")]
     config: PathBuf,
-    /// Address of the client
-    #[arg(long, value_name = "ADDRESS", value_parser = super::parse_address)]
-    ip: IpAddr,
-    /// Sender, as in MAIL FROM
-    #[arg(long, value_name = "SENDER")]
-    from: Option<String>,
-    /// Recipient, as in RCPT TO; without it the question is about the connection
-    #[arg(long, value_name = "RECIPIENT")]
-    rcpt: Option<String>,
-    /// The client has authenticated
-    #[arg(long)]
-    authenticated: bool,
-    /// What checking SPF came to: pass, none, neutral, softfail, fail, temperror, permerror
-    #[arg(long, value_name = "RESULT", value_parser = parse_result)]
-    spf: Option<AuthResult>,
-    /// What checking DKIM came to: pass, none, neutral, fail, temperror, permerror, policy
-    #[arg(long, value_name = "RESULT", value_parser = parse_result)]
-    dkim: Option<AuthResult>,
-    /// What checking DMARC came to: pass, none, fail, temperror, permerror
-    #[arg(long, value_name = "RESULT", value_parser = parse_result)]
-    dmarc: Option<AuthResult>,
-    /// Whether the client's name leads back to its address: pass, none, fail, temperror, permerror
-    #[arg(long, value_name = "RESULT", value_parser = parse_result)]
-    rdns: Option<AuthResult>,
-}
-
-fn parse_result(text: &str) -> Result<AuthResult, String> {
-    let found = AuthResult::NAMED.iter().find(|(name, _)| *name == text);
-    found
-        .map(|(_, result)| *result)
-        .ok_or_else(|| format!("not a result; write one of {}", AuthResult::NAMED.map(|(name, _)| name).join(", ")))
-}
-
-impl Arguments {
-    /// The policy that is to answer; `None` if it has mistakes, which are then shown.
-    pub(crate) fn load(&self) -> Option<Gate> {
-        load(&self.config)
-    }
-
-    /// The question.
-    pub(crate) fn facts(&self) -> (Facts<'_>, Stage) {
-        let facts = Facts {
-            address: Some(self.ip),
-            sender: self.from.as_deref().map(str::as_bytes),
-            recipient: self.rcpt.as_deref().map(str::as_bytes),
-            authenticated: self.authenticated,
-            spf: self.spf.unwrap_or_default(),
-            dkim: self.dkim.unwrap_or_default(),
-            dmarc: self.dmarc.unwrap_or_default(),
-            rdns: self.rdns.unwrap_or_default(),
-            ..Facts::default()
-        };
-        (facts, if self.rcpt.is_some() { Stage::Rcpt } else { Stage::Connect })
-    }
+    #[command(flatten)]
+    question: Question,
 }
 
 /// Loads a policy, and shows what is wrong with it; `None` if it cannot be used.
@@ -94,8 +42,8 @@ pub(crate) fn print_or_fail(text: &str, status: u8) -> ExitCode {
 
 /// Loads, asks, prints.
 pub(crate) fn run(arguments: &Arguments) -> ExitCode {
-    let Some(gate) = arguments.load() else { return ExitCode::from(ERROR) };
-    let (facts, stage) = arguments.facts();
+    let Some(gate) = load(&arguments.config) else { return ExitCode::from(ERROR) };
+    let (facts, stage) = arguments.question.facts();
     let verdict = if stage == Stage::Rcpt { gate.check_rcpt(&facts) } else { gate.check_connect(&facts) };
     match print(&verdict, &gate, stage == Stage::Connect) {
         Ok(()) => ExitCode::from(if verdict.is_accept() { ACCEPT } else { REJECT }),

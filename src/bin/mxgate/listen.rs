@@ -73,6 +73,18 @@ fn parse_inet(kind: &str, text: &str, six: bool) -> Result<Address, String> {
     Ok(Address::Inet { host: host.into(), port, six })
 }
 
+/// Reads where a control socket is: `unix:/path`, or the path alone.
+pub(crate) fn parse_path(text: &str) -> Result<PathBuf, String> {
+    if text.starts_with(['/', '.']) {
+        return Ok(text.into());
+    }
+    match text.parse() {
+        Ok(Address::Unix(path)) => Ok(path),
+        Ok(Address::Inet { .. }) => Err("a control socket is a file, whose permissions say who may ask; write unix:/path".into()),
+        Err(_) => Err("not the path of a socket; write unix:/path".into()),
+    }
+}
+
 /// As Postfix writes it in `smtpd_milters`.
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -286,6 +298,16 @@ mod tests {
             ("inet6:localhost:8899", "inet:localhost:8899"),
         ] {
             assert_eq!(text.parse::<Address>().map(|address| address.to_string()), Ok(shown.into()), "{text}");
+        }
+    }
+
+    #[test]
+    fn control_sockets_are_files() {
+        for (text, path) in [("unix:/run/c.sock", "/run/c.sock"), ("/run/c.sock", "/run/c.sock"), ("./c", "./c"), ("local:c", "c")] {
+            assert_eq!(parse_path(text), Ok(path.into()));
+        }
+        for wrong in ["", "c", "unix:", "inet:8899@127.0.0.1", "tcp:1"] {
+            assert!(parse_path(wrong).unwrap_err().ends_with("; write unix:/path"), "{wrong}");
         }
     }
 

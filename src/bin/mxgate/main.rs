@@ -1,16 +1,24 @@
 //! The command `mxgate`: the daemon and the administrator's tools. Each subcommand has a file of its own.
+//!
+//! The daemon: `serve` moves bytes, `listen` has its sockets, `rules` what it loads, `control` the socket over which
+//! `commands` come from `ask`.
 
+mod ask;
 mod check;
+mod commands;
+mod control;
 mod convert;
 mod diff;
 mod explain;
 mod lint;
 mod listen;
 mod lists;
+mod question;
+mod reload;
+mod rules;
 mod serve;
 
 use clap::{Parser, Subcommand};
-use std::net::IpAddr;
 use std::process::ExitCode;
 
 /// SMTP policy engine: 521, 421 or 5.7.1 by address lists and no-mail domains.
@@ -29,6 +37,8 @@ enum Command {
     Check(check::Arguments),
     /// Say why a policy answers as it does, and what it would answer otherwise. Exit status: 0 accept, 1 reject, 2 error.
     Explain(explain::Arguments),
+    /// Have the daemon load its policy again, as SIGHUP does, and show what changes. Exit status: 0 done, 2 error.
+    Reload(reload::Arguments),
     /// Show the lists of a policy: size, age, and how much of each no other list covers.
     Lists(lists::Arguments),
     /// Show what changes from one policy to another. Exit status: 0 nothing, 1 something, 2 error.
@@ -44,14 +54,10 @@ fn main() -> ExitCode {
         Command::Serve(arguments) => serve::run(arguments),
         Command::Check(arguments) => check::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
+        Command::Reload(arguments) => reload::run(&arguments),
         Command::Lists(arguments) => lists::run(&arguments),
         Command::Diff(arguments) => diff::run(&arguments),
         Command::Lint(arguments) => lint::run(&arguments),
         Command::Convert(arguments) => convert::run(&arguments),
     }
-}
-
-/// Reads an address as programs write it.
-fn parse_address(text: &str) -> Result<IpAddr, String> {
-    mxgate::prefix::parse_address(text).ok_or_else(|| "not an IP address; write one such as 192.0.2.7 or 2001:db8::1".into())
 }

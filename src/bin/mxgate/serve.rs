@@ -3,16 +3,17 @@
 //!
 //! All connections share one thread: a decision takes about a microsecond, and waking another thread more than that.
 
-use crate::listen::{Address, Listener, Stream};
-use mxgate::diff::{What, diff};
+use crate::control;
+use crate::listen::{Address, Listener, Stream, parse_path};
+use crate::rules::Rules;
+use mxgate::Gate;
 use mxgate::milter::{Progress, ProtocolError, Refusal, Session};
 use mxgate::reply::clean;
-use mxgate::{Gate, LoadError};
 use std::fmt::{self, Write as _};
 use std::future::ready;
 use std::io::{self, ErrorKind, Write as _};
 use std::mem;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,8 +23,6 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-/// The policy in force where none is given.
-const BUILT_IN: &str = include_str!("built_in.toml");
 /// Where the daemon listens if nothing is said.
 const DEFAULT_ADDRESS: &str = "inet:8899@127.0.0.1";
 
@@ -61,6 +60,12 @@ pub(crate) struct Arguments {
     /// Permissions of unix sockets, in octal. Who may write to the socket may ask.
     #[arg(long, value_name = "MODE", default_value = "0660", value_parser = parse_mode)]
     socket_mode: u32,
+    /// Control socket for `mxgate lists`, `explain` and `reload`: unix:/path. Without it there is none.
+    #[arg(long, value_name = "PATH", value_parser = parse_path)]
+    control: Option<PathBuf>,
+    /// Permissions of the control socket, in octal. Who may write to it may ask, and change the rules in force.
+    #[arg(long, value_name = "MODE", default_value = "0600", value_parser = parse_mode, requires = "control")]
+    control_mode: u32,
 }
 
 fn parse_mode(text: &str) -> Result<u32, String> {
@@ -107,17 +112,19 @@ fn say(text: &str) {
 }
 
 async fn serve(arguments: Arguments) -> Result<(), String> {
-    let Arguments { config, listen, socket_mode } = arguments;
+    let Arguments { config, listen, socket_mode, control, control_mode } = arguments;
     // Before the load, which may take a while: a signal then must neither be lost nor kill.
     let listen_for = |kind| signal(kind).map_err(|error| format!("cannot receive signals: {error}"));
     let hangup = listen_for(SignalKind::hangup())?;
     let mut stop = Stop { terminate: listen_for(SignalKind::terminate())?, interrupt: listen_for(SignalKind::interrupt())? };
 
-    let gate = Arc::new(Gate::new());
-    load(&gate, config.as_deref()).map_err(|error| error.to_string())?;
+    let is_example = config.is_none();
+    let rules = Arc::new(Rules::new(config));
+    rules.load().map_err(|error| error.to_string())?;
+    let control = control.map(Address::Unix);
     let mut listeners = Vec::new();
-    for address in &listen {
-        match Listener::bind(address, socket_mode).await {
+    for (address, mode) in listen.iter().map(|address| (address, socket_mode)).chain(control.iter().map(|path| (path, control_mode))) {
+        match Listener::bind(address, mode).await {
             Ok(listener) => listeners.push(listener),
             Err(message) => {
                 listeners.iter().for_each(Listener::hide);
@@ -125,8 +132,9 @@ async fn serve(arguments: Arguments) -> Result<(), String> {
             }
         }
     }
+    let control = control.and_then(|_| listeners.pop());
     let addresses: Vec<Address> = listeners.iter().filter_map(|listener| listener.address().ok()).collect();
-    if config.is_none() {
+    if is_example {
         log::warn!("no --config is given: the built-in example policy is in force");
         if let Some(address) = addresses.first().cloned() {
             say(&format!("For Postfix, in main.cf:\n    smtpd_milters = {}\n    milter_default_action = accept", reachable(address)));
@@ -138,10 +146,13 @@ async fn serve(arguments: Arguments) -> Result<(), String> {
     let mut accepting = Vec::new();
     for (listener, address) in listeners.into_iter().zip(&addresses) {
         log::info!("listening on {address}");
-        let port = Port { listener, address: address.clone(), gate: Arc::clone(&gate), connections: Arc::clone(&connections) };
+        let port = Port { listener, address: address.clone(), gate: Arc::clone(&rules.gate), connections: Arc::clone(&connections) };
         accepting.push(tokio::spawn(port.accept(stopped.clone())));
     }
-    tokio::spawn(reload(Arc::clone(&gate), config, hangup));
+    if let Some(listener) = control {
+        accepting.push(tokio::spawn(control::accept(listener, Arc::clone(&rules), stopped.clone())));
+    }
+    tokio::spawn(reload(rules, hangup));
 
     stop.requested().await;
     let _ = stopping.send(true);
@@ -187,51 +198,12 @@ fn reachable(mut address: Address) -> Address {
     address
 }
 
-/// Loads the policy, and says in the log what is in force and what has changed.
-fn load(gate: &Gate, config: Option<&Path>) -> Result<(), LoadError> {
-    let before = gate.ruleset();
-    let warnings = match config {
-        Some(path) => gate.load_file(path)?,
-        None => gate.load_text(BUILT_IN, "built-in policy")?,
-    };
-    for warning in &warnings {
-        log::warn!("{warning}");
-    }
-    let ruleset = gate.ruleset();
-    log::info!(
-        "rules of load {} in force: {} networks, {} domain entries, {} warnings",
-        ruleset.generation(),
-        ruleset.network_count(),
-        ruleset.domain_count(),
-        warnings.len()
-    );
-    if before.generation() > 0 && log::log_enabled!(log::Level::Info) {
-        let diff = diff(&before, &ruleset);
-        diff.settings.iter().for_each(|key| log::info!("{key} changed"));
-        // Of a list that is kept the warnings have said why.
-        diff.changes.iter().filter(|change| change.what != What::Kept).for_each(|change| log::info!("{change}"));
-        diff.covered_line().iter().for_each(|line| log::warn!("{line}"));
-    }
-    Ok(())
-}
-
 /// Loads the policy at each SIGHUP, beside the sessions, which go on meanwhile.
-async fn reload(gate: Arc<Gate>, config: Option<PathBuf>, mut hangup: Signal) {
+async fn reload(rules: Arc<Rules>, mut hangup: Signal) {
     while hangup.recv().await.is_some() {
-        if config.is_none() {
-            log::warn!("SIGHUP: there is no policy file to load again; start with --config FILE");
-            continue;
-        }
-        let (gate, config) = (Arc::clone(&gate), config.clone());
-        let load = spawn_blocking(move || {
-            if let Err(LoadError { diagnostics }) = load(&gate, config.as_deref()) {
-                for diagnostic in &diagnostics {
-                    if diagnostic.is_error() { log::error!("{diagnostic}") } else { log::warn!("{diagnostic}") }
-                }
-                log::error!("the policy was not loaded; the rules of load {} stay in force", gate.ruleset().generation());
-            }
-        });
-        if load.await.is_err() {
+        let rules = Arc::clone(&rules);
+        // What has become of it stands in the log.
+        if spawn_blocking(move || rules.reload()).await.is_err() {
             log::error!("the load came to a sudden end; the rules before it stay in force");
         }
     }
@@ -417,8 +389,9 @@ mod tests {
 
     #[test]
     fn a_refusal_is_one_line_whatever_the_client_wrote() {
-        let gate = Gate::new();
-        load(&gate, None).unwrap();
+        let rules = Rules::new(None);
+        rules.load().unwrap();
+        let gate = rules.gate;
         let client = "192.0.2.7".parse().ok();
         let verdict = gate.check_rcpt(&Facts { address: client, ..Facts::default() });
         let reply = verdict.rejection.unwrap().reply();

@@ -1,0 +1,127 @@
+//! The questions.
+
+use super::MXGATE_EINVAL;
+use super::strings::bytes;
+use super::{MAX_ARGUMENT, call, copy_facts, gate_of, mxgate, mxgate_facts, mxgate_verdict, store, store_accept};
+use crate::facts::Facts;
+use crate::gate::Gate;
+use crate::prefix::parse_address;
+use crate::verdict::Verdict;
+use libc::{c_char, c_int};
+use std::net::IpAddr;
+use std::ptr;
+
+/// Reads an IP address as text of length bytes (or MXGATE_NUL): "192.0.2.1",
+/// "2001:db8::1", "IPv6:2001:db8::1", each also in brackets. Stores it at address,
+/// which has room for 16 bytes, in network order; an IPv4-mapped IPv6 address as
+/// IPv4.
+///
+/// Returns 4 or 16, the number of bytes stored; 0 if it is not an address.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mxgate_address(text: *const c_char, length: usize, address: *mut u8) -> usize {
+    let size = call(|| {
+        // SAFETY: the caller gives that many bytes, or a NUL-terminated string, or NULL.
+        let text = unsafe { bytes(text, length, MAX_ARGUMENT) }??;
+        let parsed = std::str::from_utf8(text).ok().and_then(parse_address)?;
+        if address.is_null() {
+            return None;
+        }
+        let store = |octets: &[u8]| {
+            // SAFETY: not NULL, and the caller gives 16 bytes; an address has 4 or 16.
+            unsafe { ptr::copy_nonoverlapping(octets.as_ptr(), address, octets.len()) };
+            c_int::try_from(octets.len()).ok()
+        };
+        match parsed {
+            IpAddr::V4(v4) => store(&v4.octets()),
+            IpAddr::V6(v6) => store(&v6.octets()),
+        }
+    });
+    usize::try_from(size).unwrap_or(0)
+}
+
+/// Checks a client that has just connected: its address and flags, by bans and
+/// lists.
+///
+/// facts_size is sizeof(struct mxgate_facts). A program built with an older
+/// header gives a smaller one, whose missing fields are not known; fields that
+/// this library does not have must be zero.
+///
+/// Returns MXGATE_ACCEPT, MXGATE_REJECT or an error (MXGATE_EINVAL,
+/// MXGATE_EBUG). After an error the verdict says "accept", so that a caller who
+/// ignores errors loses no mail.
+///
+/// Any number of threads may check at once, and while another one loads.
+/// Allocates nothing, opens nothing, waits for no load. (But for one thing: a name
+/// in Unicode of which one label expands to hundreds of characters or has dozens of
+/// combining marks on one letter, as no name that exists has, takes memory for that
+/// long.)
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mxgate_check_connect(
+    gate: *const mxgate,
+    facts: *const mxgate_facts,
+    facts_size: usize,
+    verdict: *mut mxgate_verdict,
+) -> c_int {
+    // SAFETY: the contract is the same.
+    unsafe { check(gate, facts, facts_size, verdict, Gate::check_connect) }
+}
+
+/// Checks a sender: the client as mxgate_check_connect() does, then the rules about
+/// senders, and about SPF and reverse DNS as far as the facts have them. For hosts
+/// that refuse at MAIL. Who refuses here cannot let mail to postmaster pass, which
+/// mxgate_check_rcpt() does.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mxgate_check_mail(
+    gate: *const mxgate,
+    facts: *const mxgate_facts,
+    facts_size: usize,
+    verdict: *mut mxgate_verdict,
+) -> c_int {
+    // SAFETY: the contract is the same.
+    unsafe { check(gate, facts, facts_size, verdict, Gate::check_mail) }
+}
+
+/// Checks one recipient, and the client with it. Otherwise as
+/// mxgate_check_connect(). Ask again for each recipient.
+///
+/// Authenticated clients, and the recipients postmaster (RFC 5321 section 4.5.1)
+/// and abuse (RFC 2142), are exempt from rules about addresses and senders, never
+/// from rules about domains that take no mail.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mxgate_check_rcpt(
+    gate: *const mxgate,
+    facts: *const mxgate_facts,
+    facts_size: usize,
+    verdict: *mut mxgate_verdict,
+) -> c_int {
+    // SAFETY: the contract is the same.
+    unsafe { check(gate, facts, facts_size, verdict, Gate::check_rcpt) }
+}
+
+/// # Safety
+/// `gate` is NULL or a gate; `facts` is NULL or points to `size` bytes; `verdict` is NULL or points to a verdict.
+unsafe fn check(
+    gate: *const mxgate,
+    facts: *const mxgate_facts,
+    size: usize,
+    verdict: *mut mxgate_verdict,
+    decide: fn(&Gate, &Facts<'_>) -> Verdict,
+) -> c_int {
+    // SAFETY: the caller gives a verdict or NULL. Plain numbers: whatever the memory holds is a valid value.
+    let Some(verdict) = (unsafe { verdict.as_mut() }) else { return MXGATE_EINVAL };
+    // Before anything else is looked at, so that the caller finds "accept" after any error.
+    store_accept(verdict);
+    let result = call(|| {
+        // SAFETY: the caller gives a gate or NULL.
+        let gate = unsafe { gate_of(gate) }?;
+        // SAFETY: the caller gives `size` bytes or NULL.
+        let known = unsafe { copy_facts(facts, size) }?;
+        // SAFETY: the caller filled in strings of those lengths.
+        let facts = unsafe { known.facts() }?;
+        Some(store(verdict, &decide(gate, &facts)))
+    });
+    if result < 0 {
+        store_accept(verdict);
+    }
+    result
+}

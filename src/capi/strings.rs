@@ -1,0 +1,105 @@
+//! Strings from the caller, and strings for him.
+
+use super::call;
+use libc::{c_char, c_int};
+use std::fmt::{self, Write};
+
+/// A length that means "the string ends at its NUL".
+pub(super) const MXGATE_NUL: usize = usize::MAX;
+
+/// The bytes of a string: `None` if its length is impossible, `Some(None)` for NULL.
+///
+/// # Safety
+/// `text` is NULL or points to `length` bytes, or to a NUL-terminated string if `length` is `MXGATE_NUL`.
+pub(super) unsafe fn bytes<'a>(text: *const c_char, length: usize, limit: usize) -> Option<Option<&'a [u8]>> {
+    if text.is_null() {
+        // A length without bytes is a mistake; no length, or "ends at its NUL", is just nothing.
+        return matches!(length, 0 | MXGATE_NUL).then_some(None);
+    }
+    let length = match length {
+        // SAFETY: the caller says that it is NUL-terminated.
+        MXGATE_NUL => unsafe { libc::strnlen(text, limit.saturating_add(1)) },
+        _ => length,
+    };
+    // SAFETY: the caller says so; the limit keeps the length below isize::MAX.
+    (length <= limit).then(|| Some(unsafe { std::slice::from_raw_parts(text.cast(), length) }))
+}
+
+/// The string in an array, if it ends with NUL.
+pub(super) fn string_in(array: &[c_char]) -> Option<&str> {
+    let end = array.iter().position(|byte| *byte == 0)?;
+    // SAFETY: c_char and u8 have the same size and alignment, and the bytes belong to the array.
+    let bytes = unsafe { std::slice::from_raw_parts(array.as_ptr().cast(), end) };
+    std::str::from_utf8(bytes).ok()
+}
+
+/// Stores a text as a string. All that a verdict holds fits.
+pub(super) fn put(array: &mut [c_char], text: &impl fmt::Display) {
+    let mut output = Output::of(array);
+    // Output cuts, it never fails.
+    let _ = write!(output, "{text}");
+}
+
+/// Writes what a function makes into the caller's buffer. Returns its full length; 0, and an empty string, if there is
+/// nothing.
+pub(super) fn written<T: AsRef<str>>(buffer: Option<Output<'_>>, make: impl FnOnce() -> Option<T>) -> usize {
+    let length = call(|| {
+        let text = make()?;
+        let text = text.as_ref();
+        if let Some(mut buffer) = buffer {
+            buffer.write_str(text).ok()?;
+        }
+        c_int::try_from(text.len()).ok()
+    });
+    usize::try_from(length).unwrap_or(0)
+}
+
+/// A buffer of the caller's that takes text, always NUL-terminated; what does not fit is dropped. Holds what is
+/// still free, so that text can come in pieces.
+pub(super) struct Output<'a>(&'a mut [c_char]);
+
+impl<'a> Output<'a> {
+    /// An empty string in the caller's buffer; `None` for NULL with a size.
+    ///
+    /// # Safety
+    /// `buffer` is NULL or points to `size` bytes that nothing else refers to.
+    pub(super) unsafe fn new(buffer: *mut c_char, size: usize) -> Option<Output<'a>> {
+        if buffer.is_null() || size == 0 {
+            return (size == 0).then_some(Output(&mut []));
+        }
+        // No text of ours is longer, and the size is then one that a slice may have.
+        let size = size.min(1 << 30);
+        // SAFETY: the caller says so. The bytes need not be initialised by it: they are written, never read.
+        let output = Output(unsafe { std::slice::from_raw_parts_mut(buffer, size) });
+        Some(output.finish())
+    }
+
+    /// An empty string in an array.
+    pub(super) fn of(array: &'a mut [c_char]) -> Output<'a> {
+        Output(array)
+    }
+
+    /// Ends the string here.
+    pub(super) fn finish(self) -> Output<'a> {
+        if let Some(first) = self.0.first_mut() {
+            *first = 0;
+        }
+        self
+    }
+}
+
+impl Write for Output<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let room = self.0.len().saturating_sub(1);
+        let fitting = text.as_bytes().get(..room).unwrap_or(text.as_bytes());
+        let (to, rest) = std::mem::take(&mut self.0).split_at_mut(fitting.len());
+        for (to, from) in to.iter_mut().zip(fitting) {
+            *to = c_char::from_ne_bytes([*from]);
+        }
+        if let Some(first) = rest.first_mut() {
+            *first = 0;
+        }
+        self.0 = rest;
+        Ok(())
+    }
+}

@@ -1,0 +1,82 @@
+//! What becomes of a load when memory runs out: it fails, and the rules in force stay.
+//!
+//! Rust ends the process when an allocation fails, which a library must not do to its host. Two things prevent it. What
+//! grows with a list asks for its memory first ([`room`], [`with_room`]). What is small, here and in the libraries that
+//! read policies and lists, gets it from a reserve if the system has none; that is so in the C library (feature `capi`,
+//! `reserve.rs`). Whoever works long looks after each step whether memory has run out ([`Watch`]) and stops. What was made
+//! until then is incomplete and may be wrong; the one who began the load looks last of all, and throws it away.
+
+use crate::diagnostic::Fault;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// How often memory was asked for here in vain. For all gates together: when one load lacks memory others do too.
+static DENIED: AtomicUsize = AtomicUsize::new(0);
+
+/// Makes room for some more elements. Says whether there is any.
+pub(crate) fn room<T>(vec: &mut Vec<T>, more: usize) -> bool {
+    vec.capacity() - vec.len() >= more || granted(vec.try_reserve(more).is_ok())
+}
+
+/// Makes room for some more bytes. Says whether there is any.
+pub(crate) fn room_for_text(text: &mut String, more: usize) -> bool {
+    text.capacity() - text.len() >= more || granted(text.try_reserve(more).is_ok())
+}
+
+/// A vector with room for that many elements; without any if there is none.
+pub(crate) fn with_room<T>(elements: usize) -> Vec<T> {
+    let mut vec = Vec::new();
+    granted(vec.try_reserve_exact(elements).is_ok());
+    vec
+}
+
+fn granted(granted: bool) -> bool {
+    if !granted {
+        DENIED.fetch_add(1, Ordering::Relaxed);
+    }
+    granted
+}
+
+/// Sees whether memory has run out since it began.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Watch(usize);
+
+impl Watch {
+    pub(crate) fn begin() -> Watch {
+        Watch(shortages())
+    }
+
+    /// Whether an allocation has failed since.
+    pub(crate) fn is_short(self) -> bool {
+        shortages() != self.0
+    }
+
+    /// An error if an allocation has failed since.
+    pub(crate) fn check(self) -> Result<(), Fault> {
+        if self.is_short() { Err(ran_out()) } else { Ok(()) }
+    }
+}
+
+/// Says that memory ran out.
+pub(crate) fn ran_out() -> Fault {
+    Fault::limit("memory ran out", "give the process more, or leave out a list")
+}
+
+fn shortages() -> usize {
+    DENIED.load(Ordering::Relaxed).wrapping_add(refused())
+}
+
+#[cfg(feature = "capi")]
+pub(crate) use crate::reserve::open;
+#[cfg(feature = "capi")]
+use crate::reserve::refused;
+
+#[cfg(not(feature = "capi"))]
+fn refused() -> usize {
+    0
+}
+
+/// Sets the reserve aside, where there is one.
+#[cfg(not(feature = "capi"))]
+pub(crate) fn open() -> bool {
+    true
+}
