@@ -6,6 +6,7 @@
  * For a host that takes no mail (mode = "no-mail"), and to see what senders make of a reply. Clients that the policy
  * refuses when they connect read that in the greeting, which no milter can write; the others are judged at RCPT. Nobody
  * gets further than DATA: that is a 451, so that the sender keeps the message. (A 250 would be a promise to deliver it.)
+ * The policy is loaded again when it, or a list that it names, has changed.
  *
  * What Postfix 3.7 as the sender makes of it, as tests/greeter.rs has seen:
  *
@@ -42,7 +43,7 @@ enum {
 struct session {
     FILE *client;
     struct mxgate_facts facts;
-    char sender[LINE];
+    char helo[LINE], sender[LINE];
     int commands, recipients; /* so far; recipients of this message */
 };
 
@@ -121,7 +122,7 @@ static void refuse(struct session *session, const struct mxgate_verdict *verdict
 {
     char greeting[512], line[LINE] = "";
 
-    mxgate_reply(verdict, MXGATE_AS_GREETING, greeting, sizeof greeting);
+    mxgate_reply(verdict, MXGATE_AT_CONNECT, MXGATE_FOR_CLIENT, greeting, sizeof greeting);
     say(session, "%s", greeting);
     while (strncmp(greeting, "421", 3) != 0 && hear(session, line)) {
         say(session, "%s", strncmp(greeting, "521", 3) == 0 ? greeting : "503 5.5.1 Bad sequence of commands; send QUIT");
@@ -151,7 +152,7 @@ static int on_rcpt(struct session *session, const char *recipient, size_t length
         session->recipients++;
         return 1;
     }
-    mxgate_reply(&verdict, MXGATE_TO_COMMAND, reply, sizeof reply);
+    mxgate_reply(&verdict, MXGATE_AT_RCPT, MXGATE_FOR_CLIENT, reply, sizeof reply);
     say(session, "%s", reply);
     fprintf(stderr, "at RCPT: %s\n", reply);
     return !verdict.hangup;
@@ -165,12 +166,11 @@ static void talk(struct session *session)
 
     say(session, "220 %s ESMTP", host);
     while (hear(session, line)) {
-        if (strncasecmp(line, "EHLO ", 5) == 0) {
+        if (strncasecmp(line, "EHLO ", 5) == 0 || strncasecmp(line, "HELO ", 5) == 0) {
             forget_message(session);
-            say(session, "250-%s\r\n250 ENHANCEDSTATUSCODES", host);
-        } else if (strncasecmp(line, "HELO ", 5) == 0) {
-            forget_message(session);
-            say(session, "250 %s", host);
+            session->facts.helo = strcpy(session->helo, line + 5);
+            session->facts.helo_length = MXGATE_NUL;
+            say(session, line[0] == 'E' || line[0] == 'e' ? "250-%s\r\n250 ENHANCEDSTATUSCODES" : "250 %s", host);
         } else if (strcasecmp(line, "RSET") == 0) {
             forget_message(session);
             say(session, "250 2.0.0 Ok");
@@ -289,9 +289,14 @@ int main(int argc, char **argv)
         perror(argv[2]);
         return 1;
     }
-    for (n = 1; n < SESSIONS; n++)
+    for (n = 0; n < SESSIONS; n++) {
         if (pthread_create(&thread, NULL, work, NULL) != 0)
-            break;
-    work(NULL);
-    return 0;
+            return 1;
+    }
+    for (;;) {
+        sleep(1);
+        result = mxgate_refresh(gate, message, sizeof message);
+        if (result != 0)
+            fprintf(stderr, "%s%s\n", message, result < 0 ? "" : "the policy has changed");
+    }
 }

@@ -10,9 +10,9 @@
  * at RCPT: there code and text reach it as they are (at CONNECT libmilter takes no reply of ours), postmaster stays
  * reachable, and it is known who has authenticated.
  *
- * The policy is loaded again when its file has changed; with a mistake in it the rules in force stay. Whatever else goes
- * wrong means: accept. Two things libmilter does by itself: it ends at SIGHUP, as at SIGTERM; and where the mail server
- * writes "unknown" for the address of a client it hangs up, which is a case for milter_default_action.
+ * The policy is loaded again when it, or a list that it names, has changed; with a mistake in it the rules in force stay.
+ * Whatever else goes wrong means: accept. Two things libmilter does by itself: it ends at SIGHUP, as at SIGTERM; and it
+ * hangs up where Postfix writes "unknown" for the address of a client, which is a case for milter_default_action.
  */
 #define _POSIX_C_SOURCE 200809L
 #include <libmilter/mfapi.h>
@@ -23,13 +23,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 /* What is known of a connection. */
 struct session {
     struct mxgate_facts client;
-    char *sender; /* NULL: not known */
+    char *helo, *sender; /* NULL: not known */
 };
 
 static mxgate *gate; /* threads share it */
@@ -61,6 +60,17 @@ static sfsistat on_connect(SMFICTX *ctx, char *host, struct sockaddr *address)
     return SMFIS_CONTINUE;
 }
 
+static sfsistat on_helo(SMFICTX *ctx, char *name)
+{
+    struct session *session = smfi_getpriv(ctx);
+
+    if (session != NULL) {
+        free(session->helo);
+        session->helo = strdup(name);
+    }
+    return SMFIS_CONTINUE;
+}
+
 static sfsistat on_mail(SMFICTX *ctx, char **arguments)
 {
     struct session *session = smfi_getpriv(ctx);
@@ -89,20 +99,6 @@ static const char *recipient_of(SMFICTX *ctx, const char *argument)
     return resolved;
 }
 
-/* Writes the reply as smfi_setreply() needs it, each % twice; line has room for 1024 bytes. */
-static void reply_for_milter(const struct mxgate_verdict *verdict, char *line)
-{
-    char reply[512];
-    const char *from = reply;
-
-    mxgate_reply(verdict, MXGATE_TO_COMMAND, reply, sizeof reply);
-    do {
-        if (*from == '%')
-            *line++ = '%';
-        *line++ = *from;
-    } while (*from++ != '\0');
-}
-
 static sfsistat on_rcpt(SMFICTX *ctx, char **arguments)
 {
     const struct session *session = smfi_getpriv(ctx);
@@ -116,6 +112,8 @@ static sfsistat on_rcpt(SMFICTX *ctx, char **arguments)
     facts = session->client;
     if (login != NULL && *login != '\0')
         facts.flags |= MXGATE_AUTHENTICATED;
+    facts.helo = session->helo;
+    facts.helo_length = MXGATE_NUL;
     facts.sender = session->sender;
     facts.sender_length = MXGATE_NUL;
     facts.recipient = recipient_of(ctx, arguments[0]);
@@ -125,7 +123,7 @@ static sfsistat on_rcpt(SMFICTX *ctx, char **arguments)
 
     /* Nothing that a stranger wrote gets into the log as it is: all strings of a verdict are printable ASCII. */
     fprintf(stderr, "refused: %u %s %s; list %s, entry %s\n", verdict.code, verdict.status, verdict.text, verdict.list, verdict.entry);
-    reply_for_milter(&verdict, line);
+    mxgate_reply(&verdict, MXGATE_AT_RCPT, MXGATE_FOR_MILTER, line, sizeof line);
     /* libmilter takes "550 5.7.1 text" in three parts. */
     status = line + 4;
     text = strchr(status, ' ');
@@ -141,6 +139,7 @@ static sfsistat on_close(SMFICTX *ctx)
     struct session *session = smfi_getpriv(ctx);
 
     if (session != NULL) {
+        free(session->helo);
         free(session->sender);
         free(session);
         smfi_setpriv(ctx, NULL);
@@ -148,40 +147,25 @@ static sfsistat on_close(SMFICTX *ctx)
     return SMFIS_CONTINUE;
 }
 
-/* Loads the policy if its file is another than the last time. 1 loaded, 0 nothing changed, below 0 error. */
-static int refresh(char *message, size_t size)
-{
-    static struct stat seen;
-    struct stat now;
-    int result;
-
-    memset(&now, 0, sizeof now);
-    message[0] = '\0';
-    if (stat(policy, &now) == 0 && now.st_ino == seen.st_ino && now.st_size == seen.st_size &&
-        now.st_mtim.tv_sec == seen.st_mtim.tv_sec && now.st_mtim.tv_nsec == seen.st_mtim.tv_nsec)
-        return 0;
-    seen = now;
-    result = mxgate_load_file(gate, policy, message, size);
-    return result < 0 ? result : 1;
-}
-
 /* Says what became of a load; false if it failed. */
 static int report(int result, const char *message)
 {
     if (message[0] != '\0')
         fprintf(stderr, "%s\n", message);
-    if (result != 0)
-        fprintf(stderr, "%s: %s\n", policy, result > 0 ? "in force" : mxgate_strerror(result));
+    fprintf(stderr, "%s: %s\n", policy, result < 0 ? mxgate_strerror(result) : "in force");
     return result >= 0;
 }
 
 static void *keep_fresh(void *nothing)
 {
     char message[4096];
+    int result;
 
     for (;;) {
         sleep(1);
-        report(refresh(message, sizeof message), message);
+        result = mxgate_refresh(gate, message, sizeof message);
+        if (result != 0)
+            report(result, message);
     }
     return nothing;
 }
@@ -192,6 +176,7 @@ int main(int argc, char **argv)
         .xxfi_name = "mxgate",
         .xxfi_version = SMFI_VERSION,
         .xxfi_connect = on_connect,
+        .xxfi_helo = on_helo,
         .xxfi_envfrom = on_mail,
         .xxfi_envrcpt = on_rcpt,
         .xxfi_close = on_close,
@@ -206,7 +191,7 @@ int main(int argc, char **argv)
     }
     gate = mxgate_new();
     policy = argv[2];
-    if (!report(refresh(message, sizeof message), message))
+    if (!report(mxgate_load_file(gate, policy, message, sizeof message), message))
         return 1;
     /* Signals are for libmilter, whose thread waits for them. */
     sigfillset(&signals);

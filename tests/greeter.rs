@@ -55,7 +55,7 @@ entries = ["nomx.example"]
 
 [[domains]]
 name = "gone"
-reply = "550 5.7.1 Nobody here"
+reply = "550 5.7.1 Nobody here, {helo}"
 entries = ["gone.example"]
 
 [[domains]]
@@ -135,6 +135,13 @@ fn each_code_has_a_greeting_and_what_follows_it() {
     assert_eq!(line, "421 mx.example.org Too many connections from [127.0.0.4]; try again later");
     assert!(client.closed());
 
+    // The policy has changed.
+    greeter.change(&POLICY.replace("hostname", "mode = \"draining\"\nhostname"), "the policy has changed\n");
+    let (line, mut client) = connect(&greeter, 1);
+    assert_eq!(line, "421 mx.example.org Service not available, shutting down; try again later");
+    assert!(client.closed());
+    greeter.change(POLICY, "the policy has changed\n");
+
     // A list that counts at RCPT only does not refuse here.
     let (line, mut client) = connect(&greeter, 9);
     assert_eq!(line, "220 mx.example.org ESMTP");
@@ -162,7 +169,7 @@ fn recipients_are_judged_one_by_one_and_no_message_is_taken() {
         ("RCPT TO:<user@nomx.example> NOTIFY=NEVER", "556 5.1.10 nomx.example does not accept mail"),
         ("RCPT TO:<\"a>b\"@nomx.example>", "556 5.1.10 nomx.example does not accept mail"),
         ("RCPT TO:<\"a\\\">b\"@nomx.example>", "556 5.1.10 nomx.example does not accept mail"),
-        ("rcpt to:<user@gone.example>", "550 5.7.1 Nobody here"),
+        ("rcpt to:<user@gone.example>", "550 5.7.1 Nobody here, client.example"),
         ("DATA", "503 5.5.1 Need RCPT command"),
         ("RCPT TO:<user@example.org>", "250 2.1.5 Ok"),
         ("DATA", "451 4.3.0 mx.example.org judges recipients and takes no messages"),
@@ -318,13 +325,13 @@ fn postfix_returns_a_recipient_after_a_5xx_at_rcpt_and_keeps_the_others() {
     let bounced = |reply: &str, dsn: &str| format!("dsn={dsn}, status=bounced (host greeter said: {reply} (in reply to RCPT TO command))");
     assert_eq!(parked, bounced("521 5.3.2 parked.example does not accept mail", "5.3.2"));
     assert_eq!(null_mx, bounced("556 5.1.10 nomx.example does not accept mail", "5.1.10"));
-    assert_eq!(gone, bounced("550 5.7.1 Nobody here", "5.7.1"));
+    assert_eq!(gone, bounced("550 5.7.1 Nobody here, mx.example.org", "5.7.1"));
     assert!(first.starts_with("dsn=4.3.0, status=deferred") && first == last, "{first} {last}");
     let bounce = unfolded(&postfix.wait_delivered(1, PATIENCE)[0]);
     for (recipient, dsn, reply) in [
         (recipients[1], "5.3.2", "521 5.3.2 parked.example does not accept mail"),
         (recipients[2], "5.1.10", "556 5.1.10 nomx.example does not accept mail"),
-        (recipients[3], "5.7.1", "550 5.7.1 Nobody here"),
+        (recipients[3], "5.7.1", "550 5.7.1 Nobody here, mx.example.org"),
     ] {
         let report =
             bounce.split("Final-Recipient: rfc822; ").find(|part| part.starts_with(recipient)).unwrap_or_else(|| panic!("{bounce}"));

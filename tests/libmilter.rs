@@ -57,6 +57,7 @@ entries = ["spam.example"]
 [[domains]]
 name = "parked"
 entries = ["parked.example"]
+reply = "521 5.3.2 {domain} does not accept mail, {helo}"
 
 [[domains]]
 name = "null-mx"
@@ -65,7 +66,7 @@ entries = ["nomx.example"]
 "#;
 
 const LISTED: &str = "550 5.7.1 Service unavailable; client [192.0.2.7] blocked using local";
-const PARKED: &str = "521 5.3.2 parked.example does not accept mail";
+const PARKED: &str = "521 5.3.2 parked.example does not accept mail, helo.example";
 
 /// The program, in a directory that has to live as long; `None` if it cannot be made here.
 fn compiled() -> Option<(PathBuf, TempDir)> {

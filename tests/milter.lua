@@ -16,6 +16,8 @@ local function connect(host, address)
    check("negotiation", mt.negotiate(conn, 6, nil, nil))
    check("CONNECT", mt.conninfo(conn, host, address))
    reply(conn, "CONNECT from " .. address, SMFIR_CONTINUE)
+   check("HELO", mt.helo(conn, "helo.example"))
+   reply(conn, "HELO", SMFIR_CONTINUE)
    return conn
 end
 
@@ -31,10 +33,10 @@ end
 
 -- The filter asks for what it uses, and for nothing else.
 local conn = connect("client.example", "192.0.2.7")
-for name, option in pairs({ HELO = SMFIP_NOHELO, header = SMFIP_NOHDRS, EOH = SMFIP_NOEOH, body = SMFIP_NOBODY }) do
+for name, option in pairs({ header = SMFIP_NOHDRS, EOH = SMFIP_NOEOH, body = SMFIP_NOBODY }) do
    if not mt.test_option(conn, option) then error("the filter wants to be told of " .. name) end
 end
-for name, option in pairs({ CONNECT = SMFIP_NOCONNECT, MAIL = SMFIP_NOMAIL, RCPT = SMFIP_NORCPT }) do
+for name, option in pairs({ CONNECT = SMFIP_NOCONNECT, HELO = SMFIP_NOHELO, MAIL = SMFIP_NOMAIL, RCPT = SMFIP_NORCPT }) do
    if mt.test_option(conn, option) then error("the filter does not want to be told of " .. name) end
 end
 
