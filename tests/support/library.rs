@@ -35,6 +35,12 @@ pub fn compile(source: &str, flags: &[&str], to: &Path) -> PathBuf {
     compile_by(&compiler, source, &[&["-std=c99"], flags].concat(), to)
 }
 
+/// Compiles a C++ program with the compiler of the environment; see [`compile_by`].
+pub fn compile_cpp(source: &str, to: &Path) -> PathBuf {
+    let compiler = env::var("CXX").unwrap_or_else(|_| "c++".into());
+    compile_by(&compiler, source, &["-std=c++17", "-Wold-style-cast"], to)
+}
+
 /// Compiles a program of one file against the header and the library, without a single warning; `source` counts from
 /// the root of the package. A link named like the SONAME stands beside the program.
 pub fn compile_by(compiler: &str, source: &str, flags: &[&str], to: &Path) -> PathBuf {
