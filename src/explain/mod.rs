@@ -328,6 +328,8 @@ impl<'a> Asked<'a> {
         let Some(by) = decides else {
             let why = if verdict.decider == Decider::Mode {
                 "the mode answers everybody, before any list is asked"
+            } else if verdict.decider == Decider::Ban {
+                "a ban, which comes before the block lists"
             } else if verdict.decider == Decider::Relay {
                 "the recipient's domain is neither local nor relayed for, and the client is not trusted"
             } else if verdict.decider == Decider::Authentication {

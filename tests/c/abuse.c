@@ -18,9 +18,20 @@ static int accepts(const struct mxgate_verdict *v)
     return v->code == 0 && v->hangup == 0 && v->decider == 0 && v->line == 0 && v->text[0] == 0 && v->status[0] == 0 && v->list[0] == 0;
 }
 
+static struct heard { int lines, level; char line[128]; } heard;
+
+static void hear(void *user, int level, const char *message)
+{
+    struct heard *to = user;
+    to->lines++;
+    to->level = level;
+    snprintf(to->line, sizeof to->line, "%s", message);
+}
+
 int main(void)
 {
-    static const unsigned char client[4] = {192, 0, 2, 7};
+    static const unsigned char client[4] = {192, 0, 2, 7}, banned[4] = {198, 51, 100, 7};
+    struct { struct mxgate_counters known; unsigned char more[8]; } counters;
     struct mxgate_facts facts;
     struct mxgate_verdict v;
     struct { struct mxgate_facts facts; char more[64]; } newer;
@@ -117,6 +128,69 @@ int main(void)
     CHECK(mxgate_address("unknown", MXGATE_NUL, facts.address) == 0);
     CHECK(mxgate_address("\xff", 1, facts.address) == 0);
     CHECK(mxgate_address(NULL, MXGATE_NUL, facts.address) == 0 && mxgate_address("192.0.2.7", MXGATE_NUL, NULL) == 0);
+
+    /* bans, modes, lists */
+    facts.address_size = 4;
+    facts.recipient_length = 0;
+    facts.recipient = NULL;
+    CHECK(mxgate_ban(gate, "198.51.100.0/24", MXGATE_NUL, 60, NULL, 0, message, sizeof message) == 0 && message[0] == 0);
+    CHECK(mxgate_ban(gate, "198.51.100.1/24", MXGATE_NUL, 60, NULL, 0, message, sizeof message) == MXGATE_ESYNTAX);
+    CHECK(strcmp(message, "non-null host bits in \"198.51.100.1/24\"; write 198.51.100.0/24 for the network or 198.51.100.1 for the host") == 0);
+    CHECK(mxgate_ban(gate, "0.0.0.0/0", MXGATE_NUL, 0, "x", 1, message, sizeof message) == MXGATE_ESYNTAX);
+    CHECK(mxgate_ban(gate, "127.0.0.1", MXGATE_NUL, 0, "x", 1, NULL, 0) == MXGATE_ESYNTAX);
+    CHECK(mxgate_ban(gate, "198.51.100.0/24", MXGATE_NUL, 60, NULL, 7, message, sizeof message) == MXGATE_EINVAL);
+    CHECK(mxgate_ban(gate, NULL, 0, 60, NULL, 0, message, sizeof message) == MXGATE_EINVAL);
+    CHECK(mxgate_ban(NULL, "198.51.100.0/24", MXGATE_NUL, 60, NULL, 0, message, sizeof message) == MXGATE_EINVAL);
+    memcpy(facts.address, banned, 4);
+    CHECK(mxgate_check_connect(gate, &facts, sizeof facts, &v) == MXGATE_REJECT && v.decider == MXGATE_BY_BAN && strcmp(v.list, "bans") == 0);
+    CHECK(mxgate_check_mail(gate, &facts, sizeof facts, &v) == MXGATE_REJECT && v.decider == MXGATE_BY_BAN);
+    CHECK(mxgate_unban(gate, "198.51.100.0/24", MXGATE_NUL, message, sizeof message) == 1);
+    CHECK(mxgate_unban(gate, "198.51.100.0/24", MXGATE_NUL, message, sizeof message) == 0);
+    CHECK(mxgate_unban(gate, "nonsense", MXGATE_NUL, message, sizeof message) == MXGATE_ESYNTAX && message[0] != 0);
+    CHECK(mxgate_unban(gate, NULL, 4, message, sizeof message) == MXGATE_EINVAL);
+    CHECK(mxgate_set_mode(gate, 6) == MXGATE_EINVAL && mxgate_set_mode(gate, -1) == MXGATE_EINVAL && mxgate_set_mode(NULL, 0) == MXGATE_EINVAL);
+    CHECK(mxgate_set_mode(gate, MXGATE_MODE_NO_MAIL) == 0);
+    CHECK(mxgate_check_connect(gate, &facts, sizeof facts, &v) == MXGATE_REJECT && v.code == 521 && v.decider == MXGATE_BY_MODE);
+    CHECK(mxgate_reply(&v, MXGATE_AT_CONNECT, MXGATE_FOR_CLIENT, reply, sizeof reply) > 0 && strcmp(reply, "521 mx.example.org does not accept mail") == 0);
+    CHECK(mxgate_reply(&v, MXGATE_AT_MAIL, MXGATE_FOR_POSTFIX, reply, sizeof reply) > 0 && strcmp(reply, "521 5.3.2 mx.example.org does not accept mail") == 0);
+    CHECK(mxgate_reply(&v, MXGATE_AT_RCPT, MXGATE_FOR_OPENSMTPD, reply, sizeof reply) > 0 && strncmp(reply, "disconnect|521 5.3.2 ", 21) == 0);
+    strcpy(v.text, "100% sure");
+    CHECK(mxgate_reply(&v, MXGATE_AT_RCPT, MXGATE_FOR_MILTER, reply, sizeof reply) > 0 && strcmp(reply, "521 5.3.2 100%% sure") == 0);
+    CHECK(mxgate_reply(&v, MXGATE_AT_RCPT, 5, reply, sizeof reply) == 0);
+    CHECK(mxgate_set_mode(gate, MXGATE_MODE_OF_POLICY) == 0);
+    CHECK(mxgate_set_list(gate, "all", "203.0.113.0/24\n", MXGATE_NUL, message, sizeof message) == 0);
+    CHECK(mxgate_set_list(gate, "none", "203.0.113.0/24\n", MXGATE_NUL, message, sizeof message) == MXGATE_ESYNTAX);
+    CHECK(mxgate_set_list(gate, NULL, "x", 1, message, sizeof message) == MXGATE_EINVAL);
+    CHECK(mxgate_set_list(gate, "all", NULL, 1, message, sizeof message) == MXGATE_EINVAL);
+    memcpy(facts.address, client, 4);
+    CHECK(mxgate_check_connect(gate, &facts, sizeof facts, &v) == MXGATE_ACCEPT);
+    CHECK(mxgate_set_list(gate, "all", NULL, 0, message, sizeof message) == 0);
+    CHECK(mxgate_check_connect(gate, &facts, sizeof facts, &v) == MXGATE_REJECT);
+    CHECK(mxgate_refresh(gate, message, sizeof message) == 0 && mxgate_refresh(NULL, NULL, 0) == MXGATE_EINVAL);
+
+    /* what it tells of itself */
+    CHECK(mxgate_explain(gate, MXGATE_AT_CONNECT, &facts, sizeof facts, MXGATE_TEXT, reply, 20) > 20 && strlen(reply) == 19);
+    CHECK(mxgate_explain(gate, MXGATE_AT_RCPT, &facts, sizeof facts, MXGATE_JSON, NULL, 0) > 20);
+    CHECK(mxgate_explain(gate, 4, &facts, sizeof facts, MXGATE_TEXT, reply, sizeof reply) == 0 && reply[0] == 0);
+    CHECK(mxgate_explain(gate, 0, &facts, sizeof facts, 2, reply, sizeof reply) == 0 && mxgate_explain(gate, 0, NULL, 0, 0, reply, 9) == 0);
+    CHECK(mxgate_status(gate, MXGATE_TEXT, reply, sizeof reply) > 20 && strncmp(reply, "211-mx.example.org mxgate ", 26) == 0);
+    CHECK(mxgate_status(gate, MXGATE_JSON, reply, sizeof reply) > 20 && reply[0] == '{');
+    CHECK(mxgate_status(NULL, MXGATE_TEXT, reply, sizeof reply) == 0 && reply[0] == 0);
+    memset(&counters, 0xa5, sizeof counters);
+    CHECK(mxgate_sizeof(MXGATE_COUNTERS) == sizeof counters.known);
+    CHECK(mxgate_count(gate, &counters.known, sizeof counters) == 0 && counters.known.checks > 10 && counters.more[7] == 0);
+    CHECK(mxgate_count(gate, &counters.known, 8) == MXGATE_EINVAL && mxgate_count(gate, NULL, sizeof counters) == MXGATE_EINVAL);
+    CHECK(mxgate_count(NULL, &counters.known, sizeof counters) == MXGATE_EINVAL && counters.known.checks == 0);
+
+    /* the log, if it is wanted */
+    CHECK(mxgate_set_log(hear, NULL, 9) == MXGATE_EINVAL);
+    CHECK(mxgate_set_log(hear, &heard, MXGATE_LOG_INFO) == 0);
+    CHECK(mxgate_set_mode(gate, MXGATE_MODE_OPEN) == 0 && heard.lines == 1 && heard.level == MXGATE_LOG_INFO);
+    CHECK(strcmp(heard.line, "the mode is open") == 0);
+    CHECK(mxgate_load_text(gate, "x = 1", MXGATE_NUL, NULL, 0) == MXGATE_ESYNTAX && heard.lines > 1 && heard.level == MXGATE_LOG_ERROR);
+    heard.lines = 0;
+    CHECK(mxgate_check_connect(gate, &facts, sizeof facts, &v) == MXGATE_REJECT && heard.lines == 0);
+    CHECK(mxgate_set_log(NULL, NULL, 0) == 0 && mxgate_set_mode(gate, MXGATE_MODE_OF_POLICY) == 0 && heard.lines == 0);
 
     mxgate_free(gate);
     mxgate_free(NULL);
