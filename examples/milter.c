@@ -123,7 +123,8 @@ static sfsistat on_rcpt(SMFICTX *ctx, char **arguments)
 
     /* Nothing that a stranger wrote gets into the log as it is: all strings of a verdict are printable ASCII. */
     fprintf(stderr, "refused: %u %s %s; list %s, entry %s\n", verdict.code, verdict.status, verdict.text, verdict.list, verdict.entry);
-    mxgate_reply(&verdict, MXGATE_AT_RCPT, MXGATE_FOR_MILTER, line, sizeof line);
+    if (mxgate_reply(&verdict, MXGATE_AT_RCPT, MXGATE_FOR_MILTER, line, sizeof line) == 0)
+        return SMFIS_CONTINUE;
     /* libmilter takes "550 5.7.1 text" in three parts. */
     status = line + 4;
     text = strchr(status, ' ');
