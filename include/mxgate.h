@@ -13,7 +13,8 @@
  *     facts.address_size = 4;
  *     memcpy(facts.address, &sin->sin_addr, 4);
  *     if (mxgate_check_connect(gate, &facts, sizeof facts, &verdict) > 0)
- *         mxgate_reply(&verdict, MXGATE_AT_RCPT, MXGATE_FOR_CLIENT, reply, sizeof reply);
+ *         mxgate_reply(&verdict, MXGATE_AT_CONNECT, MXGATE_FOR_CLIENT, reply,
+ *                      sizeof reply);
  *
  * Results: 0 go on, above 0 objection, below 0 error. After an error the verdict
  * says "accept": a caller who wants to fail closed tests for < 0 and answers 451.
@@ -22,8 +23,16 @@
  * threads at once, also while another thread loads. Loads may be called by any
  * thread. Only mxgate_free() needs the gate to itself.
  *
- * The library starts no thread, installs no signal handler, opens no socket and
- * reads no environment.
+ * Processes: a gate made before fork() works in the child, as a copy of its own,
+ * also if another thread was amid a load at that moment. dlclose() leaves the
+ * library in place, so that threads which have used it may live on.
+ *
+ * Memory: a check allocates nothing. If memory runs out during a load, the load
+ * fails and the rules in force stay. 64 MiB of address space, not memory, are set
+ * aside for that when the first gate is made.
+ *
+ * The library starts no thread, installs no signal handler, opens no socket, reads
+ * no environment and writes nothing to standard output or standard error.
  *
  * Made by cbindgen from src/capi/: change those files, then run
  *     BLESS=1 cargo test --test header

@@ -15,7 +15,7 @@ use tempfile::TempDir;
 mod support;
 
 const SOURCE: &str = "examples/greeter.c";
-const FLAGS: [&str; 2] = ["-std=c99", "-pthread"];
+const FLAGS: [&str; 1] = ["-pthread"];
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// 127.0.0.2 and up are refused in the greeting, 127.0.0.9 at RCPT; 127.0.0.1 is Postfix.
@@ -89,7 +89,7 @@ fn it_compiles_with_two_compilers_without_a_warning() {
     let directory = tempfile::tempdir().unwrap();
     for compiler in ["gcc", "clang"] {
         let warnings = ["-Wstrict-prototypes", "-Wmissing-prototypes"];
-        library::compile_by(compiler, SOURCE, &[&FLAGS[..], &warnings].concat(), directory.path());
+        library::compile_against(library::directory(), compiler, SOURCE, &[&FLAGS[..], &warnings].concat(), directory.path());
     }
 }
 

@@ -26,7 +26,7 @@ mod support;
 
 const SOURCE: &str = "examples/milter.c";
 const HEADER: &str = "libmilter/mfapi.h";
-const LIBRARIES: [&str; 3] = ["-std=c99", "-lmilter", "-pthread"];
+const LIBRARIES: [&str; 2] = ["-lmilter", "-pthread"];
 
 const POLICY: &str = r#"
 hostname = "mx.example.org"
@@ -89,7 +89,7 @@ fn it_compiles_with_two_compilers_without_a_warning() {
     let directory = tempfile::tempdir().unwrap();
     for compiler in ["gcc", "clang"] {
         let warnings = ["-Wstrict-prototypes", "-Wmissing-prototypes"];
-        library::compile_by(compiler, SOURCE, &[&LIBRARIES[..], &warnings].concat(), directory.path());
+        library::compile_against(library::directory(), compiler, SOURCE, &[&LIBRARIES[..], &warnings].concat(), directory.path());
     }
 }
 

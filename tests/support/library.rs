@@ -24,33 +24,34 @@ pub fn directory() -> &'static Path {
 }
 
 /// The directory that this program was built in, so that all builds stay in one place.
-fn target_directory() -> PathBuf {
+pub fn target_directory() -> PathBuf {
     let program = env::current_exe().unwrap();
     program.ancestors().find(|directory| directory.join("CACHEDIR.TAG").exists()).unwrap().to_path_buf()
 }
 
-/// Compiles a C program with the compiler of the environment; see [`compile_by`].
+/// Compiles a C program against the header and the release library; `source` counts from the root of the package. A link
+/// named like the SONAME stands beside the program.
 pub fn compile(source: &str, flags: &[&str], to: &Path) -> PathBuf {
     let compiler = env::var("CC").unwrap_or_else(|_| "cc".into());
-    compile_by(&compiler, source, &[&["-std=c99"], flags].concat(), to)
+    compile_against(directory(), &compiler, source, flags, to)
 }
 
-/// Compiles a C++ program with the compiler of the environment; see [`compile_by`].
+/// As [`compile`], for a C++ program.
 pub fn compile_cpp(source: &str, to: &Path) -> PathBuf {
     let compiler = env::var("CXX").unwrap_or_else(|_| "c++".into());
-    compile_by(&compiler, source, &["-std=c++17", "-Wold-style-cast"], to)
+    compile_against(directory(), &compiler, source, &["-Wold-style-cast"], to)
 }
 
-/// Compiles a program of one file against the header and the library, without a single warning; `source` counts from
-/// the root of the package. A link named like the SONAME stands beside the program.
-pub fn compile_by(compiler: &str, source: &str, flags: &[&str], to: &Path) -> PathBuf {
+/// As [`compile`], with a compiler against the library in a directory. A warning is an error.
+pub fn compile_against(library: &Path, compiler: &str, source: &str, flags: &[&str], to: &Path) -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let program = to.join(Path::new(source).file_stem().unwrap());
     let soname = to.join("libmxgate.so.1");
     if !soname.exists() {
-        std::os::unix::fs::symlink(directory().join("libmxgate.so"), &soname).unwrap();
+        std::os::unix::fs::symlink(library.join("libmxgate.so"), &soname).unwrap();
     }
     let output = Command::new(compiler)
+        .arg(if source.ends_with(".cpp") { "-std=c++17" } else { "-std=c99" })
         .args(["-Wall", "-Wextra", "-pedantic", "-Wconversion", "-Wshadow", "-Werror", "-O1", "-g"])
         .arg("-I")
         .arg(root.join("include"))
@@ -59,7 +60,7 @@ pub fn compile_by(compiler: &str, source: &str, flags: &[&str], to: &Path) -> Pa
         .arg(root.join(source))
         .args(flags) // after the source, because there may be libraries among them
         .arg("-L")
-        .arg(directory())
+        .arg(library)
         .arg("-lmxgate")
         .arg(format!("-Wl,-rpath,{}", to.display()))
         .output()

@@ -49,6 +49,11 @@ pub fn root() -> bool {
     id.is_ok_and(|id| id.stdout.trim_ascii() == b"0") || skip("needs root")
 }
 
+/// Something else that a test needs is not there: as [`available`].
+pub fn missing(what: &str) -> bool {
+    skip(&format!("{what} is missing"))
+}
+
 /// The full path of a program, if it is installed.
 pub fn find(tool: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
