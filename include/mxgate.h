@@ -531,7 +531,7 @@ typedef struct mxgate_verdict {
     char list[64];
     /**
      * Name of the first list that would have refused if it were enforced
-     * (enforce = false); "" if none.
+     * (enforce = false), or "authentication" for that rule; "" if none.
      */
     char shadow[64];
     /**

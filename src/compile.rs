@@ -8,14 +8,13 @@ use crate::contents::{Collector, Contents, Wanted};
 use crate::covering::List;
 use crate::diagnostic::{Diagnostic, Fault};
 use crate::guards;
-use crate::list::compressed;
-use crate::list::detect::detect;
 use crate::list::plain::parse_line;
-use crate::list::{Reading, Record, Seconds, Sink, Statement};
+use crate::list::{self, Reading, Record, Seconds, Sink, Statement};
 use crate::mode::Mode;
 use crate::networks::{Chains, Interval, NetworkTable, Order, overlay};
 use crate::policy::{self, Conduct, Exempt, Item, ListName, NEVER_BLOCK, NameList, NeverBlock, PRIVATE, Place, Policy, Source};
 use crate::resolve::{Resolver, number};
+use crate::rules::authentication::Authentication;
 use crate::rules::names::Names;
 use crate::rules::relay::Relay;
 use crate::ruleset::Ruleset;
@@ -126,7 +125,7 @@ pub(crate) fn compile(policy: Policy, file: &Arc<str>, files: &dyn Files, previo
         recipients,
         opt_outs,
         relay,
-        authentication,
+        authentication: Authentication::new(authentication, previous),
     };
     (ruleset, diagnostics)
 }
@@ -182,7 +181,7 @@ impl Compiler<'_> {
             List::new(ListName::from(name).unwrap_or_default(), Decider::Relay, Conduct::default(), contents)
         };
         let lists = vec![list("local", local), list("relay", relay)];
-        let trusted = self.inline(&trusted, &[], Wanted::Addresses);
+        let trusted = Arc::new(self.inline(&trusted, &[], Wanted::Addresses));
         // So many names as would fill the table do not fit into a policy file.
         let (domains, _) = Names::of_domains(lists);
         Relay { reply, domains, trusted, routing }
@@ -268,20 +267,7 @@ impl Compiler<'_> {
             collector.begin_file(Arc::clone(&file));
             let before = collector.lines();
             let opened = given.and_then(|list| self.files.given(list)).map_or_else(|| self.files.open(name), Ok);
-            let read = opened.and_then(compressed::open).and_then(|input| {
-                let (format, mut input) = match source.format {
-                    Some(format) => (Ok(format), input),
-                    None => detect(input, reading.about)?,
-                };
-                match format {
-                    Ok(format) => format.read(&mut *input, &reading, &mut collector),
-                    Err(fault) => {
-                        collector.fault(1, 1, fault);
-                        Ok(Statement::default())
-                    }
-                }
-            });
-            match read {
+            match opened.and_then(|input| list::read(input, source.format, &reading, &mut collector)) {
                 Ok(statement) => {
                     collector.end_file(before);
                     whole = whole.and(statement);

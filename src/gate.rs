@@ -345,7 +345,7 @@ impl Gate {
 
     /// Decides about a client that has just connected by those lists alone that ask for it (`at = "connect"`).
     pub fn check_early(&self, facts: &Facts<'_>) -> Verdict {
-        self.count(self.in_force.read().decide(|ruleset, live| ruleset.early(facts, live)))
+        self.count(self.in_force.read().decide(|ruleset, live| ruleset.at_early(facts, live, true)))
     }
 
     /// Decides about a sender, the client's address included.

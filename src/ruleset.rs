@@ -10,9 +10,10 @@ use crate::facts::Facts;
 use crate::mailbox::Mailbox;
 use crate::mode::Mode;
 use crate::networks::{Chains, Cover, NetworkTable};
-use crate::policy::{At, Authentication, BANS, BanRule, Exempt, ListName, NEVER_BLOCK, PRIVATE};
+use crate::policy::{At, BANS, BanRule, Exempt, ListName, NEVER_BLOCK, PRIVATE};
 use crate::prefix::unmap;
 use crate::reply::{Reply, Values, clean};
+use crate::rules::authentication::Authentication;
 use crate::rules::names::Names;
 use crate::rules::relay::Relay;
 use crate::verdict::{Decider, Entry, Rejection, Verdict};
@@ -92,11 +93,11 @@ impl Ruleset {
 
     /// Decides about a client that has just connected by those lists alone that ask for it (`at = "connect"`): for a
     /// milter, which gives all other verdicts at RCPT, where their text reaches the client.
-    pub(crate) fn early(&self, facts: &Facts<'_>, live: &Live<'_>) -> Verdict {
+    pub(crate) fn at_early(&self, facts: &Facts<'_>, live: &Live<'_>, counted: bool) -> Verdict {
         if self.mode_reply(live).is_some() {
             return self.accept();
         }
-        let mut question = Question { counted: true, ..Question::of_connection(facts) };
+        let mut question = Question { counted, ..Question::of_connection(facts) };
         question.situation = question.situation.and(Exempt::EARLY);
         self.by_address(&question)
     }
@@ -208,10 +209,7 @@ impl Ruleset {
                 return Some(refusal);
             }
         }
-        if self.authentication.exempt.meets(*situation) {
-            return None;
-        }
-        let (reply, failures) = self.authentication.refuses(facts)?;
+        let (reply, failures) = self.authentication.decide(facts, *situation, question.counted, shadow)?;
         Some(self.by_rule(Decider::Authentication, reply, question, &failures))
     }
 
@@ -272,6 +270,11 @@ impl Ruleset {
     /// The mode that the policy asks for.
     pub fn mode(&self) -> Mode {
         self.mode
+    }
+
+    /// How often `[authentication]` refused a recipient, or would have if it were enforced. Goes on over loads.
+    pub fn authentication_hits(&self) -> u64 {
+        self.authentication.hits.sum()
     }
 
     /// The reply to everybody; `None` in mode open.
@@ -342,12 +345,12 @@ impl Ruleset {
         let reason = list.contents.reason(entry);
         let reply = list.reply(entry, question.connect);
         Verdict {
-            rejection: reply.map(|reply| self.rejection(reply, question.facts, &question.values(&list.name, reason))),
+            rejection: reply.map(|reply| self.rejection(reply, question.facts, &question.values(&list.name, &reason))),
             decider: list.role,
             list: list.name,
             entry: list.shown(entry),
             line: entry.line,
-            reason: ArrayString::from(reason).unwrap_or_default(),
+            reason,
             ..self.accept()
         }
     }

@@ -159,6 +159,40 @@ fn the_rust_api_allocates_nothing() {
     }
 }
 
+/// A reason that is one text around the entries of a list, filled in when it is asked for.
+#[test]
+fn reasons_around_entries_allocate_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(directory.path().join(name), text).unwrap();
+    write("list", ":127.0.0.2:see https://example.org/?ip=$, $\n192.0.2.7\n198.51.100.0/25\n203.0.113.1-203.0.113.2\n192.0.2.8 \x01 $$\n");
+    write("six", format!("$1 {}\n:127.0.0.2:$1$ end\n2001:db8:1:2\n", "x".repeat(248)).as_str());
+    write("names", ":127.0.0.2:$ is parked\n.parked.example\n*.example.net 50% of $ \x01\n");
+    let list = |kind: &str, name: &str| format!("[[{kind}]]\nname = \"{name}\"\nfile = \"{name}\"\nreply = \"550 5.7.1 {{reason}}\"\n");
+    let policy = list("list", "list") + &list("list", "six") + &list("domains", "names");
+    write("p", &format!("hostname = \"mx.example.org\"\n{policy}"));
+    let gate = Gate::new();
+    gate.load_file(&directory.path().join("p")).unwrap();
+    for (client, recipient, reason) in [
+        ("192.0.2.7", "", "see https://example.org/?ip=192.0.2.7, 192.0.2.7"),
+        ("198.51.100.9", "", "see https://example.org/?ip=198.51.100.0/25, 198.51.100.0/25"),
+        ("203.0.113.2", "", "see https://example.org/?ip=203.0.113.2, 203.0.113.2"),
+        // A sign that stands for nothing is cleaned away.
+        ("192.0.2.8", "", "? $"),
+        // Cut where any reason is cut.
+        ("2001:db8:1:2::7", "", &format!("{}2001:db", "x".repeat(248))),
+        ("192.0.2.9", "<user@www.parked.example>", "parked.example is parked"),
+        ("192.0.2.9", "<user@www.example.net>", "50? of example.net ?"),
+    ] {
+        let recipient = (!recipient.is_empty()).then_some(recipient.as_bytes());
+        let facts = Facts { recipient, ..Facts::of_client(client.parse().unwrap()) };
+        let mut verdict = None;
+        let calls = allocations(|| verdict = Some(if recipient.is_none() { gate.check_connect(&facts) } else { gate.check_rcpt(&facts) }));
+        let verdict = verdict.unwrap();
+        assert_eq!((calls, verdict.reason.as_str()), (0, reason), "{client}");
+        assert_eq!(verdict.rejection.unwrap().text.as_str(), reason);
+    }
+}
+
 #[test]
 fn the_c_abi_allocates_nothing() {
     for (policy, maintenance) in policies() {

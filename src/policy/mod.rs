@@ -151,6 +151,11 @@ impl Exempt {
         Exempt(self.0 | other.0)
     }
 
+    /// Without the bits that belong to one list each.
+    pub(crate) fn of_all_lists(self) -> Exempt {
+        Exempt(self.0 & ((1 << Exempt::OPT_OUT) - 1))
+    }
+
     /// Whether all of this belongs to the other.
     pub(crate) fn is_within(self, other: Exempt) -> bool {
         self.0 & !other.0 == 0
