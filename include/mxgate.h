@@ -52,6 +52,11 @@ extern "C" {
 /** A length that means "the string ends at its NUL". */
 #define MXGATE_NUL ((size_t)-1)
 
+#ifndef __cplusplus
+/** The short name of a gate. (In C++ it is that of a namespace: see mxgate.hpp.) */
+typedef struct mxgate_gate mxgate;
+#endif
+
 /**
  * Number of this ABI, also the number in the SONAME (libmxgate.so.1). Functions
  * are added under the same number; nothing is changed or taken away under it.
@@ -349,7 +354,7 @@ extern "C" {
 /**
  * A gate holds the rules. Threads may share it: each function says how.
  */
-typedef struct mxgate mxgate;
+typedef struct mxgate_gate mxgate_gate;
 
 /**
  * What is known about a client and its message. Set all of it to zero first
@@ -583,12 +588,12 @@ const char *mxgate_strerror(int result);
  * Free it with mxgate_free(). A gate made before fork() works in the child too,
  * as a copy of its own, whatever other threads did with it at that moment.
  */
-struct mxgate *mxgate_new(void);
+struct mxgate_gate *mxgate_new(void);
 
 /**
  * Frees a gate. No thread may be using it. NULL is allowed. A verdict stays good.
  */
-void mxgate_free(struct mxgate *gate);
+void mxgate_free(struct mxgate_gate *gate);
 
 /**
  * Refuses a network from now on: "192.0.2.0/24", "2001:db8::/48", or one host, as
@@ -603,7 +608,7 @@ void mxgate_free(struct mxgate *gate);
  * Returns 0, MXGATE_EINVAL, MXGATE_ESYNTAX (not a network, wider than the guards
  * of the policy allow, or in the never-block set), MXGATE_ELIMIT or MXGATE_EBUG.
  */
-int mxgate_ban(struct mxgate *gate,
+int mxgate_ban(struct mxgate_gate *gate,
                const char *network,
                size_t length,
                uint64_t seconds,
@@ -617,7 +622,7 @@ int mxgate_ban(struct mxgate *gate,
  *
  * Returns 1 if there was one, 0 if not, MXGATE_EINVAL, MXGATE_ESYNTAX or MXGATE_EBUG.
  */
-int mxgate_unban(struct mxgate *gate,
+int mxgate_unban(struct mxgate_gate *gate,
                  const char *network,
                  size_t length,
                  char *message,
@@ -629,7 +634,7 @@ int mxgate_unban(struct mxgate *gate,
  *
  * Returns 0, MXGATE_EINVAL or MXGATE_EBUG.
  */
-int mxgate_set_mode(struct mxgate *gate,
+int mxgate_set_mode(struct mxgate_gate *gate,
                     int mode);
 
 /**
@@ -642,7 +647,7 @@ int mxgate_set_mode(struct mxgate *gate,
  * Writes to buffer, NUL-terminated, cut to size; buffer may be NULL if size is 0.
  * Returns the full length, as snprintf() does; 0 if an argument is impossible.
  */
-size_t mxgate_explain(const struct mxgate *gate,
+size_t mxgate_explain(const struct mxgate_gate *gate,
                       int stage,
                       const struct mxgate_facts *facts,
                       size_t facts_size,
@@ -656,7 +661,7 @@ size_t mxgate_explain(const struct mxgate *gate,
  * with CR LF between them and none behind the last; or as MXGATE_JSON. Otherwise as
  * mxgate_explain().
  */
-size_t mxgate_status(const struct mxgate *gate,
+size_t mxgate_status(const struct mxgate_gate *gate,
                      int format,
                      char *buffer,
                      size_t size);
@@ -669,7 +674,7 @@ size_t mxgate_status(const struct mxgate *gate,
  *
  * Returns 0, MXGATE_EINVAL or MXGATE_EBUG.
  */
-int mxgate_count(const struct mxgate *gate,
+int mxgate_count(const struct mxgate_gate *gate,
                  struct mxgate_counters *counters,
                  size_t size);
 
@@ -703,7 +708,7 @@ size_t mxgate_address(const char *text,
  * combining marks on one letter, as no name that exists has, takes memory for that
  * long.)
  */
-int mxgate_check_connect(const struct mxgate *gate,
+int mxgate_check_connect(const struct mxgate_gate *gate,
                          const struct mxgate_facts *facts,
                          size_t facts_size,
                          struct mxgate_verdict *verdict);
@@ -714,7 +719,7 @@ int mxgate_check_connect(const struct mxgate *gate,
  * that refuse at MAIL. Who refuses here cannot let mail to postmaster pass, which
  * mxgate_check_rcpt() does.
  */
-int mxgate_check_mail(const struct mxgate *gate,
+int mxgate_check_mail(const struct mxgate_gate *gate,
                       const struct mxgate_facts *facts,
                       size_t facts_size,
                       struct mxgate_verdict *verdict);
@@ -727,7 +732,7 @@ int mxgate_check_mail(const struct mxgate *gate,
  * and abuse (RFC 2142), are exempt from rules about addresses and senders, never
  * from rules about domains that take no mail.
  */
-int mxgate_check_rcpt(const struct mxgate *gate,
+int mxgate_check_rcpt(const struct mxgate_gate *gate,
                       const struct mxgate_facts *facts,
                       size_t facts_size,
                       struct mxgate_verdict *verdict);
@@ -755,7 +760,7 @@ int mxgate_end_session(const struct mxgate *gate,
  * Returns 0, MXGATE_EINVAL, MXGATE_ESYNTAX, MXGATE_EIO, MXGATE_ELIMIT or
  * MXGATE_EBUG.
  */
-int mxgate_load_file(struct mxgate *gate,
+int mxgate_load_file(struct mxgate_gate *gate,
                      const char *path,
                      char *message,
                      size_t message_size);
@@ -765,7 +770,7 @@ int mxgate_load_file(struct mxgate *gate,
  * names of files in it count from the current directory. Messages name the text
  * "policy".
  */
-int mxgate_load_text(struct mxgate *gate,
+int mxgate_load_text(struct mxgate_gate *gate,
                      const char *text,
                      size_t length,
                      char *message,
@@ -778,7 +783,7 @@ int mxgate_load_text(struct mxgate *gate,
  * the guards of the list. Loads the whole policy again; otherwise as
  * mxgate_load_file().
  */
-int mxgate_set_list(struct mxgate *gate,
+int mxgate_set_list(struct mxgate_gate *gate,
                     const char *name,
                     const char *text,
                     size_t length,
@@ -794,7 +799,7 @@ int mxgate_set_list(struct mxgate *gate,
  * Returns 1 if rules were loaded, 0 if nothing has changed, or an error; otherwise as
  * mxgate_load_file().
  */
-int mxgate_refresh(struct mxgate *gate,
+int mxgate_refresh(struct mxgate_gate *gate,
                    char *message,
                    size_t message_size);
 
@@ -853,7 +858,7 @@ size_t mxgate_reply(const struct mxgate_verdict *verdict,
  * Returns 0, MXGATE_EINVAL, MXGATE_ESYNTAX, MXGATE_EIO, MXGATE_ELIMIT or
  * MXGATE_EBUG.
  */
-int mxgate_load_file(struct mxgate *gate,
+int mxgate_load_file(struct mxgate_gate *gate,
                      const char *path,
                      char *message,
                      size_t message_size);
@@ -863,7 +868,7 @@ int mxgate_load_file(struct mxgate *gate,
  * names of files in it count from the current directory. Messages name the text
  * "policy".
  */
-int mxgate_load_text(struct mxgate *gate,
+int mxgate_load_text(struct mxgate_gate *gate,
                      const char *text,
                      size_t length,
                      char *message,
@@ -876,7 +881,7 @@ int mxgate_load_text(struct mxgate *gate,
  * the guards of the list. Loads the whole policy again; otherwise as
  * mxgate_load_file().
  */
-int mxgate_set_list(struct mxgate *gate,
+int mxgate_set_list(struct mxgate_gate *gate,
                     const char *name,
                     const char *text,
                     size_t length,
@@ -892,7 +897,7 @@ int mxgate_set_list(struct mxgate *gate,
  * Returns 1 if rules were loaded, 0 if nothing has changed, or an error; otherwise as
  * mxgate_load_file().
  */
-int mxgate_refresh(struct mxgate *gate,
+int mxgate_refresh(struct mxgate_gate *gate,
                    char *message,
                    size_t message_size);
 
@@ -926,7 +931,7 @@ size_t mxgate_address(const char *text,
  * combining marks on one letter, as no name that exists has, takes memory for that
  * long.)
  */
-int mxgate_check_connect(const struct mxgate *gate,
+int mxgate_check_connect(const struct mxgate_gate *gate,
                          const struct mxgate_facts *facts,
                          size_t facts_size,
                          struct mxgate_verdict *verdict);
@@ -937,7 +942,7 @@ int mxgate_check_connect(const struct mxgate *gate,
  * that refuse at MAIL. Who refuses here cannot let mail to postmaster pass, which
  * mxgate_check_rcpt() does.
  */
-int mxgate_check_mail(const struct mxgate *gate,
+int mxgate_check_mail(const struct mxgate_gate *gate,
                       const struct mxgate_facts *facts,
                       size_t facts_size,
                       struct mxgate_verdict *verdict);
@@ -950,7 +955,7 @@ int mxgate_check_mail(const struct mxgate *gate,
  * and abuse (RFC 2142), are exempt from rules about addresses and senders, never
  * from rules about domains that take no mail.
  */
-int mxgate_check_rcpt(const struct mxgate *gate,
+int mxgate_check_rcpt(const struct mxgate_gate *gate,
                       const struct mxgate_facts *facts,
                       size_t facts_size,
                       struct mxgate_verdict *verdict);
@@ -978,7 +983,7 @@ int mxgate_end_session(const struct mxgate *gate,
  * Returns 0, MXGATE_EINVAL, MXGATE_ESYNTAX (not a network, wider than the guards
  * of the policy allow, or in the never-block set), MXGATE_ELIMIT or MXGATE_EBUG.
  */
-int mxgate_ban(struct mxgate *gate,
+int mxgate_ban(struct mxgate_gate *gate,
                const char *network,
                size_t length,
                uint64_t seconds,
@@ -992,7 +997,7 @@ int mxgate_ban(struct mxgate *gate,
  *
  * Returns 1 if there was one, 0 if not, MXGATE_EINVAL, MXGATE_ESYNTAX or MXGATE_EBUG.
  */
-int mxgate_unban(struct mxgate *gate,
+int mxgate_unban(struct mxgate_gate *gate,
                  const char *network,
                  size_t length,
                  char *message,
@@ -1004,7 +1009,7 @@ int mxgate_unban(struct mxgate *gate,
  *
  * Returns 0, MXGATE_EINVAL or MXGATE_EBUG.
  */
-int mxgate_set_mode(struct mxgate *gate,
+int mxgate_set_mode(struct mxgate_gate *gate,
                     int mode);
 
 /**
@@ -1017,7 +1022,7 @@ int mxgate_set_mode(struct mxgate *gate,
  * Writes to buffer, NUL-terminated, cut to size; buffer may be NULL if size is 0.
  * Returns the full length, as snprintf() does; 0 if an argument is impossible.
  */
-size_t mxgate_explain(const struct mxgate *gate,
+size_t mxgate_explain(const struct mxgate_gate *gate,
                       int stage,
                       const struct mxgate_facts *facts,
                       size_t facts_size,
@@ -1031,7 +1036,7 @@ size_t mxgate_explain(const struct mxgate *gate,
  * with CR LF between them and none behind the last; or as MXGATE_JSON. Otherwise as
  * mxgate_explain().
  */
-size_t mxgate_status(const struct mxgate *gate,
+size_t mxgate_status(const struct mxgate_gate *gate,
                      int format,
                      char *buffer,
                      size_t size);
@@ -1044,7 +1049,7 @@ size_t mxgate_status(const struct mxgate *gate,
  *
  * Returns 0, MXGATE_EINVAL or MXGATE_EBUG.
  */
-int mxgate_count(const struct mxgate *gate,
+int mxgate_count(const struct mxgate_gate *gate,
                  struct mxgate_counters *counters,
                  size_t size);
 
