@@ -14,8 +14,6 @@ use std::process::Command;
 
 mod support;
 
-/// The files that have what the header declares, in its order.
-const SOURCES: [&str; 7] = ["mod", "facts", "verdict", "load", "check", "admin", "log"];
 const HEADER: &str = "include/mxgate.h";
 
 #[test]
@@ -23,11 +21,8 @@ fn the_committed_header_is_the_generated_one() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let config = cbindgen::Config::from_file(root.join("cbindgen.toml")).unwrap();
     let mut made = Vec::new();
-    let mut builder = cbindgen::Builder::new().with_config(config);
-    for file in SOURCES {
-        builder = builder.with_src(root.join("src/capi").join(file).with_extension("rs"));
-    }
-    builder.generate().unwrap().write(&mut made);
+    // The other files of the directory are found from there.
+    cbindgen::Builder::new().with_config(config).with_src(root.join("src/capi/mod.rs")).generate().unwrap().write(&mut made);
     let made = String::from_utf8(made).unwrap();
     if std::env::var_os("BLESS").is_some() {
         std::fs::write(root.join(HEADER), &made).unwrap();

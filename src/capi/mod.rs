@@ -9,13 +9,20 @@
 #![expect(non_camel_case_types, reason = "names as C programmers expect them")]
 #![expect(clippy::missing_safety_doc, reason = "the contract of each function is said in C words, because the text is the header's")]
 
-mod admin;
-mod check;
-mod facts;
-mod load;
-mod log;
+// In the order of the header; the empty lines keep it.
 mod strings;
+
+mod facts;
+
 mod verdict;
+
+mod load;
+
+mod check;
+
+mod admin;
+
+mod log;
 
 pub use admin::*;
 pub use check::*;
