@@ -47,7 +47,7 @@ struct session {
     int commands, recipients; /* so far; recipients of this message */
 };
 
-static mxgate *gate; /* threads share it */
+static mxgate_gate *gate; /* threads share it */
 static const char *host;
 static int listener;
 

@@ -31,7 +31,7 @@ struct session {
     char *helo, *sender; /* NULL: not known */
 };
 
-static mxgate *gate; /* threads share it */
+static mxgate_gate *gate; /* threads share it */
 static const char *policy;
 
 static sfsistat on_connect(SMFICTX *ctx, char *host, struct sockaddr *address)

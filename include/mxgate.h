@@ -7,7 +7,7 @@
  *     struct mxgate_verdict verdict;
  *     char reply[512];
  *
- *     mxgate *gate = mxgate_new();
+ *     mxgate_gate *gate = mxgate_new();
  *     mxgate_load_file(gate, "/etc/mxgate/mxgate.toml", message, sizeof message);
  *     ...
  *     facts.address_size = 4;
@@ -51,11 +51,6 @@ extern "C" {
 
 /** A length that means "the string ends at its NUL". */
 #define MXGATE_NUL ((size_t)-1)
-
-#ifndef __cplusplus
-/** The short name of a gate. (In C++ it is that of a namespace: see mxgate.hpp.) */
-typedef struct mxgate_gate mxgate;
-#endif
 
 /**
  * Number of this ABI, also the number in the SONAME (libmxgate.so.1). Functions

@@ -38,7 +38,7 @@ int main(void)
     struct mxgate_verdict v;
     struct { struct mxgate_facts facts; char more[64]; } newer;
     char message[256], reply[512];
-    mxgate *gate = mxgate_new();
+    mxgate_gate *gate = mxgate_new();
 
     CHECK(gate != NULL);
     CHECK(mxgate_sizeof(MXGATE_FACTS) == sizeof facts && mxgate_sizeof(MXGATE_VERDICT) == sizeof v && mxgate_sizeof(9) == 0);
