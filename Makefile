@@ -1,7 +1,7 @@
 # What a developer and CI run. `make test` is everything, and installs what it needs (Debian packages; needs root).
 
 # The compilers, the mail server and the tools that the tests use.
-PACKAGES = postfix gcc g++ clang binutils valgrind python3 python3-venv python3-aiosmtpd mypy
+PACKAGES = postfix gcc g++ clang binutils valgrind python3 python3-venv python3-aiosmtpd mypy libmilter-dev miltertest
 
 .PHONY: test demo bench bench-python packages library wheel
 

@@ -78,7 +78,7 @@ pub(crate) fn seconds(time: SystemTime) -> Seconds {
 pub(crate) fn compile(policy: Policy, file: &Arc<str>, files: &dyn Files, previous: Option<&Ruleset>) -> (Ruleset, Vec<Diagnostic>) {
     let now = seconds(files.now());
     let mut compiler = Compiler { files, policy_file: file, previous, now, room: MAX_ENTRIES, diagnostics: Vec::new() };
-    let Policy { hostname, mode, never_block, bans, lists, domains, senders, recipients, relay, authentication } = policy;
+    let Policy { hostname, mode, never_block, bans, lists, domains, senders, recipients, relay, authentication, limits } = policy;
     let mut address_lists = compiler.never_block(&never_block);
     let protected = address_lists.len();
     let (allow, block): (Vec<_>, Vec<_>) = lists.into_iter().partition(|list| list.allow);
@@ -126,6 +126,7 @@ pub(crate) fn compile(policy: Policy, file: &Arc<str>, files: &dyn Files, previo
         opt_outs,
         relay,
         authentication: Authentication::new(authentication, previous),
+        limits,
     };
     (ruleset, diagnostics)
 }

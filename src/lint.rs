@@ -1,6 +1,7 @@
 //! What each rule of a ruleset comes to in each mail server: what the client reads, and what of the reply is lost.
 
-use crate::policy::{At, AuthRule, Check};
+use crate::covering::List;
+use crate::policy::{At, AuthRule, BANS, Check};
 use crate::reply::{Reply, Values};
 use crate::rules::authentication::{AUTHENTICATION, Failures, failures};
 use crate::ruleset::{Live, Ruleset};
@@ -54,12 +55,17 @@ pub struct Cell {
 /// What each rule that refuses comes to in these mail servers, in the order in which the rules decide.
 pub fn lint(ruleset: &Ruleset, profiles: &[Profile]) -> Vec<Rule> {
     let mode = ruleset.mode_reply(&Live::default()).map(|reply| Refusing::new(Decider::Mode, "", reply));
-    let lists = ruleset.lists().filter_map(|list| {
-        let early = list.conduct.at == Some(At::Connect);
-        Some(Refusing { early, ..Refusing::new(list.role(), &list.name, list.refusal()?) })
-    });
+    let refusing = |list| {
+        let List { name, conduct, .. }: &List = list;
+        Some(Refusing { early: conduct.at == Some(At::Connect), ..Refusing::new(list.role(), name, list.refusal()?) })
+    };
+    let (addresses, names) = (ruleset.lists.iter().filter_map(refusing), ruleset.name_lists().filter_map(refusing));
     let relay = ruleset.relay.reply.as_ref().map(|reply| Refusing::new(Decider::Relay, "", reply));
-    let rules = mode.into_iter().chain(lists).chain(relay).chain(authentication(ruleset));
+    // Bans without a reply of their own are answered like a block list without one.
+    let bans = ruleset.bans.reply.as_ref().filter(|reply| Reply::named("policy").as_ref() != Some(*reply));
+    let bans = bans.map(|reply| Refusing::new(Decider::Ban, BANS, reply));
+    let limits = ruleset.limits.reply.as_ref().map(|reply| Refusing::new(Decider::Limit, "", reply));
+    let rules = mode.into_iter().chain(bans).chain(addresses).chain(limits).chain(relay).chain(names).chain(authentication(ruleset));
     rules.map(|refusing| refusing.rule(ruleset, profiles)).collect()
 }
 

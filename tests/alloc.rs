@@ -1,4 +1,4 @@
-//! A decision allocates nothing: a counting allocator watches the Rust API and the C ABI.
+//! A decision allocates nothing: a counting allocator watches the Rust API, the C ABI and the limits.
 
 #![allow(
     clippy::unwrap_used,
@@ -11,36 +11,43 @@
 )]
 #![allow(unsafe_code, reason = "an allocator, and calls of the C ABI")]
 
+use arrayvec::ArrayString;
 use mxgate::capi;
+use mxgate::limits::{Limits, Rate, Settings};
 use mxgate::{AuthResult, Facts, Gate};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::fmt::Write;
+use std::net::{IpAddr, Ipv6Addr};
 
 struct Counting;
 
 thread_local! {
     /// Calls of the allocator by this thread; the test harness has threads of its own.
     static CALLS: Cell<usize> = const { Cell::new(0) };
+    /// Bytes that this thread has taken, without those that it has given back.
+    static BYTES: Cell<isize> = const { Cell::new(0) };
 }
 
-fn count() {
+fn count(taken: usize, given_back: usize) {
     CALLS.with(|calls| calls.set(calls.get() + 1));
+    BYTES.with(|bytes| bytes.set(bytes.get() + taken as isize - given_back as isize));
 }
 
 // SAFETY: hands everything to the system's allocator.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count();
+        count(layout.size(), 0);
         // SAFETY: the contract is the same.
         unsafe { System.alloc(layout) }
     }
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        count();
+        count(0, layout.size());
         // SAFETY: the contract is the same.
         unsafe { System.dealloc(block, layout) }
     }
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        count();
+        count(size, layout.size());
         // SAFETY: the contract is the same.
         unsafe { System.realloc(block, layout, size) }
     }
@@ -225,4 +232,45 @@ fn the_c_abi_allocates_nothing() {
         // SAFETY: it came from mxgate_new() and nobody uses it.
         unsafe { capi::mxgate_free(gate) };
     }
+}
+
+/// Whoever comes: ten million clients, each with a sender domain and a recipient domain of its own.
+#[test]
+fn limits_take_the_memory_that_they_are_given_and_no_more() {
+    let clients: u64 = if cfg!(debug_assertions) { 1_000_000 } else { 10_000_000 };
+    let memory = 16 << 20;
+    let rate = Some(Rate::parse("100/min, burst 20").unwrap());
+    let settings = Settings {
+        memory,
+        connections: rate,
+        concurrent: Some(20),
+        recipients: rate,
+        sender_domain: rate,
+        recipient_domain: rate,
+        ..Settings::default()
+    };
+    let before = BYTES.get();
+    let limits = Limits::new(&settings, None).unwrap();
+    let taken = BYTES.get() - before;
+    let room = memory as isize;
+    assert!((room - 4096..room + 4096).contains(&taken), "{taken}");
+    let mut refused = 0;
+    let calls = allocations(|| {
+        for client in 0..clients {
+            let address = IpAddr::V6(Ipv6Addr::from_bits(0x2001_0db8 << 96 | u128::from(client) << 64));
+            let (mut sender, mut recipient) = (ArrayString::<32>::new(), ArrayString::<32>::new());
+            write!(sender, "s{client}.example").unwrap();
+            write!(recipient, "r{client}.example").unwrap();
+            refused += u32::from(limits.connect(address, client * 1000).is_some());
+            refused += u32::from(limits.recipient(Some(address), Some(&sender), Some(&recipient), client * 1000).is_some());
+        }
+    });
+    assert_eq!((calls, BYTES.get() - before, refused), (0, taken, 0));
+    for counters in limits.counters(clients * 1000) {
+        // Of the places nearly all are in use, and what found none was let through.
+        assert!(counters.used * 100 > counters.capacity * 99, "{counters:?}");
+        assert!(counters.evicted + counters.uncounted > clients / 2, "{counters:?}");
+    }
+    drop(limits);
+    assert_eq!(BYTES.get(), before);
 }

@@ -58,7 +58,7 @@ fn what_changes_is_said_list_by_list() {
     );
     let new = ruleset(
         &[
-            "mode = \"draining\"\nnever_block.networks = [\"198.51.100.0/24\"]\n",
+            "mode = \"draining\"\nnever_block.networks = [\"198.51.100.0/24\"]\nlimits.concurrent = 20\n",
             &list("partners", "allow = true\nentries = [\"192.0.2.7\", \"192.0.2.8/29\", \"203.0.113.9\"]"),
             &list("keys", "entries = [\"192.0.2.1\"]\nreply = \"drop\"\nenforce = false\nexempt = []\nat = \"rcpt\""),
             &list("feed", "entries = [\"!192.0.2.1\", \"192.0.2.2\", \"203.0.113.9\", \"192.0.2.0/24\", \"198.51.0.0/16\"]"),
@@ -70,6 +70,7 @@ fn what_changes_is_said_list_by_list() {
     );
     let diff = diff(&old, &new);
     let lines = "mode changed\n\
+        limits changed\n\
         order of lists changed\n\
         list keys: reply, at, enforce, exempt changed\n\
         list feed: +3 -1 (5 entries)\n\
@@ -95,7 +96,7 @@ fn what_changes_is_said_list_by_list() {
     );
     assert_eq!(
         (&value["same"], &value["covered"]["count"], &value["settings"]),
-        (&json!(false), &json!(3), &json!(["mode", "order of lists"]))
+        (&json!(false), &json!(3), &json!(["mode", "limits", "order of lists"]))
     );
 }
 

@@ -95,19 +95,21 @@ fn the_library_names_every_rule_that_refuses() {
     let named: Vec<(Decider, &str)> = rules.iter().map(|rule| (rule.decider, rule.name.as_str())).collect();
     let expected = [
         (Decider::Mode, ""),
+        (Decider::Ban, "bans"),
         (Decider::Block, "local"),
         (Decider::Block, "botnets"),
         (Decider::Block, "slow"),
         (Decider::Block, "early"),
+        (Decider::Limit, ""),
+        (Decider::Relay, ""),
         (Decider::Domain, "parked"),
         (Decider::Domain, "nomx"),
         (Decider::Recipient, "staff"),
         (Decider::Sender, "bulk"),
-        (Decider::Relay, ""),
     ];
     assert_eq!(named, expected);
     assert!(rules.iter().all(|rule| rule.cells.len() == if rule.name == "early" { 2 } else { 1 }));
-    assert_eq!(rules.iter().map(|rule| rule.warnings()).collect::<Vec<_>>(), [0, 0, 0, 0, 1, 1, 0, 0, 0, 0]);
+    assert_eq!(rules.iter().map(|rule| rule.warnings()).collect::<Vec<_>>(), [0, 0, 0, 0, 0, 1, 0, 0, 1, 0, 0, 0]);
 }
 
 /// Every reply of `[authentication]` is there, also where it is only watched, and that of several if several can refuse.

@@ -14,13 +14,13 @@ use mxgate::AuthResult;
 use serde_json::{Value, json};
 use std::fs;
 use std::io::Write as _;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::thread::sleep;
-use std::time::{Duration, Instant};
 use support::corpus::{self, Answer, CHECKS, Case};
-use support::daemon::Daemon;
+use support::example::Example;
 use support::library;
+use support::smtp::Client;
 
 mod support;
 
@@ -189,6 +189,10 @@ name = "botnets"
 reply = "drop"
 entries = ["127.0.0.32/28"]
 [[list]]
+name = "busy"
+reply = "421 4.3.2 Come back tomorrow"
+entries = ["127.0.0.48/28"]
+[[list]]
 name = "local"
 entries = ["127.0.0.16/28 sent spam"]
 [[senders]]
@@ -207,32 +211,27 @@ entries = ["parked.example"]
 #[test]
 fn a_mail_server_for_asyncio() {
     let Some(interpreter) = with_modules("aiosmtpd") else { return };
-    let directory = tempfile::tempdir().unwrap();
-    let (policy, output) = (directory.path().join("mxgate.toml"), directory.path().join("output"));
-    fs::write(&policy, SERVER_POLICY).unwrap();
     // As python() has it.
     let environment = [
         format!("PYTHONPATH={}", root().join("examples/python").display()),
         format!("MXGATE_LIBRARY={}", library::directory().join("libmxgate.so").display()),
     ];
     let script = root().join("examples/python/aiosmtpd_server.py");
-    let arguments = environment.iter().map(AsRef::as_ref).chain([interpreter.as_os_str(), "-B".as_ref(), "-Werror".as_ref()]);
-    let arguments = arguments.chain([script.as_os_str(), policy.as_os_str(), "127.0.0.1".as_ref(), "0".as_ref()]);
-    let server = Daemon::start(&support::find("env").unwrap(), arguments, &output);
-    let started = Instant::now();
-    let port = loop {
-        let said = fs::read_to_string(&output).unwrap_or_default();
-        if let Some((_, port)) = said.lines().next().and_then(|line| line.split_once("listening on 127.0.0.1 port ")) {
-            break port.to_owned();
-        }
-        assert!(server.running() && started.elapsed() < Duration::from_secs(60), "{said}");
-        sleep(Duration::from_millis(20));
+    let server = Example::start(&support::find("env").unwrap(), SERVER_POLICY, |port, policy| {
+        let command = [interpreter.display().to_string(), "-B".into(), "-Werror".into(), script.display().to_string()];
+        environment.into_iter().chain(command).chain([policy.into(), "127.0.0.1".into(), port.to_string()]).collect()
+    });
+    unittest(python(&interpreter).env("PORT", server.address().port().to_string()), "test_server");
+
+    let greeting = || {
+        let mut client = Client::connect(Ipv4Addr::new(127, 0, 0, 70).into(), server.address()).unwrap();
+        client.greeting().to_string()
     };
-    let mut client = python(&interpreter);
-    unittest(client.env("PORT", port).env("PID", server.pid().to_string()).env("POLICY", &policy), "test_server");
-    let said = fs::read_to_string(&output).unwrap();
-    assert!(said.contains("mxgate.toml:21:1: \"nonsense\" is not a key of [[domains]]"), "{said}");
-    assert!(!said.contains("Traceback"), "{said}");
+    server.change(&format!("{SERVER_POLICY}nonsense = 1\n"), "\"nonsense\" is not a key of [[domains]]");
+    assert!(greeting().starts_with("220 "), "the rules in force stay");
+    server.change(&SERVER_POLICY.replace("127.0.0.32/28", "127.0.0.64/28"), "loaded");
+    assert_eq!(greeting(), "521 mx.example.org Service unavailable; client [127.0.0.70] blocked using botnets");
+    assert!(!server.log().contains("Traceback"), "{}", server.log());
 }
 
 #[test]
@@ -271,7 +270,7 @@ fn a_wheel_has_everything_in_it() {
     let policy = directory.path().join("mxgate.toml");
     fs::write(&policy, SERVER_POLICY).unwrap();
     let output = inside().args(["-m", "mxgate"]).arg(&policy).arg("127.0.0.20").output().unwrap();
-    let refused = "550 5.7.1 Service unavailable; client [127.0.0.20] blocked using local\nlocal, entry 127.0.0.16/28, line 9: sent spam\n";
+    let refused = "550 5.7.1 Service unavailable; client [127.0.0.20] blocked using local\nlocal, entry 127.0.0.16/28, line 13: sent spam\n";
     assert_eq!((output.status.code(), text(&output.stdout)), (Some(1), refused), "{output:?}");
     let listed = run(inside().args(["-m", "pip", "--disable-pip-version-check", "show", "--files", "mxgate"]));
     for part in ["mxgate/py.typed", "licenses/LICENSE-MIT", concat!("Version: ", env!("CARGO_PKG_VERSION"))] {

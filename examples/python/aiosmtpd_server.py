@@ -1,8 +1,8 @@
 """An SMTP server for asyncio (aiosmtpd) that asks mxgate: aiosmtpd_server.py POLICY [ADDRESS [PORT]]
 
-At connect it turns away at once, with a greeting of its own, whom the policy wants to be rid of (521, 421). All other
-replies are given at RCPT, where they reach the client unchanged, postmaster stays reachable, and authenticated clients are
-known. SIGHUP loads the policy again; if it is wrong the rules in force stay.
+At connect it turns away, with a greeting of its own, whom the policy wants to be rid of (521, 421). All other replies are
+given at RCPT, where postmaster stays reachable and authenticated clients are known. When the policy or one of its lists
+changes it is loaded again; if it is wrong the rules in force stay.
 """
 
 from __future__ import annotations
@@ -11,9 +11,8 @@ import argparse
 import asyncio
 import contextlib
 import logging
-import signal
 import sys
-from typing import Any, List, cast
+from typing import Any, List, Optional, cast
 
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
@@ -39,9 +38,9 @@ class Server(SMTP):
             self.facts.ip, self.facts.port = transport.get_extra_info("peername")[:2]
             verdict = self.gate.check_connect(self.facts)
             if verdict.hangup:
-                transport.set_protocol(asyncio.Protocol())
-                cast(asyncio.WriteTransport, transport).write(verdict.reply(Stage.CONNECT).encode() + b"\r\n")
-                transport.close()
+                refusal = Refusal(verdict.reply(Stage.CONNECT))
+                transport.set_protocol(refusal)
+                refusal.connection_made(transport)
                 return
         super().connection_made(transport)
 
@@ -49,6 +48,38 @@ class Server(SMTP):
         await super().push(status)
         if self.hangup and self.transport is not None:
             self.transport.close()
+
+
+class Refusal(asyncio.Protocol):
+    """A connection after another greeting. A 421 ends it (RFC 5321 section 3.8); after a 521 the client may say QUIT, and any
+    other command gets the same reply again, and the end (RFC 7504 section 3)."""
+
+    #: Longest command, and time to give it in.
+    SIZE, SECONDS = 512, 300
+
+    def __init__(self, reply: str) -> None:
+        self.line = reply.encode() + b"\r\n"
+        self.command = b""
+        self.timeout: Optional[asyncio.TimerHandle] = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        self.transport.write(self.line)
+        if self.line.startswith(b"421"):
+            self.transport.close()
+        else:
+            self.timeout = asyncio.get_running_loop().call_later(self.SECONDS, self.transport.close)
+
+    def data_received(self, data: bytes) -> None:
+        self.command += data
+        command, end, _ = self.command.partition(b"\n")
+        if end or len(self.command) > self.SIZE:
+            self.transport.write(b"221 2.0.0 Bye\r\n" if command.strip().upper() == b"QUIT" else self.line)
+            self.transport.close()
+
+    def connection_lost(self, error: Optional[Exception]) -> None:
+        if self.timeout is not None:
+            self.timeout.cancel()
 
 
 class Handler:
@@ -78,21 +109,20 @@ class Handler:
         return "451 4.3.0 Try again later"
 
 
-def load(gate: Gate, policy: str) -> None:
-    """Loads the policy again. What is wrong with it stands in the log, by `set_log`."""
-    with contextlib.suppress(LoadError):
-        gate.load_file(policy)
+async def refresh(gate: Gate) -> None:
+    """Loads what has changed. What is wrong with it stands in the log, by `set_log`."""
+    while True:
+        await asyncio.sleep(1)
+        with contextlib.suppress(LoadError):
+            # In a thread of its own: a long list takes a while, and checks go on meanwhile.
+            await asyncio.to_thread(gate.refresh)
 
 
 async def serve(policy: str, address: str, port: int) -> None:
-    loop = asyncio.get_running_loop()
     with Gate(policy) as gate:
-        # Loads in a thread of its own: a long list takes a while, and checks go on meanwhile.
-        loop.add_signal_handler(signal.SIGHUP, loop.run_in_executor, None, load, gate, policy)
-        server = await loop.create_server(lambda: Server(gate), address, port)
-        log.info("listening on %s port %d", *server.sockets[0].getsockname()[:2])
+        server = await asyncio.get_running_loop().create_server(lambda: Server(gate), address, port)
         async with server:
-            await server.serve_forever()
+            await asyncio.gather(server.serve_forever(), refresh(gate))
 
 
 def main() -> int:

@@ -64,7 +64,8 @@ pub(crate) enum Check {
 const MAILBOXES: &str = "[\"user@example.org\", \".example.net\"]";
 const DOMAINS: &str = "[\"example.org\", \".example.net\"]";
 /// Whom rules about senders and recipients, and authentication, can pass over.
-const EXEMPT_RCPT: [(&str, Exempt); 5] = [EXEMPT[0], EXEMPT[1], EXEMPT[2], ("trusted", Exempt::TRUSTED), ("allowed", Exempt::ALLOWED)];
+pub(super) const EXEMPT_RCPT: [(&str, Exempt); 5] =
+    [EXEMPT[0], EXEMPT[1], EXEMPT[2], ("trusted", Exempt::TRUSTED), ("allowed", Exempt::ALLOWED)];
 
 /// A `[[recipients]]` whose opt-outs are not yet known to be lists.
 pub(super) struct RecipientList {
