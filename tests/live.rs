@@ -72,7 +72,10 @@ fn a_ban_comes_after_the_allow_lists_and_before_the_block_lists() {
         }
     }
     let verdict = gate.check_connect(&client("192.0.2.9"));
-    assert_eq!((verdict.list.as_str(), verdict.entry.to_string(), verdict.reason.as_str()), ("bans", "192.0.2.9".into(), "tried passwords"));
+    assert_eq!(
+        (verdict.list.as_str(), verdict.entry.to_string(), verdict.reason.as_str()),
+        ("bans", "192.0.2.9".into(), "tried passwords")
+    );
     // The list did not come to word.
     let hits = gate.ruleset().list("local").unwrap().hits();
     gate.check_connect(&client("192.0.2.9"));
@@ -96,7 +99,10 @@ fn a_ban_ends_by_itself() {
     ban(&gate, "198.51.100.0/24", 600).unwrap();
     ban(&gate, "198.51.100.7/32", 0).unwrap();
     let at = |address: &str, seconds: u64| gate.check_connect(&Facts { now: Some(now() + seconds), ..client(address) }).decider;
-    assert_eq!((at("198.51.100.20", 500), at("198.51.100.20", 601), at("198.51.100.7", 601)), (Decider::Ban, Decider::Nothing, Decider::Allow));
+    assert_eq!(
+        (at("198.51.100.20", 500), at("198.51.100.20", 601), at("198.51.100.7", 601)),
+        (Decider::Ban, Decider::Nothing, Decider::Allow)
+    );
     assert_eq!(at("198.51.100.129", 601), Decider::Nothing);
     ban(&gate, "198.51.100.129/32", 0).unwrap();
     assert_eq!(at("198.51.100.129", u64::from(u32::MAX)), Decider::Ban);
@@ -111,10 +117,22 @@ fn what_may_not_be_banned() {
     for (network, said) in [
         ("128.0.0.0/1", "128.0.0.0/1 is wider than /8; ban smaller networks, or set widest_v4 or widest_v6 in [guards]"),
         ("2001::/16", "2001::/16 is wider than /19; ban smaller networks, or set widest_v4 or widest_v6 in [guards]"),
-        ("127.0.0.1/32", "127.0.0.1/32 is in the never-block set, which nothing refuses; ban another network, or take it out of [never_block]"),
-        ("203.0.113.8/29", "203.0.113.8/29 is in the never-block set, which nothing refuses; ban another network, or take it out of [never_block]"),
-        ("192.168.3.0/24", "192.168.3.0/24 is a private network, which nothing refuses; ban another network, or take it out of [never_block]"),
-        ("::ffff:127.0.0.0/104", "127.0.0.0/8 is in the never-block set, which nothing refuses; ban another network, or take it out of [never_block]"),
+        (
+            "127.0.0.1/32",
+            "127.0.0.1/32 is in the never-block set, which nothing refuses; ban another network, or take it out of [never_block]",
+        ),
+        (
+            "203.0.113.8/29",
+            "203.0.113.8/29 is in the never-block set, which nothing refuses; ban another network, or take it out of [never_block]",
+        ),
+        (
+            "192.168.3.0/24",
+            "192.168.3.0/24 is a private network, which nothing refuses; ban another network, or take it out of [never_block]",
+        ),
+        (
+            "::ffff:127.0.0.0/104",
+            "127.0.0.0/8 is in the never-block set, which nothing refuses; ban another network, or take it out of [never_block]",
+        ),
     ] {
         assert_eq!(ban(&gate, network, 60), Err(said.to_owned()));
     }
@@ -192,7 +210,11 @@ fn a_list_from_memory() {
     let directory = tempfile::tempdir().unwrap();
     let (policy, list) = (directory.path().join("mxgate.toml"), directory.path().join("feed.txt"));
     fs::write(&list, "192.0.2.0/24\n").unwrap();
-    fs::write(&policy, "hostname = \"mx.example.org\"\n[[list]]\nname = \"feed\"\nfile = \"feed.txt\"\n[[list]]\nname = \"own\"\nentries = []\n").unwrap();
+    fs::write(
+        &policy,
+        "hostname = \"mx.example.org\"\n[[list]]\nname = \"feed\"\nfile = \"feed.txt\"\n[[list]]\nname = \"own\"\nentries = []\n",
+    )
+    .unwrap();
     let gate = Gate::new();
     gate.load_file(&policy).unwrap();
     let listed = |address: &str| gate.check_connect(&client(address)).list.to_string();
@@ -206,7 +228,8 @@ fn a_list_from_memory() {
     // It stays over loads, and a mistake changes nothing.
     gate.load_file(&policy).unwrap();
     assert_eq!(listed("198.51.100.7"), "feed");
-    let warnings = gate.set_list("feed", Some(b"192.0.2.300\n")).map(|warnings| warnings.iter().map(ToString::to_string).collect::<Vec<_>>());
+    let warnings =
+        gate.set_list("feed", Some(b"192.0.2.300\n")).map(|warnings| warnings.iter().map(ToString::to_string).collect::<Vec<_>>());
     let said = warnings.map_or_else(|error| error.to_string(), |warnings| warnings.join("\n"));
     assert!(said.contains("feed:1:1:") && said.contains("192.0.2.300"), "{said}");
     assert_eq!(listed("198.51.100.7"), "feed");

@@ -62,7 +62,8 @@ fn a_load_for_which_memory_runs_out_fails_and_changes_nothing() {
             writeln!(plain, "198.18.{}.{} number {number}", number / 250, number % 250).unwrap();
         }
         fs::write(directory.join("plain.txt"), &plain).unwrap();
-        fs::write(directory.join("bans.json"), r#"[{"scope":"Ip","value":"203.0.113.9","type":"ban","duration":"4h","scenario":"a"}]"#).unwrap();
+        fs::write(directory.join("bans.json"), r#"[{"scope":"Ip","value":"203.0.113.9","type":"ban","duration":"4h","scenario":"a"}]"#)
+            .unwrap();
         fs::write(directory.join("names.txt"), "parked.example\n*.web.example\n.bücher.example\n").unwrap();
         let status = Command::new("gzip").arg("-k").arg(directory.join("plain.txt")).status().unwrap();
         assert!(status.success());

@@ -53,7 +53,8 @@ fn addresses_and_undefined_behaviour() {
     }
     let (library, directory) = (instrumented("address", &[]), tempfile::tempdir().unwrap());
     let flags = ["-pthread", "-std=gnu99", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"];
-    let compile = |source: &str, more: &[&str]| library::compile_against(&library, "gcc", source, &[&flags[..], more].concat(), directory.path());
+    let compile =
+        |source: &str, more: &[&str]| library::compile_against(&library, "gcc", source, &[&flags[..], more].concat(), directory.path());
     run(&compile("tests/c/abuse.c", &[]), &[]);
     run(&compile("tests/c/storm.c", &[]), &["3", "40000", "30"]);
     run(&compile("tests/c/forks.c", &[]), &["40"]);
@@ -75,7 +76,8 @@ fn threads() {
     let runtime = sysroot.join("lib/rustlib").join(TARGET).join("lib/librustc-stable_rt.tsan.a");
     let runtime = runtime.to_str().unwrap();
     let flags = ["-pthread", "-std=gnu99", "-fsanitize=thread", "-nodefaultlibs", "-rdynamic"];
-    let libraries = ["-Wl,--whole-archive", runtime, "-Wl,--no-whole-archive", "-lstdc++", "-lresolv", "-lm", "-ldl", "-lc", "-lgcc_s", "-lgcc"];
+    let libraries =
+        ["-Wl,--whole-archive", runtime, "-Wl,--no-whole-archive", "-lstdc++", "-lresolv", "-lm", "-ldl", "-lc", "-lgcc_s", "-lgcc"];
     let compile = |source: &str| library::compile_against(&library, "gcc", source, &[&flags[..], &libraries].concat(), directory.path());
     run(&compile("tests/c/storm.c"), &["3", "100000", "60"]);
     let output = Command::new(compile("tests/c/race.c")).output().unwrap();
