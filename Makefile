@@ -1,9 +1,10 @@
 # What a developer and CI run. `make test` is everything, and installs what it needs (Debian packages; needs root).
 
 # The compilers, the mail server and the tools that the tests use.
-PACKAGES = postfix gcc g++ clang binutils valgrind python3
+PACKAGES = postfix gcc g++ clang binutils valgrind python3 abigail-tools pkgconf cmake musl-tools
+MUSL = $(shell uname -m)-unknown-linux-musl
 
-.PHONY: test demo bench packages library
+.PHONY: test demo bench library install packages
 
 test: packages
 	cargo fmt --all --check
@@ -21,10 +22,53 @@ demo: packages
 bench: packages
 	cargo bench --locked
 
-# The shared library and the static one, one crate type at a time: with several cargo leaves out link-time optimisation.
-library:
-	cargo rustc --locked --release --lib --no-default-features --features capi --crate-type cdylib
-	cargo rustc --locked --release --lib --no-default-features --features capi --crate-type staticlib
+# The C library: target/library/libmxgate.so and libmxgate.a. One crate type at a time, because with several cargo leaves
+# out link-time optimisation.
+LIBRARY = $(abspath $(or $(CARGO_TARGET_DIR),target)/library)
+CARGO_LIBRARY = cargo rustc --locked --release --lib --no-default-features --features capi --target-dir $(LIBRARY)
+SOURCES = Cargo.toml Cargo.lock build.rs $(shell find src -name '*.rs')
+OBJCOPY = objcopy
+
+library: $(LIBRARY)/libmxgate.so $(LIBRARY)/libmxgate.a
+
+$(LIBRARY)/libmxgate.so: $(SOURCES)
+	$(CARGO_LIBRARY) --crate-type cdylib
+	install -m 755 $(LIBRARY)/release/libmxgate.so $@
+
+# A static library of rustc has names of Rust's own library as global symbols, so that a program cannot have two such
+# libraries (rust-lang/rust#44322, #104707). Hence one object in which all names are local but ours. Section groups are
+# dissolved: in a program the group of one library would stand in for that of the other, whose names are not the same any
+# more. The bitcode of Rust's own library is of no use to others.
+$(LIBRARY)/libmxgate.a: $(SOURCES)
+	$(CARGO_LIBRARY) --crate-type staticlib -- --print native-static-libs=$(LIBRARY)/native-static-libs
+	$(LD) -r --force-group-allocation --whole-archive -o $(LIBRARY)/mxgate.o $(LIBRARY)/release/libmxgate.a
+	$(OBJCOPY) --wildcard --keep-global-symbol='mxgate_*' -R .llvmbc -R .llvmcmd $(LIBRARY)/mxgate.o
+	rm -f $@
+	$(AR) rcs $@ $(LIBRARY)/mxgate.o
+	rm $(LIBRARY)/mxgate.o
+
+# Installs the C library, by the variables that packagers know. Needs no cargo after `make library`, so that root can do it.
+# The command: cargo install --locked --path .
+PREFIX = /usr/local
+LIBDIR = $(PREFIX)/lib
+INCLUDEDIR = $(PREFIX)/include
+ABI = $(shell sed -n 's/^.define MXGATE_ABI //p' include/mxgate.h)
+VERSION = $(shell sed -n '/^version = /{s/.*"\(.*\)"/\1/p;q}' Cargo.toml)
+# What else a program with the static library is linked with. -lgcc_s and -lc come from the compiler, which knows better:
+# a program that is static as a whole has others in their place.
+PRIVATE = $(filter-out -lgcc_s -lc,$(shell cat $(LIBRARY)/native-static-libs))
+FILL_IN = sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@INCLUDEDIR@|$(INCLUDEDIR)|' \
+	-e 's|@VERSION@|$(VERSION)|' -e 's|@ABI@|$(ABI)|' -e 's|@PRIVATE@|$(PRIVATE)|'
+
+install: library
+	install -d $(DESTDIR)$(INCLUDEDIR) $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(LIBDIR)/cmake/mxgate
+	install -m 644 include/mxgate.h $(DESTDIR)$(INCLUDEDIR)/
+	install -m 755 $(LIBRARY)/libmxgate.so $(DESTDIR)$(LIBDIR)/libmxgate.so.$(ABI)
+	ln -sf libmxgate.so.$(ABI) $(DESTDIR)$(LIBDIR)/libmxgate.so
+	install -m 644 $(LIBRARY)/libmxgate.a $(DESTDIR)$(LIBDIR)/
+	$(FILL_IN) packaging/mxgate.pc.in > $(DESTDIR)$(LIBDIR)/pkgconfig/mxgate.pc
+	$(FILL_IN) packaging/mxgate-config.cmake.in > $(DESTDIR)$(LIBDIR)/cmake/mxgate/mxgate-config.cmake
+	$(FILL_IN) packaging/mxgate-config-version.cmake.in > $(DESTDIR)$(LIBDIR)/cmake/mxgate/mxgate-config-version.cmake
 
 packages:
 	@missing=$$(for package in $(PACKAGES); do \
@@ -34,4 +78,7 @@ packages:
 	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing; \
 	elif [ -n "$$missing" ]; then \
 	    echo "not installed: $$missing (as root: make packages); tests that need them are skipped" >&2; \
+	fi
+	@if command -v rustup >/dev/null && [ ! -d "$$(rustc --print target-libdir --target $(MUSL))" ]; then \
+	    rustup target add $(MUSL) || echo "not installed: the target $(MUSL); tests that need it are skipped" >&2; \
 	fi
