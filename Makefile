@@ -1,7 +1,7 @@
 # What a developer and CI run. `make test` is everything, and installs what it needs (Debian packages; needs root).
 
 # The compilers, the mail server and the tools that the tests use.
-PACKAGES = postfix gcc g++ clang binutils valgrind python3 abigail-tools pkgconf cmake musl-tools
+PACKAGES = postfix gcc g++ clang binutils valgrind python3 libmilter-dev miltertest abigail-tools pkgconf cmake musl-tools
 MUSL = $(shell uname -m)-unknown-linux-musl
 
 .PHONY: test demo bench library install packages
@@ -62,7 +62,7 @@ FILL_IN = sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@INCLU
 
 install: library
 	install -d $(DESTDIR)$(INCLUDEDIR) $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(LIBDIR)/cmake/mxgate
-	install -m 644 include/mxgate.h $(DESTDIR)$(INCLUDEDIR)/
+	install -m 644 include/mxgate.h include/mxgate.hpp $(DESTDIR)$(INCLUDEDIR)/
 	install -m 755 $(LIBRARY)/libmxgate.so $(DESTDIR)$(LIBDIR)/libmxgate.so.$(ABI)
 	ln -sf libmxgate.so.$(ABI) $(DESTDIR)$(LIBDIR)/libmxgate.so
 	install -m 644 $(LIBRARY)/libmxgate.a $(DESTDIR)$(LIBDIR)/

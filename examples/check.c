@@ -12,7 +12,7 @@ int main(int argc, char **argv)
     struct mxgate_facts facts = {0}; /* zero: not known */
     struct mxgate_verdict verdict;
     char message[4096], reply[512];
-    mxgate *gate;
+    mxgate_gate *gate;
     int result;
 
     if (argc < 3 || argc > 4) {

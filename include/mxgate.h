@@ -7,7 +7,7 @@
  *     struct mxgate_verdict verdict;
  *     char reply[512];
  *
- *     mxgate *gate = mxgate_new();
+ *     mxgate_gate *gate = mxgate_new();
  *     mxgate_load_file(gate, "/etc/mxgate/mxgate.toml", message, sizeof message);
  *     ...
  *     facts.address_size = 4;
@@ -115,46 +115,6 @@ extern "C" {
 #define MXGATE_COUNTERS 3
 
 /**
- * The mode that the policy asks for. An argument of mxgate_set_mode().
- */
-#define MXGATE_MODE_OF_POLICY 0
-
-/**
- * Mode: the rules decide.
- */
-#define MXGATE_MODE_OPEN 1
-
-/**
- * Mode: 421 to everybody, because of maintenance.
- */
-#define MXGATE_MODE_MAINTENANCE 2
-
-/**
- * Mode: 421 to everybody, because the server is shutting down.
- */
-#define MXGATE_MODE_DRAINING 3
-
-/**
- * Mode: 421 to everybody, because the server has too much to do.
- */
-#define MXGATE_MODE_OVERLOADED 4
-
-/**
- * Mode: 521 to everybody, because this host takes no mail (RFC 7504).
- */
-#define MXGATE_MODE_NO_MAIL 5
-
-/**
- * Text for people. A format of mxgate_explain() and mxgate_status().
- */
-#define MXGATE_TEXT 0
-
-/**
- * JSON (RFC 8259) for programs.
- */
-#define MXGATE_JSON 1
-
-/**
  * The client has authenticated (SMTP AUTH, RFC 4954). A flag of mxgate_facts.
  */
 #define MXGATE_AUTHENTICATED 1
@@ -216,21 +176,6 @@ extern "C" {
  * Sound, but not acceptable to the checker (DKIM).
  */
 #define MXGATE_RESULT_POLICY 8
-
-/**
- * Level of a log line: something failed; the rules in force stayed.
- */
-#define MXGATE_LOG_ERROR 1
-
-/**
- * Level of a log line: something is to be looked at.
- */
-#define MXGATE_LOG_WARNING 2
-
-/**
- * Level of a log line: rules, bans or the mode have changed.
- */
-#define MXGATE_LOG_INFO 3
 
 /**
  * What decided: no rule matched. Values of mxgate_verdict.decider; later
@@ -347,9 +292,135 @@ extern "C" {
 #define MXGATE_FOR_OPENSMTPD 4
 
 /**
+ * The mode that the policy asks for. An argument of mxgate_set_mode().
+ */
+#define MXGATE_MODE_OF_POLICY 0
+
+/**
+ * Mode: the rules decide.
+ */
+#define MXGATE_MODE_OPEN 1
+
+/**
+ * Mode: 421 to everybody, because of maintenance.
+ */
+#define MXGATE_MODE_MAINTENANCE 2
+
+/**
+ * Mode: 421 to everybody, because the server is shutting down.
+ */
+#define MXGATE_MODE_DRAINING 3
+
+/**
+ * Mode: 421 to everybody, because the server has too much to do.
+ */
+#define MXGATE_MODE_OVERLOADED 4
+
+/**
+ * Mode: 521 to everybody, because this host takes no mail (RFC 7504).
+ */
+#define MXGATE_MODE_NO_MAIL 5
+
+/**
+ * Text for people. A format of mxgate_explain() and mxgate_status().
+ */
+#define MXGATE_TEXT 0
+
+/**
+ * JSON (RFC 8259) for programs.
+ */
+#define MXGATE_JSON 1
+
+/**
+ * Level of a log line: something failed; the rules in force stayed.
+ */
+#define MXGATE_LOG_ERROR 1
+
+/**
+ * Level of a log line: something is to be looked at.
+ */
+#define MXGATE_LOG_WARNING 2
+
+/**
+ * Level of a log line: rules, bans or the mode have changed.
+ */
+#define MXGATE_LOG_INFO 3
+
+/**
  * A gate holds the rules. Threads may share it: each function says how.
  */
-typedef struct mxgate mxgate;
+typedef struct mxgate_gate mxgate_gate;
+
+/**
+ * The outcome of a check: a plain value of 1344 bytes, for ever. It needs no
+ * preparation and no freeing, and stays good after a load and after the gate.
+ * All strings in it end with NUL.
+ */
+typedef struct mxgate_verdict {
+    /**
+     * Reply code: 0 for no objection, else 421, 450, 521, 550, 556, ...
+     */
+    uint16_t code;
+    /**
+     * Not 0: close the connection after the reply.
+     */
+    uint16_t hangup;
+    /**
+     * What decided: MXGATE_BY_...
+     */
+    uint16_t decider;
+    /**
+     * 0; kept for later use.
+     */
+    uint16_t reserved1;
+    /**
+     * Line of the entry that decided, in the file of its list; 0 if none did.
+     */
+    uint32_t line;
+    /**
+     * 0; kept for later use.
+     */
+    uint32_t reserved2;
+    /**
+     * Number of the load whose rules decided; 0 before the first.
+     */
+    uint64_t generation;
+    /**
+     * 0; kept for later use.
+     */
+    uint64_t reserved3;
+    /**
+     * Enhanced status code (RFC 3463) such as "5.7.1"; "" for no objection.
+     */
+    char status[16];
+    /**
+     * Name of the list that decided; "" if none did.
+     */
+    char list[64];
+    /**
+     * Name of the first list that would have refused if it were enforced
+     * (enforce = false), or "authentication" for that rule; "" if none.
+     */
+    char shadow[64];
+    /**
+     * Entry that decided, such as "192.0.2.0/24", "*.example.org" or
+     * "user@example.org"; or "". Names are in their ASCII form.
+     */
+    char entry[256];
+    /**
+     * What the list says about that entry, or which checks failed ("spf=fail");
+     * may be "".
+     */
+    char reason[256];
+    /**
+     * Name of this host, with which a greeting starts; "" for no objection.
+     */
+    char host[256];
+    /**
+     * Text of the reply: one line of printable ASCII; "" for no objection.
+     */
+    char text[400];
+} mxgate_verdict;
 
 /**
  * What is known about a client and its message. Set all of it to zero first
@@ -479,77 +550,6 @@ typedef struct mxgate_counters {
 } mxgate_counters;
 
 /**
- * The outcome of a check: a plain value of 1344 bytes, for ever. It needs no
- * preparation and no freeing, and stays good after a load and after the gate.
- * All strings in it end with NUL.
- */
-typedef struct mxgate_verdict {
-    /**
-     * Reply code: 0 for no objection, else 421, 450, 521, 550, 556, ...
-     */
-    uint16_t code;
-    /**
-     * Not 0: close the connection after the reply.
-     */
-    uint16_t hangup;
-    /**
-     * What decided: MXGATE_BY_...
-     */
-    uint16_t decider;
-    /**
-     * 0; kept for later use.
-     */
-    uint16_t reserved1;
-    /**
-     * Line of the entry that decided, in the file of its list; 0 if none did.
-     */
-    uint32_t line;
-    /**
-     * 0; kept for later use.
-     */
-    uint32_t reserved2;
-    /**
-     * Number of the load whose rules decided; 0 before the first.
-     */
-    uint64_t generation;
-    /**
-     * 0; kept for later use.
-     */
-    uint64_t reserved3;
-    /**
-     * Enhanced status code (RFC 3463) such as "5.7.1"; "" for no objection.
-     */
-    char status[16];
-    /**
-     * Name of the list that decided; "" if none did.
-     */
-    char list[64];
-    /**
-     * Name of the first list that would have refused if it were enforced
-     * (enforce = false); "" if none.
-     */
-    char shadow[64];
-    /**
-     * Entry that decided, such as "192.0.2.0/24", "*.example.org" or
-     * "user@example.org"; or "". Names are in their ASCII form.
-     */
-    char entry[256];
-    /**
-     * What the list says about that entry, or which checks failed ("spf=fail");
-     * may be "".
-     */
-    char reason[256];
-    /**
-     * Name of this host, with which a greeting starts; "" for no objection.
-     */
-    char host[256];
-    /**
-     * Text of the reply: one line of printable ASCII; "" for no objection.
-     */
-    char text[400];
-} mxgate_verdict;
-
-/**
  * Takes one line of the log, without a line feed; message is good for the time of
  * the call, user is what was given with it. Called in the thread that loads or
  * changes something, never by a check; must not call a function of this library.
@@ -583,237 +583,12 @@ const char *mxgate_strerror(int result);
  * Free it with mxgate_free(). A gate made before fork() works in the child too,
  * as a copy of its own, whatever other threads did with it at that moment.
  */
-struct mxgate *mxgate_new(void);
+struct mxgate_gate *mxgate_new(void);
 
 /**
  * Frees a gate. No thread may be using it. NULL is allowed. A verdict stays good.
  */
-void mxgate_free(struct mxgate *gate);
-
-/**
- * Refuses a network from now on: "192.0.2.0/24", "2001:db8::/48", or one host, as
- * a text of length bytes (or MXGATE_NUL). It ends by itself after that many
- * seconds; 0: not before mxgate_unban(). reason, of reason_length bytes (or
- * MXGATE_NUL), is {reason} in replies; it may be NULL. A ban of that very network
- * is replaced. Bans come after the never-block set and the allow lists, and before
- * the block lists; they stay over loads, and end with the gate.
- *
- * message receives what was wrong, as in mxgate_load_file().
- *
- * Returns 0, MXGATE_EINVAL, MXGATE_ESYNTAX (not a network, wider than the guards
- * of the policy allow, or in the never-block set), MXGATE_ELIMIT or MXGATE_EBUG.
- */
-int mxgate_ban(struct mxgate *gate,
-               const char *network,
-               size_t length,
-               uint64_t seconds,
-               const char *reason,
-               size_t reason_length,
-               char *message,
-               size_t message_size);
-
-/**
- * Lifts the ban of a network, named as in mxgate_ban().
- *
- * Returns 1 if there was one, 0 if not, MXGATE_EINVAL, MXGATE_ESYNTAX or MXGATE_EBUG.
- */
-int mxgate_unban(struct mxgate *gate,
-                 const char *network,
-                 size_t length,
-                 char *message,
-                 size_t message_size);
-
-/**
- * Puts a mode in force, MXGATE_MODE_..., whatever the policy says. It stays over
- * loads until it is MXGATE_MODE_OF_POLICY.
- *
- * Returns 0, MXGATE_EINVAL or MXGATE_EBUG.
- */
-int mxgate_set_mode(struct mxgate *gate,
-                    int mode);
-
-/**
- * Says why a question is answered as it is: every list that covers it, the winner
- * first, what would be answered without the winner, and what clients of each mail
- * server read. stage is MXGATE_AT_CONNECT or MXGATE_AT_RCPT; facts and facts_size
- * are those of a check; format is MXGATE_TEXT or MXGATE_JSON. It is not counted as
- * a check. Allocates; not for each client.
- *
- * Writes to buffer, NUL-terminated, cut to size; buffer may be NULL if size is 0.
- * Returns the full length, as snprintf() does; 0 if an argument is impossible.
- */
-size_t mxgate_explain(const struct mxgate *gate,
-                      int stage,
-                      const struct mxgate_facts *facts,
-                      size_t facts_size,
-                      int format,
-                      char *buffer,
-                      size_t size);
-
-/**
- * Writes the state of the gate: mode, rules, lists, counters. As text (format
- * MXGATE_TEXT) it is an SMTP reply 211 of several lines (RFC 5321 section 4.2.1),
- * with CR LF between them and none behind the last; or as MXGATE_JSON. Otherwise as
- * mxgate_explain().
- */
-size_t mxgate_status(const struct mxgate *gate,
-                     int format,
-                     char *buffer,
-                     size_t size);
-
-/**
- * Reads the counters. size is sizeof(struct mxgate_counters): a program built with an
- * older header gets the fields that it knows, one built with a newer header gets 0 in
- * those that this library does not have. Each number is right by itself; checks go on
- * meanwhile.
- *
- * Returns 0, MXGATE_EINVAL or MXGATE_EBUG.
- */
-int mxgate_count(const struct mxgate *gate,
-                 struct mxgate_counters *counters,
-                 size_t size);
-
-/**
- * Reads an IP address as text of length bytes (or MXGATE_NUL): "192.0.2.1",
- * "2001:db8::1", "IPv6:2001:db8::1", each also in brackets. Stores it at address,
- * which has room for 16 bytes, in network order; an IPv4-mapped IPv6 address as
- * IPv4.
- *
- * Returns 4 or 16, the number of bytes stored; 0 if it is not an address.
- */
-size_t mxgate_address(const char *text,
-                      size_t length,
-                      uint8_t *address);
-
-/**
- * Checks a client that has just connected: its address and flags, by bans and
- * lists.
- *
- * facts_size is sizeof(struct mxgate_facts). A program built with an older
- * header gives a smaller one, whose missing fields are not known; fields that
- * this library does not have must be zero.
- *
- * Returns MXGATE_ACCEPT, MXGATE_REJECT or an error (MXGATE_EINVAL,
- * MXGATE_EBUG). After an error the verdict says "accept", so that a caller who
- * ignores errors loses no mail.
- *
- * Any number of threads may check at once, and while another one loads.
- * Allocates nothing, opens nothing, waits for no load. (But for one thing: a name
- * in Unicode of which one label expands to hundreds of characters or has dozens of
- * combining marks on one letter, as no name that exists has, takes memory for that
- * long.)
- */
-int mxgate_check_connect(const struct mxgate *gate,
-                         const struct mxgate_facts *facts,
-                         size_t facts_size,
-                         struct mxgate_verdict *verdict);
-
-/**
- * Checks a sender: the client as mxgate_check_connect() does, then the rules about
- * senders, and about SPF and reverse DNS as far as the facts have them. For hosts
- * that refuse at MAIL. Who refuses here cannot let mail to postmaster pass, which
- * mxgate_check_rcpt() does.
- */
-int mxgate_check_mail(const struct mxgate *gate,
-                      const struct mxgate_facts *facts,
-                      size_t facts_size,
-                      struct mxgate_verdict *verdict);
-
-/**
- * Checks one recipient, and the client with it. Otherwise as
- * mxgate_check_connect(). Ask again for each recipient.
- *
- * Authenticated clients, and the recipients postmaster (RFC 5321 section 4.5.1)
- * and abuse (RFC 2142), are exempt from rules about addresses and senders, never
- * from rules about domains that take no mail.
- */
-int mxgate_check_rcpt(const struct mxgate *gate,
-                      const struct mxgate_facts *facts,
-                      size_t facts_size,
-                      struct mxgate_verdict *verdict);
-
-/**
- * Puts the rules of a policy file, and of the lists that it names, in the place
- * of the rules in force. Checks in other threads go on meanwhile, by the old
- * rules or by the new, never by a mixture; loads come one after the other. If
- * anything is wrong the old rules stay.
- *
- * message receives all mistakes, each as "file:line:column: cause; remedy", or
- * warnings of a load that succeeded, or ""; NUL-terminated, cut to message_size
- * bytes. It may be NULL if message_size is 0.
- *
- * Returns 0, MXGATE_EINVAL, MXGATE_ESYNTAX, MXGATE_EIO, MXGATE_ELIMIT or
- * MXGATE_EBUG.
- */
-int mxgate_load_file(struct mxgate *gate,
-                     const char *path,
-                     char *message,
-                     size_t message_size);
-
-/**
- * As mxgate_load_file(), from a text of length bytes (or MXGATE_NUL). Relative
- * names of files in it count from the current directory. Messages name the text
- * "policy".
- */
-int mxgate_load_text(struct mxgate *gate,
-                     const char *text,
-                     size_t length,
-                     char *message,
-                     size_t message_size);
-
-/**
- * Puts a text of length bytes (or MXGATE_NUL) in the place of the files or entries
- * that the policy in force names for a list; NULL and 0 take it back. It stays so
- * over later loads. Any format of list will do, packed or not, as in a file; so do
- * the guards of the list. Loads the whole policy again; otherwise as
- * mxgate_load_file().
- */
-int mxgate_set_list(struct mxgate *gate,
-                    const char *name,
-                    const char *text,
-                    size_t length,
-                    char *message,
-                    size_t message_size);
-
-/**
- * Loads again if the policy file, or a file that it names, has changed since it was
- * read; new files in a directory or of a pattern count too. For hosts that have no
- * signal to load by: cheap enough to call once a second, but not for each client.
- * A change that is wrong is reported once.
- *
- * Returns 1 if rules were loaded, 0 if nothing has changed, or an error; otherwise as
- * mxgate_load_file().
- */
-int mxgate_refresh(struct mxgate *gate,
-                   char *message,
-                   size_t message_size);
-
-/**
- * Hands what the library has to say, up to a level (MXGATE_LOG_...), to a function of
- * the host's; NULL ends that. For all gates together. Without it the library is
- * silent. A call of the function before may still be running when this returns.
- *
- * Returns 0, MXGATE_EINVAL (no such level; or the program is in Rust and has a logger
- * already) or MXGATE_EBUG.
- */
-int mxgate_set_log(mxgate_log write,
-                   void *user,
-                   int level);
-
-/**
- * Writes the reply of a verdict without CR LF; NUL-terminated, cut to size
- * bytes; 1024 bytes hold any, 512 any for MXGATE_FOR_CLIENT. stage is
- * MXGATE_AT_..., host is who reads it: MXGATE_FOR_... buffer may be NULL if size
- * is 0.
- *
- * Returns the full length, as snprintf() does. 0, and "", if the verdict has no
- * objection, is NULL or damaged, or stage or host is not one of those.
- */
-size_t mxgate_reply(const struct mxgate_verdict *verdict,
-                    int stage,
-                    int host,
-                    char *buffer,
-                    size_t size);
+void mxgate_free(struct mxgate_gate *gate);
 
 /**
  * Writes the reply of a verdict without CR LF; NUL-terminated, cut to size
@@ -843,7 +618,7 @@ size_t mxgate_reply(const struct mxgate_verdict *verdict,
  * Returns 0, MXGATE_EINVAL, MXGATE_ESYNTAX, MXGATE_EIO, MXGATE_ELIMIT or
  * MXGATE_EBUG.
  */
-int mxgate_load_file(struct mxgate *gate,
+int mxgate_load_file(struct mxgate_gate *gate,
                      const char *path,
                      char *message,
                      size_t message_size);
@@ -853,7 +628,7 @@ int mxgate_load_file(struct mxgate *gate,
  * names of files in it count from the current directory. Messages name the text
  * "policy".
  */
-int mxgate_load_text(struct mxgate *gate,
+int mxgate_load_text(struct mxgate_gate *gate,
                      const char *text,
                      size_t length,
                      char *message,
@@ -866,7 +641,7 @@ int mxgate_load_text(struct mxgate *gate,
  * the guards of the list. Loads the whole policy again; otherwise as
  * mxgate_load_file().
  */
-int mxgate_set_list(struct mxgate *gate,
+int mxgate_set_list(struct mxgate_gate *gate,
                     const char *name,
                     const char *text,
                     size_t length,
@@ -882,7 +657,7 @@ int mxgate_set_list(struct mxgate *gate,
  * Returns 1 if rules were loaded, 0 if nothing has changed, or an error; otherwise as
  * mxgate_load_file().
  */
-int mxgate_refresh(struct mxgate *gate,
+int mxgate_refresh(struct mxgate_gate *gate,
                    char *message,
                    size_t message_size);
 
@@ -916,7 +691,7 @@ size_t mxgate_address(const char *text,
  * combining marks on one letter, as no name that exists has, takes memory for that
  * long.)
  */
-int mxgate_check_connect(const struct mxgate *gate,
+int mxgate_check_connect(const struct mxgate_gate *gate,
                          const struct mxgate_facts *facts,
                          size_t facts_size,
                          struct mxgate_verdict *verdict);
@@ -927,7 +702,7 @@ int mxgate_check_connect(const struct mxgate *gate,
  * that refuse at MAIL. Who refuses here cannot let mail to postmaster pass, which
  * mxgate_check_rcpt() does.
  */
-int mxgate_check_mail(const struct mxgate *gate,
+int mxgate_check_mail(const struct mxgate_gate *gate,
                       const struct mxgate_facts *facts,
                       size_t facts_size,
                       struct mxgate_verdict *verdict);
@@ -940,10 +715,20 @@ int mxgate_check_mail(const struct mxgate *gate,
  * and abuse (RFC 2142), are exempt from rules about addresses and senders, never
  * from rules about domains that take no mail.
  */
-int mxgate_check_rcpt(const struct mxgate *gate,
+int mxgate_check_rcpt(const struct mxgate_gate *gate,
                       const struct mxgate_facts *facts,
                       size_t facts_size,
                       struct mxgate_verdict *verdict);
+
+/**
+ * Ends a session that mxgate_check_connect() has let in, with the same facts: for the limit of concurrent sessions
+ * ([limits] concurrent). Once for each. A session that is never ended is forgotten after an hour or two.
+ *
+ * Returns 0, MXGATE_EINVAL or MXGATE_EBUG. Otherwise as mxgate_check_connect().
+ */
+int mxgate_end_session(const struct mxgate_gate *gate,
+                       const struct mxgate_facts *facts,
+                       size_t facts_size);
 
 /**
  * Refuses a network from now on: "192.0.2.0/24", "2001:db8::/48", or one host, as
@@ -958,7 +743,7 @@ int mxgate_check_rcpt(const struct mxgate *gate,
  * Returns 0, MXGATE_EINVAL, MXGATE_ESYNTAX (not a network, wider than the guards
  * of the policy allow, or in the never-block set), MXGATE_ELIMIT or MXGATE_EBUG.
  */
-int mxgate_ban(struct mxgate *gate,
+int mxgate_ban(struct mxgate_gate *gate,
                const char *network,
                size_t length,
                uint64_t seconds,
@@ -972,7 +757,7 @@ int mxgate_ban(struct mxgate *gate,
  *
  * Returns 1 if there was one, 0 if not, MXGATE_EINVAL, MXGATE_ESYNTAX or MXGATE_EBUG.
  */
-int mxgate_unban(struct mxgate *gate,
+int mxgate_unban(struct mxgate_gate *gate,
                  const char *network,
                  size_t length,
                  char *message,
@@ -984,7 +769,7 @@ int mxgate_unban(struct mxgate *gate,
  *
  * Returns 0, MXGATE_EINVAL or MXGATE_EBUG.
  */
-int mxgate_set_mode(struct mxgate *gate,
+int mxgate_set_mode(struct mxgate_gate *gate,
                     int mode);
 
 /**
@@ -997,7 +782,7 @@ int mxgate_set_mode(struct mxgate *gate,
  * Writes to buffer, NUL-terminated, cut to size; buffer may be NULL if size is 0.
  * Returns the full length, as snprintf() does; 0 if an argument is impossible.
  */
-size_t mxgate_explain(const struct mxgate *gate,
+size_t mxgate_explain(const struct mxgate_gate *gate,
                       int stage,
                       const struct mxgate_facts *facts,
                       size_t facts_size,
@@ -1011,7 +796,7 @@ size_t mxgate_explain(const struct mxgate *gate,
  * with CR LF between them and none behind the last; or as MXGATE_JSON. Otherwise as
  * mxgate_explain().
  */
-size_t mxgate_status(const struct mxgate *gate,
+size_t mxgate_status(const struct mxgate_gate *gate,
                      int format,
                      char *buffer,
                      size_t size);
@@ -1024,7 +809,7 @@ size_t mxgate_status(const struct mxgate *gate,
  *
  * Returns 0, MXGATE_EINVAL or MXGATE_EBUG.
  */
-int mxgate_count(const struct mxgate *gate,
+int mxgate_count(const struct mxgate_gate *gate,
                  struct mxgate_counters *counters,
                  size_t size);
 

@@ -8,14 +8,13 @@ use crate::contents::{Collector, Contents, Wanted};
 use crate::covering::List;
 use crate::diagnostic::{Diagnostic, Fault};
 use crate::guards;
-use crate::list::compressed;
-use crate::list::detect::detect;
 use crate::list::plain::parse_line;
-use crate::list::{Reading, Record, Seconds, Sink, Statement};
+use crate::list::{self, Reading, Record, Seconds, Sink, Statement};
 use crate::mode::Mode;
 use crate::networks::{Chains, Interval, NetworkTable, Order, overlay};
 use crate::policy::{self, Conduct, Exempt, Item, ListName, NEVER_BLOCK, NameList, NeverBlock, PRIVATE, Place, Policy, Source};
 use crate::resolve::{Resolver, number};
+use crate::rules::authentication::Authentication;
 use crate::rules::names::Names;
 use crate::rules::relay::Relay;
 use crate::ruleset::Ruleset;
@@ -79,7 +78,7 @@ pub(crate) fn seconds(time: SystemTime) -> Seconds {
 pub(crate) fn compile(policy: Policy, file: &Arc<str>, files: &dyn Files, previous: Option<&Ruleset>) -> (Ruleset, Vec<Diagnostic>) {
     let now = seconds(files.now());
     let mut compiler = Compiler { files, policy_file: file, previous, now, room: MAX_ENTRIES, diagnostics: Vec::new() };
-    let Policy { hostname, mode, never_block, bans, lists, domains, senders, recipients, relay, authentication } = policy;
+    let Policy { hostname, mode, never_block, bans, lists, domains, senders, recipients, relay, authentication, limits } = policy;
     let mut address_lists = compiler.never_block(&never_block);
     let protected = address_lists.len();
     let (allow, block): (Vec<_>, Vec<_>) = lists.into_iter().partition(|list| list.allow);
@@ -126,7 +125,8 @@ pub(crate) fn compile(policy: Policy, file: &Arc<str>, files: &dyn Files, previo
         recipients,
         opt_outs,
         relay,
-        authentication,
+        authentication: Authentication::new(authentication, previous),
+        limits,
     };
     (ruleset, diagnostics)
 }
@@ -182,7 +182,7 @@ impl Compiler<'_> {
             List::new(ListName::from(name).unwrap_or_default(), Decider::Relay, Conduct::default(), contents)
         };
         let lists = vec![list("local", local), list("relay", relay)];
-        let trusted = self.inline(&trusted, &[], Wanted::Addresses);
+        let trusted = Arc::new(self.inline(&trusted, &[], Wanted::Addresses));
         // So many names as would fill the table do not fit into a policy file.
         let (domains, _) = Names::of_domains(lists);
         Relay { reply, domains, trusted, routing }
@@ -268,20 +268,7 @@ impl Compiler<'_> {
             collector.begin_file(Arc::clone(&file));
             let before = collector.lines();
             let opened = given.and_then(|list| self.files.given(list)).map_or_else(|| self.files.open(name), Ok);
-            let read = opened.and_then(compressed::open).and_then(|input| {
-                let (format, mut input) = match source.format {
-                    Some(format) => (Ok(format), input),
-                    None => detect(input, reading.about)?,
-                };
-                match format {
-                    Ok(format) => format.read(&mut *input, &reading, &mut collector),
-                    Err(fault) => {
-                        collector.fault(1, 1, fault);
-                        Ok(Statement::default())
-                    }
-                }
-            });
-            match read {
+            match opened.and_then(|input| list::read(input, source.format, &reading, &mut collector)) {
                 Ok(statement) => {
                     collector.end_file(before);
                     whole = whole.and(statement);

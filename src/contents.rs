@@ -3,13 +3,15 @@
 
 use crate::diagnostic::{Diagnostic, Fault};
 use crate::domain::Form;
-use crate::list::{Action, Field, Record, Seconds, Sink, Statement, Subject};
+use crate::list::{Action, ENTRY, Field, Record, Seconds, Sink, Statement, Subject};
 use crate::mailbox::{MAX_MAILBOX, Mailbox};
 use crate::memory::{Watch, ran_out, room, room_for_text, with_room};
 use crate::networks::{ChainMaker, Chains, Cover, EntryId, Interval, Network, Order, flatten};
-use crate::reply::{Reply, clean};
+use crate::reply::{MAX_VALUE, Reply, clean, push};
+use arrayvec::ArrayString;
 use ipnet::{IpNet, Ipv4Net, Ipv4Subnets, Ipv6Net, Ipv6Subnets};
 use std::collections::HashMap;
+use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
@@ -19,6 +21,9 @@ const MAX_REASONS: usize = u32::MAX as usize;
 const MAX_REPLIES: usize = 1000;
 /// Most mistakes that are shown of one list; the rest are counted.
 const MAX_SHOWN: usize = 20;
+
+/// What a list says about an entry: printable ASCII.
+pub(crate) type Reason = ArrayString<MAX_VALUE>;
 
 /// What was read of one list.
 #[derive(Debug, Default)]
@@ -30,8 +35,8 @@ pub(crate) struct Contents {
     pub v6_starts: Vec<u128>,
     /// The names of domain entries and the mailboxes of mailbox entries, one behind the other.
     pub names: String,
-    /// All reasons, one behind the other.
-    pub reasons: String,
+    /// All reasons, one behind the other; in some a mark stands for the entry.
+    reasons: String,
     /// Replies that single lines ask for.
     pub replies: Vec<Reply>,
     pub v4: Vec<Interval<u32>>,
@@ -112,10 +117,34 @@ impl Contents {
         })
     }
 
-    /// What the list says about an entry.
-    pub(crate) fn reason(&self, entry: &Entry) -> &str {
+    /// What the list says about an entry, without allocating.
+    pub(crate) fn reason(&self, entry: &Entry) -> Reason {
         let start = entry.reason_start as usize;
-        self.reasons.get(start..start + usize::from(entry.reason_length)).unwrap_or("")
+        let text = self.reasons.get(start..start + usize::from(entry.reason_length)).unwrap_or("");
+        if !text.as_bytes().contains(&ENTRY) {
+            return Reason::from(text).unwrap_or_default();
+        }
+        let mut reason = Reason::new();
+        for (number, part) in text.split(char::from(ENTRY)).enumerate() {
+            if number > 0 {
+                push(&mut reason, self.named(entry).bytes());
+            }
+            push(&mut reason, part.bytes());
+        }
+        reason
+    }
+
+    /// An entry in its own reason: a host without its prefix length, a name without its form.
+    fn named(&self, entry: &Entry) -> Reason {
+        let mut text = Reason::new();
+        // Whatever it is fits.
+        let _ = match self.about(entry) {
+            Some(About::Network(network)) if network.prefix_len() == network.max_prefix_len() => write!(text, "{}", network.addr()),
+            Some(About::Network(network)) => write!(text, "{network}"),
+            Some(About::Domain(_, name) | About::Mailbox(name)) => text.write_str(name),
+            None => Ok(()),
+        };
+        text
     }
 
     /// The reply that the line of an entry asks for.
@@ -260,7 +289,8 @@ impl<'a> Collector<'a> {
         }
     }
 
-    fn add(&mut self, record: &Record<'_>) -> Result<(), Fault> {
+    /// Takes an entry; `around`: its reason has it in it.
+    fn add(&mut self, record: &Record<'_>, around: bool) -> Result<(), Fault> {
         self.watch.check()?;
         let foreign = match (self.wanted, record.field) {
             (Wanted::Addresses, Field::Sender | Field::Recipient) => true,
@@ -276,7 +306,7 @@ impl<'a> Collector<'a> {
             Action::Reply(reply) => self.reply(reply)?,
             Action::Cover | Action::Hole => 0,
         };
-        let (reason_start, reason_length) = self.reason(record.reason)?;
+        let (reason_start, reason_length) = self.reason(record.reason, around)?;
         let entry = Entry {
             subject: 0,
             line: record.line,
@@ -354,8 +384,8 @@ impl<'a> Collector<'a> {
     }
 
     /// Keeps a reason, fit for a reply. Lists often repeat the one of the line before.
-    fn reason(&mut self, reason: &[u8]) -> Result<(u32, u8), Fault> {
-        let (reason, reasons) = (clean(reason), &mut self.contents.reasons);
+    fn reason(&mut self, reason: &[u8], around: bool) -> Result<(u32, u8), Fault> {
+        let (reason, reasons) = (if around { clean_around(reason) } else { clean(reason) }, &mut self.contents.reasons);
         if !reasons.ends_with(reason.as_str()) {
             if !room_for_text(reasons, reason.len()) {
                 return Err(ran_out());
@@ -410,7 +440,13 @@ impl<'a> Collector<'a> {
 
 impl Sink for Collector<'_> {
     fn record(&mut self, record: Record<'_>) {
-        if let Err(fault) = self.add(&record) {
+        if let Err(fault) = self.add(&record, false) {
+            self.fault(record.line, record.column, fault);
+        }
+    }
+
+    fn record_around(&mut self, record: Record<'_>) {
+        if let Err(fault) = self.add(&record, true) {
             self.fault(record.line, record.column, fault);
         }
     }
@@ -474,6 +510,15 @@ impl Kind {
 /// The field of an entry for a time: what lasts longer than the field does lasts for ever, what is over stays over.
 fn expiry(at: Option<Seconds>) -> u32 {
     at.map_or(0, |at| u32::try_from(at).unwrap_or(0).max(u32::from(at == 0)))
+}
+
+/// A reason fit for a reply, in which the marks of the entry stay.
+fn clean_around(reason: &[u8]) -> Reason {
+    let mut cleaned = Reason::new();
+    for (number, part) in reason.split(|byte| *byte == ENTRY).enumerate() {
+        push(&mut cleaned, (number > 0).then_some(ENTRY).into_iter().chain(clean(part).bytes()));
+    }
+    cleaned
 }
 
 fn full() -> Fault {

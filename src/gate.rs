@@ -10,6 +10,7 @@ use crate::diagnostic::{Diagnostic, Fault, Kind, position, render};
 use crate::disk::{Disk, Given, Seen};
 use crate::explain::{Explanation, explain};
 use crate::facts::Facts;
+use crate::limits::Limits;
 use crate::list::Seconds;
 use crate::memory::{Watch, with_room};
 use crate::mode::Mode;
@@ -53,6 +54,10 @@ struct InForce {
     bans: Arc<Bans>,
     /// The mode, if it is not that of the policy.
     mode: Option<Mode>,
+    /// What limits have counted.
+    limits: Arc<Limits>,
+    /// When the clock began by which they count.
+    began: Instant,
     origin: Arc<Origin>,
 }
 
@@ -152,7 +157,8 @@ impl Gate {
     /// A gate without rules: it accepts everything.
     pub fn new() -> Gate {
         let (ruleset, _) = compile(Policy::default(), &"".into(), &Disk::new(Path::new(""), &Given::new()), None);
-        let in_force = InForce { ruleset: Arc::new(ruleset), bans: Arc::default(), mode: None, origin: Arc::default() };
+        let (limits, began) = (Arc::new(Limits::none()), Instant::now());
+        let in_force = InForce { ruleset: Arc::new(ruleset), bans: Arc::default(), mode: None, limits, began, origin: Arc::default() };
         Gate { in_force: Published::new(in_force), turn: Turn::default(), tallies: Tallies::default() }
     }
 
@@ -192,9 +198,9 @@ impl Gate {
     /// All mistakes in the text and in the lists that it names.
     pub fn load(&self, text: &str, name: &Arc<str>, files: &dyn Files) -> Loaded {
         let _turn = self.turn.take();
-        let (ruleset, diagnostics) = self.compile(text, name, files)?;
+        let (ruleset, limits, diagnostics) = self.compile(text, name, files)?;
         let origin = Origin { loaded: seconds(SystemTime::now()), ..Origin::default() };
-        self.publish(InForce { ruleset: Arc::new(ruleset), origin: Arc::new(origin), ..self.in_force() });
+        self.publish(InForce { ruleset: Arc::new(ruleset), limits, origin: Arc::new(origin), ..self.in_force() });
         Ok(diagnostics)
     }
 
@@ -247,9 +253,9 @@ impl Gate {
         let seen = files.into_seen();
         let in_force = self.in_force();
         match compiled {
-            Ok((ruleset, diagnostics)) => {
+            Ok((ruleset, limits, diagnostics)) => {
                 let origin = Origin { policy: origin.policy, given, seen, loaded: seconds(SystemTime::now()) };
-                self.publish(InForce { ruleset: Arc::new(ruleset), origin: Arc::new(origin), ..in_force });
+                self.publish(InForce { ruleset: Arc::new(ruleset), limits, origin: Arc::new(origin), ..in_force });
                 Ok(diagnostics)
             }
             Err(error) => {
@@ -261,7 +267,7 @@ impl Gate {
         }
     }
 
-    fn compile(&self, text: &str, name: &Arc<str>, files: &dyn Files) -> Result<(Ruleset, Vec<Diagnostic>), LoadError> {
+    fn compile(&self, text: &str, name: &Arc<str>, files: &dyn Files) -> Result<(Ruleset, Arc<Limits>, Vec<Diagnostic>), LoadError> {
         if text.len() > MAX_POLICY {
             let fault = Fault::limit(format!("the policy is longer than {MAX_POLICY} bytes"), "put long lists into files of their own");
             return Err(fault.at(name, 1, 1).into());
@@ -272,8 +278,9 @@ impl Gate {
         drop(with_room::<u8>(text.len().saturating_mul(DOCUMENT)));
         watch.check().map_err(short)?;
         let (policy, mut diagnostics) = policy::parse(text, name);
-        let in_force = self.ruleset();
+        let InForce { ruleset: in_force, limits, .. } = self.in_force();
         let (mut ruleset, more) = compile(policy, name, files, Some(&in_force));
+        let limits = Arc::new(Limits::new(&ruleset.limits.settings, Some(&limits)).map_err(short)?);
         // What was made while memory was short is incomplete.
         watch.check().map_err(short)?;
         diagnostics.extend(more);
@@ -283,7 +290,7 @@ impl Gate {
             return Err(LoadError { diagnostics });
         }
         ruleset.generation = in_force.generation.saturating_add(1);
-        Ok((ruleset, diagnostics))
+        Ok((ruleset, limits, diagnostics))
     }
 
     /// Refuses a network from now on, for as long as is said, or until it is lifted. A ban of that very network is
@@ -345,7 +352,7 @@ impl Gate {
 
     /// Decides about a client that has just connected by those lists alone that ask for it (`at = "connect"`).
     pub fn check_early(&self, facts: &Facts<'_>) -> Verdict {
-        self.count(self.in_force.read().decide(|ruleset, live| ruleset.early(facts, live)))
+        self.count(self.in_force.read().decide(|ruleset, live| ruleset.at_early(facts, live, true)))
     }
 
     /// Decides about a sender, the client's address included.
@@ -356,6 +363,24 @@ impl Gate {
     /// Decides about one recipient, the client's address included.
     pub fn check_rcpt(&self, facts: &Facts<'_>) -> Verdict {
         self.count(self.in_force.read().decide(|ruleset, live| ruleset.at_rcpt(facts, live, true)))
+    }
+
+    /// Ends a session that [`Gate::check_connect`] has let in, for the limit of concurrent sessions. Once for each; the
+    /// same facts.
+    pub fn end_session(&self, facts: &Facts<'_>) {
+        self.in_force.look().decide(|ruleset, live| ruleset.end_session(facts, live));
+    }
+
+    /// Counts a connection for the limits without deciding about it by lists. Names the limit that it exceeds; else
+    /// [`Gate::end_session`] ends it.
+    pub(crate) fn begin_session(&self, facts: &Facts<'_>) -> Option<&'static str> {
+        self.in_force.look().decide(|ruleset, live| ruleset.begin_session(facts, live))
+    }
+
+    /// The refusal of a recipient whose client exceeds a limit, unless limits do not apply to who asks.
+    pub(crate) fn check_held(&self, facts: &Facts<'_>, which: &str) -> Option<Verdict> {
+        let verdict = self.in_force.read().decide(|ruleset, _| ruleset.by_held_limit(facts, which))?;
+        Some(self.count(verdict))
     }
 
     fn count(&self, verdict: Verdict) -> Verdict {
@@ -422,7 +447,7 @@ impl Gate {
 
 impl InForce {
     fn decide<T>(&self, ask: impl FnOnce(&Ruleset, &Live<'_>) -> T) -> T {
-        ask(&self.ruleset, &Live { mode: self.mode, bans: Some(&self.bans) })
+        ask(&self.ruleset, &Live { mode: self.mode, bans: Some(&self.bans), limits: Some(&self.limits), began: Some(self.began) })
     }
 }
 

@@ -40,6 +40,7 @@ mod stage;
 pub mod verdict;
 pub mod wire;
 
+pub mod limits;
 mod published;
 mod tally;
 mod turn;

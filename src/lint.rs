@@ -1,7 +1,9 @@
 //! What each rule of a ruleset comes to in each mail server: what the client reads, and what of the reply is lost.
 
-use crate::policy::At;
+use crate::covering::List;
+use crate::policy::{At, AuthRule, BANS, Check};
 use crate::reply::{Reply, Values};
+use crate::rules::authentication::{AUTHENTICATION, Failures, failures};
 use crate::ruleset::{Live, Ruleset};
 use crate::stage::Stage;
 use crate::verdict::{Decider, Rejection};
@@ -21,13 +23,15 @@ const SAMPLE: Values<'_> = Values {
 
 /// What to write where a reply about one recipient ends the session of them all.
 const ONE_RECIPIENT: &str = "kind = \"null-mx\" (556), or a reply with 550, refuses that recipient alone";
+/// What to do where nobody tells us what a check came to.
+const ELSEWHERE: &str = "let the program that checks it refuse by it";
 
 /// A rule that refuses, and what becomes of its reply.
 #[derive(Clone, Debug)]
 pub struct Rule {
     /// The kind of rule.
     pub decider: Decider,
-    /// Name of the list; empty for the mode.
+    /// Name of the list, or key of `[authentication]`; empty for the mode and the relay rule.
     pub name: String,
     /// Its reply, with sample values.
     pub rejection: Rejection,
@@ -50,30 +54,93 @@ pub struct Cell {
 
 /// What each rule that refuses comes to in these mail servers, in the order in which the rules decide.
 pub fn lint(ruleset: &Ruleset, profiles: &[Profile]) -> Vec<Rule> {
-    let mode = ruleset.mode_reply(&Live::default()).map(|reply| (Decider::Mode, "", reply, false));
-    let lists =
-        ruleset.lists().filter_map(|list| Some((list.role(), list.name.as_str(), list.refusal()?, list.conduct.at == Some(At::Connect))));
-    let relay = ruleset.relay.reply.as_ref().map(|reply| (Decider::Relay, "", reply, false));
-    mode.into_iter()
-        .chain(lists)
-        .chain(relay)
-        .map(|(decider, name, reply, early)| rule(ruleset, (decider, early), name, reply, profiles))
-        .collect()
+    let mode = ruleset.mode_reply(&Live::default()).map(|reply| Refusing::new(Decider::Mode, "", reply));
+    let refusing = |list| {
+        let List { name, conduct, .. }: &List = list;
+        Some(Refusing { early: conduct.at == Some(At::Connect), ..Refusing::new(list.role(), name, list.refusal()?) })
+    };
+    let (addresses, names) = (ruleset.lists.iter().filter_map(refusing), ruleset.name_lists().filter_map(refusing));
+    let relay = ruleset.relay.reply.as_ref().map(|reply| Refusing::new(Decider::Relay, "", reply));
+    // Bans without a reply of their own are answered like a block list without one.
+    let bans = ruleset.bans.reply.as_ref().filter(|reply| Reply::named("policy").as_ref() != Some(*reply));
+    let bans = bans.map(|reply| Refusing::new(Decider::Ban, BANS, reply));
+    let limits = ruleset.limits.reply.as_ref().map(|reply| Refusing::new(Decider::Limit, "", reply));
+    let rules = mode.into_iter().chain(bans).chain(addresses).chain(limits).chain(relay).chain(names).chain(authentication(ruleset));
+    rules.map(|refusing| refusing.rule(ruleset, profiles)).collect()
 }
 
-fn rule(ruleset: &Ruleset, (decider, early): (Decider, bool), name: &str, reply: &Reply, profiles: &[Profile]) -> Rule {
-    let list = if name.is_empty() { "local policy" } else { name };
-    let domain = if is_about_recipient(decider) { SAMPLE.domain } else { ruleset.hostname() };
-    let rejection = Rejection::of(reply, &Values { list, domain, hostname: ruleset.hostname(), ..SAMPLE });
-    let stages = |profile| stages(profile, decider, early).iter().map(move |stage| (profile, *stage));
-    let cells = profiles.iter().flat_map(|profile| stages(*profile));
-    let cells = cells.map(|(profile, stage)| {
-        let wire = on_wire(profile, stage, &rejection, &Envelope::EXAMPLE);
-        let about_one = is_about_recipient(decider) && wire.connection == Connection::Closed;
-        Cell { profile, stage, wire, remedy: about_one.then_some(ONE_RECIPIENT) }
-    });
-    let cells = cells.collect();
-    Rule { decider, name: name.into(), rejection, cells }
+/// Something that refuses.
+struct Refusing<'a> {
+    decider: Decider,
+    name: &'a str,
+    reply: &'a Reply,
+    /// It refuses at CONNECT through a milter too.
+    early: bool,
+    /// The checks that it goes by, and what they came to, of `[authentication]`.
+    checks: Vec<&'a AuthRule>,
+}
+
+/// The replies of `[authentication]`: that of each key, and that of several together.
+fn authentication(ruleset: &Ruleset) -> impl Iterator<Item = Refusing<'_>> {
+    let policy = &ruleset.authentication.policy;
+    let of = |name, reply, checks| Refusing { checks, ..Refusing::new(Decider::Authentication, name, reply) };
+    let each = policy.rules.iter().map(move |rule| of(rule.key, &rule.reply, vec![rule]));
+    let mut permanent: Vec<&AuthRule> = policy.rules.iter().filter(|rule| rule.reply.code >= 500).collect();
+    // A check has one result at a time.
+    permanent.dedup_by_key(|rule| rule.check);
+    let several = policy.several.as_ref().filter(|_| permanent.len() > 1);
+    each.chain(several.map(|reply| of("several_fail", reply, permanent)))
+}
+
+impl<'a> Refusing<'a> {
+    fn new(decider: Decider, name: &'a str, reply: &'a Reply) -> Refusing<'a> {
+        Refusing { decider, name, reply, early: false, checks: Vec::new() }
+    }
+
+    fn rule(&self, ruleset: &Ruleset, profiles: &[Profile]) -> Rule {
+        let (decider, hostname) = (self.decider, ruleset.hostname());
+        let list = if self.name.is_empty() || decider == Decider::Authentication { "local policy" } else { self.name };
+        // At RCPT there is always a domain; other rules are asked at CONNECT too.
+        let domain = if is_at_rcpt(decider) { SAMPLE.domain } else { hostname };
+        let failures = if self.checks.is_empty() { Failures::new() } else { failures(self.checks.iter().copied()).unwrap_or_default() };
+        let reason = if failures.is_empty() { SAMPLE.reason } else { &failures };
+        let rejection = Rejection::of(self.reply, &Values { list, reason, domain, hostname, ..SAMPLE });
+        let stages = |profile| stages(profile, decider, self.early).iter().map(move |stage| (profile, *stage));
+        let cells = profiles.iter().flat_map(|profile| stages(*profile)).map(|(profile, stage)| {
+            let wire = on_wire(profile, stage, &rejection, &Envelope::EXAMPLE);
+            let about_one = is_about_recipient(decider) && wire.connection == Connection::Closed;
+            let remedy = about_one.then_some(ONE_RECIPIENT);
+            self.judge_checks(profile, Cell { profile, stage, wire, remedy })
+        });
+        Rule { decider, name: self.name.into(), rejection, cells: cells.collect() }
+    }
+
+    /// Says where nobody knows what a check came to, so that the reply is never given, and where not in time.
+    fn judge_checks(&self, profile: Profile, mut cell: Cell) -> Cell {
+        let titles = |wanted: fn(Check) -> bool| -> Vec<&str> {
+            self.checks.iter().map(|rule| rule.check).filter(|check| wanted(*check)).map(Check::title).collect()
+        };
+        let (all, in_message) = (titles(|_| true), titles(|check| matches!(check, Check::Dkim | Check::Dmarc)));
+        let untold = match profile {
+            _ if all.is_empty() => None,
+            Profile::Postfix | Profile::Sendmail => Some(format!("nobody tells a milter at RCPT what {} came to", all.join(", "))),
+            // Of several that fail together two have to be known.
+            Profile::PostfixPolicy if all.len() - in_message.len() < all.len().min(2) => {
+                Some(format!("a policy server does not see the message, so that it does not know what {} came to", in_message.join(", ")))
+            }
+            Profile::PostfixPolicy | Profile::Exim | Profile::OpenSmtpd | Profile::Abi => None,
+        };
+        if let Some(untold) = untold {
+            let degradations = vec![format!("{untold}; this refuses nobody")];
+            let when = When::Never;
+            cell.wire =
+                Wire { line: None, when, connection: Connection::Kept, degradations, remarks: Vec::new(), measured: true, ..cell.wire };
+            cell.remedy = Some(ELSEWHERE);
+        } else if !in_message.is_empty() && profile != Profile::PostfixPolicy {
+            cell.wire.remarks.push(format!("what {} came to is known after DATA only: ask then", in_message.join(", ")));
+        }
+        cell
+    }
 }
 
 /// Where a mail server gets the answer to a rule of that kind: the milter answers at RCPT, and at
@@ -81,11 +148,15 @@ fn rule(ruleset: &Ruleset, (decider, early): (Decider, bool), name: &str, reply:
 fn stages(profile: Profile, decider: Decider, early: bool) -> &'static [Stage] {
     match (profile, decider) {
         (Profile::Postfix | Profile::Sendmail, _) if early => &[Stage::Connect, Stage::Rcpt],
-        (Profile::Postfix | Profile::Sendmail, _) | (_, Decider::Domain | Decider::Recipient | Decider::Sender | Decider::Relay) => {
-            &[Stage::Rcpt]
-        }
+        (Profile::Postfix | Profile::Sendmail, _) => &[Stage::Rcpt],
+        _ if is_at_rcpt(decider) => &[Stage::Rcpt],
         _ => &[Stage::Connect, Stage::Rcpt],
     }
+}
+
+/// Whether such a rule is asked at RCPT alone.
+fn is_at_rcpt(decider: Decider) -> bool {
+    matches!(decider, Decider::Domain | Decider::Recipient | Decider::Sender | Decider::Relay | Decider::Authentication)
 }
 
 /// Whether a reply of such a rule is about one recipient.
@@ -116,7 +187,7 @@ impl fmt::Display for Rule {
             Decider::Sender => write!(f, "senders {}", self.name)?,
             Decider::Recipient => write!(f, "recipients {}", self.name)?,
             Decider::Relay => f.write_str("relay")?,
-            Decider::Authentication => f.write_str("authentication")?,
+            Decider::Authentication => write!(f, "{AUTHENTICATION} {}", self.name)?,
             Decider::Ban => f.write_str("bans")?,
             Decider::Limit => f.write_str("limits")?,
             Decider::Nothing | Decider::NeverBlock | Decider::Allow | Decider::Block => write!(f, "list {}", self.name)?,

@@ -44,7 +44,7 @@ impl Mode {
         match self {
             Mode::Open => None,
             Mode::NoMail => Reply::host_no_mail(),
-            mode => Reply::named(mode.name()),
+            Mode::Maintenance | Mode::Draining | Mode::Overloaded => Reply::named(self.name()),
         }
     }
 }

@@ -72,7 +72,7 @@ impl<'a> Values<'a> {
 }
 
 /// The replies that a policy can name: name, reply, hang up.
-const NAMED: [(&str, &str, bool); 20] = [
+const NAMED: [(&str, &str, bool); 22] = [
     ("policy", "550 5.7.1 Service unavailable; client [{ip}] blocked using {list}", false),
     ("drop", "521 5.7.1 Service unavailable; client [{ip}] blocked using {list}", true),
     ("no-mail", "521 5.3.2 {domain} does not accept mail", false),
@@ -81,18 +81,21 @@ const NAMED: [(&str, &str, bool); 20] = [
     ("sender-null-mx", "550 5.7.27 Sender address has null MX", false),
     ("relay-denied", "550 5.7.1 Relaying denied", false),
     ("internal-only", "550 5.7.1 Recipient address rejected: takes mail from authorized senders only", false),
-    // The texts of RFC 7372 section 3, and of RFC 7489 section 10.3.
+    // The texts of RFC 7372 section 3, and of RFC 7489 section 10.3. For what may pass at the next attempt these know the
+    // code 451 alone: the status is that of the refusal, as Postfix has it for reverse DNS.
     ("spf-fail", "550 5.7.23 SPF validation failed", false),
     ("spf-temperror", "451 4.7.24 SPF validation error", false),
     ("spf-permerror", "550 5.7.24 SPF validation error", false),
     ("dkim-fail", "550 5.7.20 No passing DKIM signature found", false),
     ("dmarc-fail", "550 5.7.1 Email rejected per DMARC policy", false),
+    ("dmarc-temperror", "451 4.7.1 DMARC validation error", false),
     ("rdns-fail", "550 5.7.25 Reverse DNS validation failed", false),
+    ("rdns-temperror", "451 4.7.25 Reverse DNS validation error", false),
     ("several-fail", "550 5.7.26 Multiple authentication checks failed", false),
     ("maintenance", "421 4.3.2 {hostname} Service not available, maintenance; try again later", true),
     ("draining", "421 4.3.2 {hostname} Service not available, shutting down; try again later", true),
     ("overloaded", "421 4.3.2 {hostname} Service not available, overloaded; try again later", true),
-    ("throttle", "421 4.7.0 Too many connections from [{ip}]; try again later", true),
+    ("throttle", "421 4.7.0 Too many connections or messages from [{ip}]; try again later", true),
     ("throttle-soft", "450 4.7.1 Too much mail from [{ip}]; try again later", false),
 ];
 
@@ -234,7 +237,7 @@ fn check_text(text: &str) -> Result<(), Fault> {
 }
 
 /// Appends ASCII, cut where the string is full.
-fn push<const N: usize>(to: &mut ArrayString<N>, ascii: impl Iterator<Item = u8>) {
+pub(crate) fn push<const N: usize>(to: &mut ArrayString<N>, ascii: impl Iterator<Item = u8>) {
     for byte in ascii {
         if to.try_push(char::from(byte)).is_err() {
             return;

@@ -7,12 +7,14 @@ use crate::covering::{Covering, List};
 use crate::diagnostic::Fault;
 use crate::domain::Folded;
 use crate::facts::Facts;
+use crate::limits::{self, Nanoseconds};
 use crate::mailbox::Mailbox;
 use crate::mode::Mode;
 use crate::networks::{Chains, Cover, NetworkTable};
-use crate::policy::{At, Authentication, BANS, BanRule, Exempt, ListName, NEVER_BLOCK, PRIVATE};
+use crate::policy::{At, BANS, BanRule, Exempt, Limits, ListName, NEVER_BLOCK, PRIVATE};
 use crate::prefix::unmap;
 use crate::reply::{Reply, Values, clean};
+use crate::rules::authentication::Authentication;
 use crate::rules::names::Names;
 use crate::rules::relay::Relay;
 use crate::verdict::{Decider, Entry, Rejection, Verdict};
@@ -20,7 +22,7 @@ use arrayvec::ArrayString;
 use ipnet::IpNet;
 use std::fmt::Write;
 use std::net::IpAddr;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 /// A compiled policy.
 #[derive(Debug)]
@@ -43,6 +45,8 @@ pub struct Ruleset {
     pub(crate) opt_outs: Names,
     pub(crate) relay: Relay,
     pub(crate) authentication: Authentication,
+    /// How much is too much. What has been counted is no rule, and stands in [`crate::limits::Limits`].
+    pub(crate) limits: Limits,
 }
 
 /// What counts beside the rules, and changes while they stay.
@@ -51,6 +55,17 @@ pub(crate) struct Live<'a> {
     /// The mode, if it is not that of the policy.
     pub mode: Option<Mode>,
     pub bans: Option<&'a Bans>,
+    pub limits: Option<&'a limits::Limits>,
+    /// When the clock began by which limits count: monotonic, the same for all questions.
+    pub began: Option<Instant>,
+}
+
+impl Live<'_> {
+    /// The limits, if there are any, and the time.
+    fn limits(&self) -> Option<(&limits::Limits, Nanoseconds)> {
+        let limits = self.limits.filter(|limits| !limits.settings().is_empty())?;
+        Some((limits, u64::try_from(self.began?.elapsed().as_nanos()).unwrap_or(u64::MAX)))
+    }
 }
 
 /// What a mail server has to tell us for a ruleset to work.
@@ -92,11 +107,11 @@ impl Ruleset {
 
     /// Decides about a client that has just connected by those lists alone that ask for it (`at = "connect"`): for a
     /// milter, which gives all other verdicts at RCPT, where their text reaches the client.
-    pub(crate) fn early(&self, facts: &Facts<'_>, live: &Live<'_>) -> Verdict {
+    pub(crate) fn at_early(&self, facts: &Facts<'_>, live: &Live<'_>, counted: bool) -> Verdict {
         if self.mode_reply(live).is_some() {
             return self.accept();
         }
-        let mut question = Question { counted: true, ..Question::of_connection(facts) };
+        let mut question = Question { counted, ..Question::of_connection(facts) };
         question.situation = question.situation.and(Exempt::EARLY);
         self.by_address(&question)
     }
@@ -106,7 +121,73 @@ impl Ruleset {
         if let Some(reply) = self.mode_reply(live) {
             return self.by_mode(reply, facts);
         }
-        self.by_client(&Question { counted, ..Question::of_connection(facts) }, live)
+        let mut question = Question { counted, ..Question::of_connection(facts) };
+        let by_client = self.by_client(&question, live);
+        if by_client.decider == Decider::NeverBlock || !by_client.is_accept() {
+            return by_client;
+        }
+        self.let_in(&mut question, by_client.decider);
+        match self.by_connection_limits(&question, live) {
+            Some(refusal) => Verdict { shadow: by_client.shadow, ..refusal },
+            None => by_client,
+        }
+    }
+
+    /// Counts a connection without deciding about it by lists: for a milter, which decides at RCPT. The limit that it
+    /// exceeds, by its key in the policy; it is counted if it exceeds none.
+    pub(crate) fn begin_session(&self, facts: &Facts<'_>, live: &Live<'_>) -> Option<&'static str> {
+        live.limits()?;
+        let question = self.limited(facts)?;
+        self.exceeds(&Question { counted: true, ..question }, live)
+    }
+
+    /// Ends what [`Ruleset::at_connect`] or [`Ruleset::begin_session`] has counted.
+    pub(crate) fn end_session(&self, facts: &Facts<'_>, live: &Live<'_>) {
+        if let (Some((limits, now)), Some(address)) = (live.limits(), facts.address)
+            && self.limited(facts).is_some()
+        {
+            limits.end(address, now);
+        }
+    }
+
+    /// The question of a connection, if limits apply to the client.
+    fn limited<'a>(&self, facts: &'a Facts<'a>) -> Option<Question<'a>> {
+        let mut question = Question::of_connection(facts);
+        let by_address = self.by_address(&question);
+        self.let_in(&mut question, by_address.decider);
+        (by_address.decider != Decider::NeverBlock && !self.limits.exempt.meets(question.situation)).then_some(question)
+    }
+
+    /// The limits of connections and sessions.
+    fn by_connection_limits(&self, question: &Question<'_>, live: &Live<'_>) -> Option<Verdict> {
+        let which = self.exceeds(question, live)?;
+        self.by_limit(question, which)
+    }
+
+    /// The limit of connections or sessions that a client exceeds, by its key in the policy.
+    fn exceeds(&self, question: &Question<'_>, live: &Live<'_>) -> Option<&'static str> {
+        let (limits, now) = live.limits().filter(|_| question.counted && !self.limits.exempt.meets(question.situation))?;
+        limits.connect(question.facts.address?, now).map(|exceeded| exceeded.which)
+    }
+
+    /// The limits of recipients.
+    fn by_recipient_limits(&self, question: &Question<'_>, live: &Live<'_>) -> Option<Verdict> {
+        let (limits, now) = live.limits().filter(|_| question.counted && !self.limits.exempt.meets(question.situation))?;
+        let sender = question.facts.sender.filter(|_| limits.settings().sender_domain.is_some());
+        let sender = sender.and_then(|sender| Mailbox::parse(sender).place());
+        let exceeded = limits.recipient(question.facts.address, sender.as_deref(), question.place.as_deref(), now)?;
+        self.by_limit(question, exceeded.which)
+    }
+
+    /// The refusal of a recipient by a limit that the connection exceeds, unless limits do not apply to who asks.
+    pub(crate) fn by_held_limit(&self, facts: &Facts<'_>, which: &str) -> Option<Verdict> {
+        let question = self.question(facts);
+        if self.limits.exempt.meets(question.situation) { None } else { self.by_limit(&question, which) }
+    }
+
+    /// The refusal by a limit, named by its key in the policy.
+    pub(crate) fn by_limit(&self, question: &Question<'_>, which: &str) -> Option<Verdict> {
+        Some(self.by_rule(Decider::Limit, self.limits.reply.as_ref()?, question, which))
     }
 
     /// Decides about a sender: the client's address as at CONNECT, then the rules about senders and what is known of
@@ -138,7 +219,8 @@ impl Ruleset {
             return by_client;
         }
         self.let_in(&mut question, by_client.decider);
-        match self.by_names(&question, &mut by_client.shadow) {
+        let refusal = self.by_recipient_limits(&question, live);
+        match refusal.or_else(|| self.by_names(&question, &mut by_client.shadow)) {
             Some(refusal) => Verdict { shadow: by_client.shadow, ..refusal },
             None => by_client,
         }
@@ -208,10 +290,7 @@ impl Ruleset {
                 return Some(refusal);
             }
         }
-        if self.authentication.exempt.meets(*situation) {
-            return None;
-        }
-        let (reply, failures) = self.authentication.refuses(facts)?;
+        let (reply, failures) = self.authentication.decide(facts, *situation, question.counted, shadow)?;
         Some(self.by_rule(Decider::Authentication, reply, question, &failures))
     }
 
@@ -220,8 +299,8 @@ impl Ruleset {
         let banned = live.bans.is_some_and(|bans| !bans.is_empty());
         let by_client = self.relay.reply.is_some() || !self.recipients.is_empty();
         Stages {
-            connect: by_client || banned || !self.networks.is_empty(),
-            mail: !self.senders.is_empty(),
+            connect: by_client || banned || !self.networks.is_empty() || self.limits.settings.is_of_clients(),
+            mail: !self.senders.is_empty() || self.limits.settings.sender_domain.is_some(),
             rcpt: true,
             early: self.lists.iter().any(|list| list.conduct.at == Some(At::Connect)),
         }
@@ -272,6 +351,11 @@ impl Ruleset {
     /// The mode that the policy asks for.
     pub fn mode(&self) -> Mode {
         self.mode
+    }
+
+    /// How often `[authentication]` refused a recipient, or would have if it were enforced. Goes on over loads.
+    pub fn authentication_hits(&self) -> u64 {
+        self.authentication.hits.sum()
     }
 
     /// The reply to everybody; `None` in mode open.
@@ -342,12 +426,12 @@ impl Ruleset {
         let reason = list.contents.reason(entry);
         let reply = list.reply(entry, question.connect);
         Verdict {
-            rejection: reply.map(|reply| self.rejection(reply, question.facts, &question.values(&list.name, reason))),
+            rejection: reply.map(|reply| self.rejection(reply, question.facts, &question.values(&list.name, &reason))),
             decider: list.role,
             list: list.name,
             entry: list.shown(entry),
             line: entry.line,
-            reason: ArrayString::from(reason).unwrap_or_default(),
+            reason,
             ..self.accept()
         }
     }

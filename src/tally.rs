@@ -6,6 +6,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// So many cache lines that threads seldom meet.
 const LINES: usize = 16;
 
+/// The golden ratio as a fraction of the numbers that an address has.
+#[cfg(target_pointer_width = "64")]
+const MULTIPLIER: usize = 0x9E37_79B9_7F4A_7C15;
+#[cfg(not(target_pointer_width = "64"))]
+const MULTIPLIER: usize = 0x9E37_79B9;
+
 /// A counter.
 #[derive(Debug, Default)]
 pub(crate) struct Tally([Line; LINES]);
@@ -33,5 +39,5 @@ pub(crate) fn here() -> usize {
     let on_the_stack = 0_u8;
     let place = ptr::from_ref(&on_the_stack).addr() >> 16;
     // Fibonacci hashing: the upper bits of the product depend on all bits of the place.
-    place.wrapping_mul(0x9E37_79B9_7F4A_7C15_u64 as usize) >> (usize::BITS - 16)
+    place.wrapping_mul(MULTIPLIER) >> (usize::BITS - 16)
 }

@@ -30,7 +30,8 @@ pub struct Verdict {
     pub line: u32,
     /// What the list says about that entry; may be empty.
     pub reason: ArrayString<MAX_VALUE>,
-    /// Name of the first list that would have refused if it were enforced; empty if none.
+    /// Name of the first list that would have refused if it were enforced, or `authentication` for the rule of that name;
+    /// empty if none.
     pub shadow: ArrayString<MAX_LIST_NAME>,
     /// Number of the load that the ruleset came from; 0 before the first.
     pub generation: u64,

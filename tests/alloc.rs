@@ -1,4 +1,4 @@
-//! A decision allocates nothing: a counting allocator watches the Rust API and the C ABI.
+//! A decision allocates nothing: a counting allocator watches the Rust API, the C ABI and the limits.
 
 #![allow(
     clippy::unwrap_used,
@@ -11,36 +11,43 @@
 )]
 #![allow(unsafe_code, reason = "an allocator, and calls of the C ABI")]
 
+use arrayvec::ArrayString;
 use mxgate::capi;
+use mxgate::limits::{Limits, Rate, Settings};
 use mxgate::{AuthResult, Facts, Gate};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::fmt::Write;
+use std::net::{IpAddr, Ipv6Addr};
 
 struct Counting;
 
 thread_local! {
     /// Calls of the allocator by this thread; the test harness has threads of its own.
     static CALLS: Cell<usize> = const { Cell::new(0) };
+    /// Bytes that this thread has taken, without those that it has given back.
+    static BYTES: Cell<isize> = const { Cell::new(0) };
 }
 
-fn count() {
+fn count(taken: usize, given_back: usize) {
     CALLS.with(|calls| calls.set(calls.get() + 1));
+    BYTES.with(|bytes| bytes.set(bytes.get() + taken as isize - given_back as isize));
 }
 
 // SAFETY: hands everything to the system's allocator.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count();
+        count(layout.size(), 0);
         // SAFETY: the contract is the same.
         unsafe { System.alloc(layout) }
     }
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        count();
+        count(0, layout.size());
         // SAFETY: the contract is the same.
         unsafe { System.dealloc(block, layout) }
     }
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        count();
+        count(size, layout.size());
         // SAFETY: the contract is the same.
         unsafe { System.realloc(block, layout, size) }
     }
@@ -159,6 +166,40 @@ fn the_rust_api_allocates_nothing() {
     }
 }
 
+/// A reason that is one text around the entries of a list, filled in when it is asked for.
+#[test]
+fn reasons_around_entries_allocate_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(directory.path().join(name), text).unwrap();
+    write("list", ":127.0.0.2:see https://example.org/?ip=$, $\n192.0.2.7\n198.51.100.0/25\n203.0.113.1-203.0.113.2\n192.0.2.8 \x01 $$\n");
+    write("six", format!("$1 {}\n:127.0.0.2:$1$ end\n2001:db8:1:2\n", "x".repeat(248)).as_str());
+    write("names", ":127.0.0.2:$ is parked\n.parked.example\n*.example.net 50% of $ \x01\n");
+    let list = |kind: &str, name: &str| format!("[[{kind}]]\nname = \"{name}\"\nfile = \"{name}\"\nreply = \"550 5.7.1 {{reason}}\"\n");
+    let policy = list("list", "list") + &list("list", "six") + &list("domains", "names");
+    write("p", &format!("hostname = \"mx.example.org\"\n{policy}"));
+    let gate = Gate::new();
+    gate.load_file(&directory.path().join("p")).unwrap();
+    for (client, recipient, reason) in [
+        ("192.0.2.7", "", "see https://example.org/?ip=192.0.2.7, 192.0.2.7"),
+        ("198.51.100.9", "", "see https://example.org/?ip=198.51.100.0/25, 198.51.100.0/25"),
+        ("203.0.113.2", "", "see https://example.org/?ip=203.0.113.2, 203.0.113.2"),
+        // A sign that stands for nothing is cleaned away.
+        ("192.0.2.8", "", "? $"),
+        // Cut where any reason is cut.
+        ("2001:db8:1:2::7", "", &format!("{}2001:db", "x".repeat(248))),
+        ("192.0.2.9", "<user@www.parked.example>", "parked.example is parked"),
+        ("192.0.2.9", "<user@www.example.net>", "50? of example.net ?"),
+    ] {
+        let recipient = (!recipient.is_empty()).then_some(recipient.as_bytes());
+        let facts = Facts { recipient, ..Facts::of_client(client.parse().unwrap()) };
+        let mut verdict = None;
+        let calls = allocations(|| verdict = Some(if recipient.is_none() { gate.check_connect(&facts) } else { gate.check_rcpt(&facts) }));
+        let verdict = verdict.unwrap();
+        assert_eq!((calls, verdict.reason.as_str()), (0, reason), "{client}");
+        assert_eq!(verdict.rejection.unwrap().text.as_str(), reason);
+    }
+}
+
 #[test]
 fn the_c_abi_allocates_nothing() {
     for (policy, maintenance) in policies() {
@@ -191,4 +232,45 @@ fn the_c_abi_allocates_nothing() {
         // SAFETY: it came from mxgate_new() and nobody uses it.
         unsafe { capi::mxgate_free(gate) };
     }
+}
+
+/// Whoever comes: ten million clients, each with a sender domain and a recipient domain of its own.
+#[test]
+fn limits_take_the_memory_that_they_are_given_and_no_more() {
+    let clients: u64 = if cfg!(debug_assertions) { 1_000_000 } else { 10_000_000 };
+    let memory = 16 << 20;
+    let rate = Some(Rate::parse("100/min, burst 20").unwrap());
+    let settings = Settings {
+        memory,
+        connections: rate,
+        concurrent: Some(20),
+        recipients: rate,
+        sender_domain: rate,
+        recipient_domain: rate,
+        ..Settings::default()
+    };
+    let before = BYTES.get();
+    let limits = Limits::new(&settings, None).unwrap();
+    let taken = BYTES.get() - before;
+    let room = memory as isize;
+    assert!((room - 4096..room + 4096).contains(&taken), "{taken}");
+    let mut refused = 0;
+    let calls = allocations(|| {
+        for client in 0..clients {
+            let address = IpAddr::V6(Ipv6Addr::from_bits(0x2001_0db8 << 96 | u128::from(client) << 64));
+            let (mut sender, mut recipient) = (ArrayString::<32>::new(), ArrayString::<32>::new());
+            write!(sender, "s{client}.example").unwrap();
+            write!(recipient, "r{client}.example").unwrap();
+            refused += u32::from(limits.connect(address, client * 1000).is_some());
+            refused += u32::from(limits.recipient(Some(address), Some(&sender), Some(&recipient), client * 1000).is_some());
+        }
+    });
+    assert_eq!((calls, BYTES.get() - before, refused), (0, taken, 0));
+    for counters in limits.counters(clients * 1000) {
+        // Of the places nearly all are in use, and what found none was let through.
+        assert!(counters.used * 100 > counters.capacity * 99, "{counters:?}");
+        assert!(counters.evicted + counters.uncounted > clients / 2, "{counters:?}");
+    }
+    drop(limits);
+    assert_eq!(BYTES.get(), before);
 }

@@ -1,4 +1,4 @@
-//! The shared library as C and Python programs meet it: the examples, and what becomes of careless calls.
+//! The shared library as C, C++ and Python programs meet it: the examples, and what becomes of careless calls.
 
 #![allow(
     clippy::unwrap_used,
@@ -48,6 +48,22 @@ fn careless_calls_give_an_error_and_accept() {
     assert!(valgrind.status.success(), "{}", text(&valgrind.stderr));
 }
 
+#[test]
+fn the_wrapper_for_cpp_keeps_its_promises() {
+    if !support::available(&["c++", "valgrind"]) {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let program = library::compile_cpp("tests/c/wrapper.cpp", directory.path());
+    let output = run(&mut Command::new(&program));
+    assert!(output.status.success() && output.stdout.is_empty() && output.stderr.is_empty(), "{output:?}");
+    // The program has an operator delete of its own, to which valgrind has no operator new.
+    let valgrind = run(Command::new("valgrind")
+        .args(["--quiet", "--error-exitcode=9", "--leak-check=full", "--errors-for-leak-kinds=definite", "--show-mismatched-frees=no"])
+        .arg(&program));
+    assert!(valgrind.status.success(), "{}", text(&valgrind.stderr));
+}
+
 /// Runs an example over questions whose answers are known.
 fn check_example(ask: impl Fn(&Path, &[&str]) -> Output) {
     let directory = tempfile::tempdir().unwrap();
@@ -84,6 +100,16 @@ fn the_example_in_c() {
     }
     let directory = tempfile::tempdir().unwrap();
     let program = library::compile("examples/check.c", &["-std=c89"], directory.path());
+    check_example(|policy, question| run(Command::new(&program).arg(policy).args(question)));
+}
+
+#[test]
+fn the_example_in_cpp() {
+    if !support::available(&["c++"]) {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let program = library::compile_cpp("examples/check.cpp", directory.path());
     check_example(|policy, question| run(Command::new(&program).arg(policy).args(question)));
 }
 

@@ -1,5 +1,5 @@
-//! One corpus of questions and answers through every interface: the Rust API, the C ABI and the milter session; and
-//! through the wire, in tests/postfix.rs.
+//! One corpus of questions and answers through every interface: the Rust API, the C ABI, its wrapper for C++ and the
+//! milter session; and through the wire, in tests/postfix.rs and tests/libmilter.rs.
 
 #![allow(
     clippy::unwrap_used,
@@ -14,6 +14,7 @@ use mxgate::milter::{Progress, Session};
 use mxgate::{Gate, Stage};
 use std::fmt::Write as _;
 use std::net::IpAddr;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use support::corpus::{self, Answer, Case, Group};
 
@@ -59,7 +60,22 @@ fn the_c_abi() {
         return;
     }
     let directory = tempfile::tempdir().unwrap();
-    let program = support::library::compile("tests/c/ask.c", &[], directory.path());
+    ask_all(&support::library::compile("tests/c/ask.c", &[], directory.path()));
+}
+
+#[test]
+fn the_wrapper_for_cpp() {
+    if !support::available(&["c++"]) {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let asked = ask_all(&support::library::compile_cpp("tests/c/ask.cpp", directory.path()));
+    println!("through mxgate.hpp: {asked} questions of the corpus, all there are");
+}
+
+/// Asks a program all questions, and returns how many there were.
+fn ask_all(program: &Path) -> usize {
+    let mut asked = 0;
     for group in corpus::groups() {
         let questions = group.cases.iter().fold(String::new(), |mut questions, case| {
             let stage = if case.recipient.is_some() { "rcpt" } else { "connect" };
@@ -70,7 +86,7 @@ fn the_c_abi() {
             writeln!(questions, "{stage} {client} {flags} {spf} {dkim} {dmarc} {rdns} {sender} {recipient}").unwrap();
             questions
         });
-        let mut child = Command::new(&program).arg(&group.policy).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut child = Command::new(program).arg(&group.policy).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         std::io::Write::write_all(&mut child.stdin.take().unwrap(), questions.as_bytes()).unwrap();
         let output = child.wait_with_output().unwrap();
         assert!(output.status.success(), "{}: {:?}", group.policy.display(), output.status);
@@ -79,7 +95,9 @@ fn the_c_abi() {
         for (case, answer) in group.cases.iter().zip(answers.lines()) {
             check_c_answer(case, answer);
         }
+        asked += group.cases.len();
     }
+    asked
 }
 
 /// Bytes as hexadecimal digits; `-` for nothing, `+` for none.

@@ -116,9 +116,18 @@ fn the_reference_policy_is_complete() {
     let reference = include_str!("../examples/mxgate.toml");
     let gate = Gate::new();
     assert_eq!(gate.load_text(reference, "mxgate.toml").map_err(|error| error.to_string()), Ok(vec![]));
-    for section in
-        ["", "[never_block]", "[guards]", "[[list]]", "[[domains]]", "[[senders]]", "[[recipients]]", "[relay]", "[authentication]"]
-    {
+    for section in [
+        "",
+        "[never_block]",
+        "[guards]",
+        "[limits]",
+        "[[list]]",
+        "[[domains]]",
+        "[[senders]]",
+        "[[recipients]]",
+        "[relay]",
+        "[authentication]",
+    ] {
         let error = gate.load_text(&format!("hostname = \"mx\"\n{section}\nunknown = 1\n"), "p").unwrap_err();
         let known = error.diagnostics.iter().find(|d| d.fault.cause.starts_with("\"unknown\"")).unwrap();
         let keys = known.fault.remedy.strip_prefix("use ").unwrap();

@@ -11,20 +11,24 @@
 )]
 
 use arrayvec::ArrayString;
-use mxgate::convert::{Error, Request, convert, formats};
+use mxgate::convert::{About, Error, Request, convert, formats};
 use mxgate::diagnostic::{Diagnostic, render};
 use mxgate::verdict::ReplyLine;
 use mxgate::{Facts, Files, Gate};
 use proptest::prelude::Rng as _;
-use proptest::test_runner::{RngAlgorithm, TestRng};
+use proptest::test_runner::TestRng;
+use random::{address, mask, random, random_bits};
 use std::fmt::Write as _;
 use std::fs;
 use std::io::{self, BufRead, Write as _};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+#[path = "support/random.rs"]
+mod random;
 
 const ENTRIES: usize = 3_000;
 const ADDRESSES: usize = 100_000;
@@ -53,30 +57,8 @@ impl Files for Memory {
     }
 }
 
-/// A generator with the seed that `MXGATE_SEED` says, else always the same.
-fn random() -> TestRng {
-    let seed = std::env::var("MXGATE_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1_u64);
-    println!("MXGATE_SEED={seed}; another one asks other questions");
-    let mut bytes = [0; 32];
-    bytes[..8].copy_from_slice(&seed.to_le_bytes());
-    TestRng::from_seed(RngAlgorithm::ChaCha, &bytes)
-}
-
 fn below(random: &mut TestRng, limit: usize) -> usize {
     random.next_u32() as usize % limit
-}
-
-fn random_bits(random: &mut TestRng) -> u128 {
-    u128::from(random.next_u64()) << 64 | u128::from(random.next_u64())
-}
-
-fn mask(length: u32) -> u128 {
-    u128::MAX.checked_shl(128 - length).unwrap_or(0)
-}
-
-/// An address by its leading bits.
-fn address(v4: bool, bits: u128) -> IpAddr {
-    if v4 { Ipv4Addr::from_bits((bits >> 96) as u32).into() } else { Ipv6Addr::from_bits(bits).into() }
 }
 
 /// A list, the addresses that are in its networks, and at their ends.
@@ -157,7 +139,12 @@ const REASONS: &[&str] = &[
 fn gate(list: &[u8], format: &str, keys: &str) -> Gate {
     let gate = Gate::new();
     let format = if format.is_empty() { String::new() } else { format!("format = \"{format}\"\n") };
-    let section = if keys.contains("kind") { "domains" } else { "list" };
+    let section = match keys {
+        _ if keys.contains("no-mail") => "domains",
+        _ if keys.contains("internal-only") => "recipients",
+        _ if keys.contains("kind") => "senders",
+        _ => "list",
+    };
     let text = format!(
         "hostname = \"mx.example.org\"\nguards = {{ widest_v4 = 1, widest_v6 = 1 }}\n\
          never_block = {{ loopback = false, link_local = false, private = false }}\n\
@@ -208,7 +195,7 @@ fn lengths(from: u32, to: u32) -> Vec<u32> {
 
 #[test]
 fn lists_with_holes_ranges_and_reasons() {
-    let mut random = random();
+    let mut random = random(0);
     let (v4, v6) = (lengths(6, 32), lengths(16, 128));
     for (families, targets) in [
         (&[true, false][..], &["plain", "drop", "drop-json", "crowdsec-csv", "crowdsec-json", "iplsearch", "postfix-cidr"][..]),
@@ -225,7 +212,7 @@ fn lists_with_holes_ranges_and_reasons() {
 /// Without holes most formats keep the entries as they are.
 #[test]
 fn lists_without_holes() {
-    let mut random = random();
+    let mut random = random(0);
     let (v4, v6) = (lengths(6, 32), lengths(16, 128));
     let list = List::plain(&mut random, &[true, false], &v4, &v6, 0, REASONS);
     for to in ["plain", "drop", "crowdsec-csv", "crowdsec-json", "iplsearch", "postfix-cidr"] {
@@ -239,7 +226,7 @@ fn lists_without_holes() {
 /// Where prefixes end at octets, those between are split.
 #[test]
 fn access_tables() {
-    let mut random = random();
+    let mut random = random(0);
     for (families, v6, to, lossy) in [
         (&[true][..], &[][..], "postfix-access", false),
         (&[true], &[], "sendmail-access", true),
@@ -269,7 +256,7 @@ fn access_tables() {
 
 #[test]
 fn expiry() {
-    let mut random = random();
+    let mut random = random(0);
     let mut list = List { text: "duration,scope,value,reason\n".into(), inside: Vec::new() };
     for _ in 0..ENTRIES {
         let family = below(&mut random, 2) == 0;
@@ -290,7 +277,7 @@ fn expiry() {
 /// A table in which the first match decides, with replies of its own.
 #[test]
 fn ordered_tables() {
-    let mut random = random();
+    let mut random = random(0);
     for (families, targets) in [
         (&[true, false][..], &[("postfix-cidr", false), ("plain", true), ("drop", true), ("crowdsec-json", true), ("iplsearch", true)][..]),
         (&[true], &[("postfix-access", false), ("sendmail-access", true), ("rbldnsd-ip4set", true), ("p2p", true)]),
@@ -327,7 +314,7 @@ fn list_refuses_the_same(list: &List, to: &str, random: &mut TestRng) {
 
 #[test]
 fn names() {
-    let mut random = random();
+    let mut random = random(0);
     let labels = ["a", "b", "mail", "x-1", "_dmarc", "example", "org", "net"];
     let name = |least: usize, random: &mut TestRng| {
         let count = least + below(random, 4);
@@ -344,7 +331,7 @@ fn names() {
             writeln!(text, "{hole}{form}{} # {reason}", name(2, &mut random)).unwrap();
         }
         for (to, lossy) in targets {
-            let request = Request { from: Some("plain"), to, domains: true, lossy: *lossy, ..Request::default() };
+            let request = Request { from: Some("plain"), to, about: About::Domains, lossy: *lossy, ..Request::default() };
             let (out, diagnostics) = try_convert(text.as_bytes(), &request).unwrap();
             assert!(*lossy || diagnostics.is_empty(), "{to}: {}", render(&diagnostics));
             let keys = "kind = \"no-mail\"";
@@ -365,18 +352,64 @@ fn names() {
     }
 }
 
+#[test]
+fn mailboxes() {
+    let mut random = random(0);
+    let (locals, labels) = (["a", "b", "a.b", "a+b", "o'c", "A"], ["a", "mail", "example", "org"]);
+    let place = |random: &mut TestRng| {
+        let count = 1 + below(random, 3);
+        (0..count).map(|_| labels[below(random, labels.len())]).collect::<Vec<_>>().join(".")
+    };
+    for (about, keys) in [(About::Senders, "kind = \"block\""), (About::Recipients, "kind = \"internal-only\"")] {
+        for (forms, targets) in [
+            (&["@", "@", "", "*.", "."][..], &[("plain", false)][..]),
+            (&["@", "@", "*.", "."], &[("plain", false), ("postfix-access", false), ("sendmail-access", true)]),
+        ] {
+            let mut text = String::new();
+            for _ in 0..60 {
+                let (hole, form) = (["!", "", ""][below(&mut random, 3)], forms[below(&mut random, forms.len())]);
+                let local = if form == "@" { locals[below(&mut random, locals.len())] } else { "" };
+                // Sometimes at any domain.
+                let place = if form == "@" && below(&mut random, 4) == 0 { String::new() } else { place(&mut random) };
+                writeln!(text, "{hole}{local}{form}{place} # {}", REASONS[below(&mut random, REASONS.len())]).unwrap();
+            }
+            for (to, lossy) in targets {
+                let request = Request { from: Some("plain"), to, about, lossy: *lossy, ..Request::default() };
+                let (out, diagnostics) = try_convert(text.as_bytes(), &request).unwrap_or_else(|error| panic!("{to}: {error}"));
+                assert!(*lossy || diagnostics.is_empty(), "{to}: {}", render(&diagnostics));
+                let (before, after) = (gate(text.as_bytes(), "plain", keys), gate(&out, to, keys));
+                let mut refused = 0;
+                for _ in 0..NAMES {
+                    let mailbox = format!("<{}@{}>", locals[below(&mut random, locals.len())], place(&mut random));
+                    let ask = |gate: &Gate| {
+                        let facts = Facts { now: Some(NOW), ..Facts::of_client([192, 0, 2, 1].into()) };
+                        let (own, other) = (Some(mailbox.as_bytes()), Some(&b"<user@example.net>"[..]));
+                        let (sender, recipient) = if about == About::Senders { (own, other) } else { (None, own) };
+                        let verdict = gate.check_rcpt(&Facts { sender, recipient, ..facts });
+                        (verdict.is_accept(), if *lossy { String::new() } else { verdict.reason.to_string() })
+                    };
+                    assert_eq!(ask(&after), ask(&before), "{mailbox} {to} {about:?}\n{text}");
+                    refused += usize::from(!ask(&before).0);
+                }
+                assert!(refused > NAMES / 10 && refused < NAMES, "{to}: {refused}");
+            }
+        }
+    }
+}
+
 /// What a sample of tests/lists is about, and the least score, by its name.
 fn sample_request<'a>(name: &str, format: &'a str) -> Request<'a> {
     let threshold = name.split_once("-threshold-").and_then(|(_, rest)| rest.split('.').next()).map(|number| number.parse().unwrap());
     let domains = name.starts_with("domains-") || format == "rbldnsd-dnset";
-    Request { from: Some(format), to: "plain", domains, threshold, lossy: true, ..Request::default() }
+    let about = if domains { About::Domains } else { About::Addresses };
+    Request { from: Some(format), to: "plain", about, threshold, lossy: true, ..Request::default() }
 }
 
 /// Samples of all formats as plain lists, and as lists of their own format again.
 #[test]
 fn samples() {
     let base = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/lists");
-    let mut random = random();
+    let mut random = random(0);
     let mut converted = 0;
     for (format, _) in formats().chain([("rbldnsd-ip6tset", String::new())]) {
         for entry in fs::read_dir(base.join(format)).unwrap() {
@@ -389,7 +422,7 @@ fn samples() {
             let text = fs::read(&file).unwrap();
             let Ok((plain, _)) = try_convert(&text, &request) else { continue };
             converted += 1;
-            if request.domains {
+            if request.about == About::Domains {
                 continue;
             }
             let threshold = request.threshold.map_or(String::new(), |least| format!("threshold = {least}"));
@@ -472,6 +505,14 @@ fn refusals() {
         (json, "", "crowdsec-csv", "", ""),
         ("example.org\n.example.net\n", "", "postfix-access", "domains", ""),
         ("example.org\n", "", "drop", "domains", ""),
+        ("user@example.org\nuser@\n", "", "rbldnsd-dnset", "senders", ""),
+        ("user@example.org # why\n!user@ x\n.example.net\n", "", "sendmail-access", "senders", "lossy"),
+        ("user@example.org # why\n!user@ x\n.example.net\n", "", "sendmail-access", "recipients", "lossy"),
+        ("user@example.org # why\n!user@ x\n.example.net\n", "", "postfix-access", "recipients", ""),
+        ("user@example.org\nexample.org\n", "", "postfix-access", "senders", ""),
+        ("a#b@example.org\tREJECT\n\"a@b\"@example.org 550 5.7.1 No\n", "postfix-access", "plain", "senders", "lossy"),
+        ("a;b@example.org\tREJECT\n!a@example.org\tREJECT\n", "postfix-access", "plain", "senders", ""),
+        ("a@b@example.org\n\"a\\\"b\"@example.org\nx:y@example.org\n", "plain", "postfix-access", "senders", ""),
         ("192.0.2.1\t10\n192.0.2.2 x\n", "", "plain", "", ""),
         ("192.0.2.1\t10\n192.0.2.2\t3\n", "scored", "rbldnsd-ip4trie", "", ""),
         ("; Last-Modified: Tue, 19 May 2026 10:36:36 GMT\n192.0.2.0/24 ; SBL1\n", "", "plain", "", ""),
@@ -480,15 +521,22 @@ fn refusals() {
         ("", "", "drop", "", ""),
     ];
     let mut shown = String::new();
-    for (list, from, to, domains, lossy) in cases {
-        let (domains, lossy) = (!domains.is_empty(), !lossy.is_empty());
-        let request = Request { from: Some(from).filter(|from| !from.is_empty()), to, domains, lossy, ..Request::default() };
+    for (list, from, to, option, lossy) in cases {
+        let about = match option {
+            "domains" => About::Domains,
+            "senders" => About::Senders,
+            "recipients" => About::Recipients,
+            _ => About::Addresses,
+        };
+        let lossy = !lossy.is_empty();
+        let request = Request { from: Some(from).filter(|from| !from.is_empty()), to, about, lossy, ..Request::default() };
         let (status, said, out) = match try_convert(list.as_bytes(), &request) {
             Ok((out, diagnostics)) => ("done", diagnostics, String::from_utf8(out).unwrap()),
             Err(Error::Refused(diagnostics)) => ("refused", diagnostics, String::new()),
             Err(Error::Output(error)) => panic!("{error}"),
         };
-        let options = format!("{}{}", if domains { " --domains" } else { "" }, if lossy { " --lossy" } else { "" });
+        let options =
+            format!("{}{}", if option.is_empty() { String::new() } else { format!(" --{option}") }, if lossy { " --lossy" } else { "" });
         writeln!(shown, "== {list:?} --to {to}{options}: {status}\n{}{out}", render(&said)).unwrap();
     }
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/convert/refusals.txt");

@@ -202,8 +202,11 @@ fn a_session_sees_the_rules_of_a_reload_and_keeps_the_old_ones_if_it_fails() {
     let mut mta = server.unix();
     mta.begin("192.0.2.7");
     assert_eq!(mta.rcpt("<user@example.org>"), BLOCKED);
-    server.reload(&POLICY.replace("192.0.2.0", "198.51.100.0"), "rules of load 2 in force");
-    server.wait_for_line("info: list local: +1 -1 (");
+    let sections = "[relay]\ntrusted = [\"203.0.113.0/24\"]\n[authentication]\nspf_fail = \"reject\"\n";
+    server.reload(&(POLICY.replace("192.0.2.0", "198.51.100.0") + sections), "rules of load 2 in force");
+    for changed in ["list local: +1 -1 (", "relay trusted: +1 -0 (1 entry)", "authentication: added (spf_fail)"] {
+        server.wait_for_line(&format!("info: {changed}"));
+    }
     assert_eq!(mta.rcpt("<user@example.org>"), "");
     server.reload("hostname = 3\n[[list]]\nname = \"local\"\nentries = [\"10/8\"]\n", "the rules of load 2 stay in force");
     let (file, log) = (server.path("mxgate.toml").display().to_string(), server.log());

@@ -58,7 +58,7 @@ fn what_changes_is_said_list_by_list() {
     );
     let new = ruleset(
         &[
-            "mode = \"draining\"\nnever_block.networks = [\"198.51.100.0/24\"]\n",
+            "mode = \"draining\"\nnever_block.networks = [\"198.51.100.0/24\"]\nlimits.concurrent = 20\n",
             &list("partners", "allow = true\nentries = [\"192.0.2.7\", \"192.0.2.8/29\", \"203.0.113.9\"]"),
             &list("keys", "entries = [\"192.0.2.1\"]\nreply = \"drop\"\nenforce = false\nexempt = []\nat = \"rcpt\""),
             &list("feed", "entries = [\"!192.0.2.1\", \"192.0.2.2\", \"203.0.113.9\", \"192.0.2.0/24\", \"198.51.0.0/16\"]"),
@@ -70,6 +70,7 @@ fn what_changes_is_said_list_by_list() {
     );
     let diff = diff(&old, &new);
     let lines = "mode changed\n\
+        limits changed\n\
         order of lists changed\n\
         list keys: reply, at, enforce, exempt changed\n\
         list feed: +3 -1 (5 entries)\n\
@@ -95,8 +96,86 @@ fn what_changes_is_said_list_by_list() {
     );
     assert_eq!(
         (&value["same"], &value["covered"]["count"], &value["settings"]),
-        (&json!(false), &json!(3), &json!(["mode", "order of lists"]))
+        (&json!(false), &json!(3), &json!(["mode", "limits", "order of lists"]))
     );
+}
+
+/// The sections that are no lists, and what is said when they come, change and go.
+#[test]
+fn relaying_and_authentication_are_said_key_by_key() {
+    let relay = "[relay]\nlocal = [\"a.example\", \".b.example\"]\ntrusted = [\"192.0.2.0/24\"]\n";
+    let other = "[relay]\nlocal = [\"a.example\"]\nrelay = [\"c.example\"]\ntrusted = [\"192.0.2.0/25\"]\nrouting = true\n\
+        reply = \"550 5.7.1 Not here\"\n";
+    let checks = "[authentication]\nspf_fail = \"reject\"\nrdns_temperror = \"defer\"\n";
+    let watched = "[authentication]\nspf_fail = \"550 5.7.23 No\"\ndkim_fail = \"reject\"\nenforce = false\nexempt = []\nseveral_fail = \"550 5.7.26 No\"\n";
+    for (old, new, lines) in [
+        (relay, relay, ""),
+        (checks, checks, ""),
+        (checks, "[authentication]\nspf_fail = \"550 5.7.23 SPF validation failed\"\nrdns_temperror = \"defer\"\n", ""),
+        ("", "[relay]\n[authentication]\nspf_fail = \"ignore\"\nenforce = false\n", ""),
+        ("", relay, "relay: added\nrelay local: +2 -0 (2 entries)\nrelay trusted: +1 -0 (1 entry)\n"),
+        (relay, "", "relay: removed\nrelay local: +0 -2 (0 entries)\nrelay trusted: +0 -1 (0 entries)\n"),
+        ("", "[relay]\ntrusted = [\"192.0.2.0/24\"]\n", "relay trusted: +1 -0 (1 entry)\n"),
+        (
+            relay,
+            other,
+            "relay: routing, reply changed\nrelay local: +0 -1 (1 entry)\nrelay relay: +1 -0 (1 entry)\nrelay trusted: +1 -1 (1 entry)\n",
+        ),
+        ("", checks, "authentication: added (spf_fail, rdns_temperror)\n"),
+        (checks, "", "authentication: removed (spf_fail, rdns_temperror)\n"),
+        (checks, watched, "authentication: spf_fail, rdns_temperror, dkim_fail, several_fail, enforce, exempt changed\n"),
+    ] {
+        let diff = diff(&ruleset(old), &ruleset(new));
+        assert_eq!(diff.to_string(), lines, "{old}{new}");
+        assert_eq!(diff.is_same(), lines.is_empty());
+        let logged: Vec<String> = diff.sections.iter().flat_map(mxgate::diff::Section::lines).collect();
+        assert_eq!(logged, lines.lines().collect::<Vec<_>>());
+    }
+    let diff = diff(&ruleset(relay), &ruleset(other));
+    let lists = "relay local: +0 -1 (1 entry)\n  -.b.example\nrelay relay: +1 -0 (1 entry)\n  +c.example\nrelay trusted: +1 -1 (1 entry)\n  \
+        -192.0.2.0/24\n  +192.0.2.0/25\n";
+    assert!(format!("{diff:#}").ends_with(lists), "{diff:#}");
+    let list = |name, entries, added: &[&str], removed: &[&str]| json!({ "name": name, "what": "changed", "entries": entries, "settings": [], "added": added, "removed": removed });
+    assert_eq!(
+        diff.to_json()["sections"],
+        json!([{
+            "name": "relay",
+            "what": "changed",
+            "settings": ["routing", "reply"],
+            "lists": [
+                list("local", 1, &[], &[".b.example"]),
+                list("relay", 1, &["c.example"], &[]),
+                list("trusted", 1, &["192.0.2.0/25"], &["192.0.2.0/24"]),
+            ],
+        }])
+    );
+}
+
+/// Who opts out of which lists is said of the recipients, and of nobody else.
+#[test]
+fn opting_out_is_a_key_of_the_recipients() {
+    let recipients = |name: &str, keys: &str| format!("[[recipients]]\nname = \"{name}\"\n{keys}\n");
+    let lists = list("a", "entries = [\"192.0.2.1\"]") + &list("b", "entries = [\"192.0.2.1\"]");
+    let sales = |keys: &str| recipients("sales", &format!("entries = [\"sales@example.org\"]\n{keys}"));
+    for (old, new, lines) in [
+        (sales("opt_out = [\"a\"]"), sales("opt_out = [\"a\"]"), ""),
+        (sales("opt_out = [\"a\"]"), sales("opt_out = [\"a\", \"b\"]"), "list sales: opt_out changed\n"),
+        (String::new(), sales("opt_out = [\"a\"]"), "list sales: added (1 entry)\n"),
+        (
+            sales("opt_out = [\"a\"]"),
+            recipients("first", "entries = [\"x@example.org\"]\nopt_out = [\"b\"]") + &sales("opt_out = [\"a\"]"),
+            "list first: added (1 entry)\n",
+        ),
+        (sales("opt_out = [\"a\"]"), sales("opt_out = [\"a\"]\nkind = \"internal-only\""), "list sales: reply, exempt changed\n"),
+        (
+            sales("opt_out = [\"a\"]"),
+            recipients("sales", "entries = [\"shop@example.org\"]\nopt_out = [\"a\"]"),
+            "list sales: +1 -1 (1 entry)\n",
+        ),
+    ] {
+        let (old, new) = (ruleset(&format!("{lists}{old}")), ruleset(&format!("{lists}{new}")));
+        assert_eq!(diff(&old, &new).to_string(), lines);
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@
 
 use memory::{Memory, NOW};
 use mxgate::overview::overview;
-use mxgate::{Decider, Entry, Facts, Gate, Stage, Verdict};
+use mxgate::{AuthResult, Decider, Entry, Facts, Gate, Stage, Verdict};
 use proptest::prelude::*;
 use serde_json::Value;
 use std::fmt::Write as _;
@@ -36,7 +36,7 @@ fn situations() -> Gate {
 }
 
 /// What is asked: why, address, recipient, authenticated, after how many seconds.
-const QUESTIONS: [(&str, &str, Option<&str>, bool, u64); 15] = [
+const QUESTIONS: [(&str, &str, Option<&str>, bool, u64); 19] = [
     ("nobody covers it", "192.88.99.1", None, false, 0),
     ("the never-block set", "198.51.100.25", None, false, 0),
     ("built in", "10.0.0.1", None, false, 0),
@@ -52,6 +52,10 @@ const QUESTIONS: [(&str, &str, Option<&str>, bool, u64); 15] = [
     ("a domain behind an allow list", "192.0.2.200", Some("user@parked.example"), false, 0),
     ("a domain in two lists", "192.88.99.1", Some("user@www.web.example"), false, 0),
     ("a domain that is not asked about", "192.0.2.7", Some("user@parked.example"), false, 0),
+    ("a list for CONNECT", "3fff:1::1", None, false, 0),
+    ("a list for CONNECT that puts off", "3fff:2::1", None, false, 0),
+    ("a list for CONNECT, behind another one", "203.0.113.200", None, false, 0),
+    ("a list for CONNECT, and a client that would authenticate", "3fff:1::1", Some("<user@example.org>"), true, 0),
 ];
 
 fn compare(name: &str, given: &str) {
@@ -88,6 +92,18 @@ fn explanations_are_as_written_down() {
     write!(text, "# the mode\n{}", mode.explain(&facts, Stage::Connect)).unwrap();
     compare("situations.ref", &text);
     compare("situations.json", &format!("{:#}\n", Value::Array(json)));
+}
+
+/// What SPF came to nobody tells a milter.
+#[test]
+fn authentication_is_not_for_milters() {
+    let gate = Gate::new();
+    gate.load_text("hostname = \"mx.example.org\"\n[authentication]\nspf_fail = \"reject\"\n", "p").unwrap();
+    let facts = Facts { recipient: Some(b"user@example.org"), spf: AuthResult::Fail, ..Facts::of_client("192.0.2.7".parse().unwrap()) };
+    let explanation = gate.explain(&facts, Stage::Rcpt);
+    let readers: Vec<&str> = explanation.wire.iter().map(|read| read.profile.name()).collect();
+    assert_eq!(readers, ["postfix-policy", "exim", "opensmtpd", "abi"], "{explanation}");
+    assert_eq!(explanation.wire[3].line.as_deref(), Some("550 5.7.23 SPF validation failed"));
 }
 
 #[test]

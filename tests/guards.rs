@@ -5,7 +5,7 @@
 
 use memory::{Memory, NOW};
 use mxgate::diagnostic::render;
-use mxgate::{Decider, Facts, Gate};
+use mxgate::{AuthResult, Decider, Facts, Gate};
 use std::fmt::Write as _;
 
 #[path = "support/memory.rs"]
@@ -192,6 +192,31 @@ fn a_list_that_is_only_watched_refuses_nobody_and_is_named() {
         assert_eq!((verdict.list.as_str(), verdict.shadow.as_str()), (decided, shadow), "{address}");
         assert_eq!(verdict.is_accept(), decided.is_empty());
     }
+}
+
+#[test]
+fn authentication_that_is_only_watched_refuses_nobody_is_named_and_counted() {
+    let gate = Gate::new();
+    let files = with("feed", "192.0.2.0/24\n");
+    let watched = |enforce| policy("enforce = false") + &format!("[authentication]\nspf_fail = \"reject\"\nenforce = {enforce}\n");
+    load(&gate, &watched(false), &files);
+    let ask = |address, spf, authenticated| {
+        let facts = Facts { recipient: Some(b"a@example.org"), spf, authenticated, ..at(address, NOW) };
+        let verdict = gate.check_rcpt(&facts);
+        let explained = gate.explain(&facts, mxgate::Stage::Rcpt).verdict;
+        assert_eq!(format!("{explained:?}"), format!("{verdict:?}"));
+        (verdict.is_accept(), verdict.decider, verdict.shadow.to_string())
+    };
+    let hits = || gate.ruleset().authentication_hits();
+    let accept = |shadow: &str| (true, Decider::Nothing, shadow.to_owned());
+    assert_eq!(ask("198.51.100.1", AuthResult::Fail, false), accept("authentication"));
+    assert_eq!((ask("198.51.100.1", AuthResult::Pass, false), hits()), (accept(""), 1));
+    // Who is passed over is no hit.
+    assert_eq!((ask("198.51.100.1", AuthResult::Fail, true), hits()), (accept(""), 1));
+    // A list that is only watched comes first, and both count.
+    assert_eq!((ask("192.0.2.1", AuthResult::Fail, false), hits()), (accept("feed"), 2));
+    load(&gate, &watched(true), &files);
+    assert_eq!((ask("192.0.2.1", AuthResult::Fail, false), hits()), ((false, Decider::Authentication, "feed".into()), 3));
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! `mxgate lint`: what it prints for a policy with one rule of each kind, and its exit status. `BLESS=1` writes the
-//! expected output anew.
+//! `mxgate lint`: what it prints for a policy with one rule of each kind and for all replies of `[authentication]`, and its
+//! exit status. `BLESS=1` writes the expected output anew.
 
 #![allow(
     clippy::unwrap_used,
@@ -32,28 +32,35 @@ fn text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).unwrap()
 }
 
-fn golden() -> String {
-    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/lint/policy.toml")).unwrap()
+fn golden(name: &str) -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/lint").join(name)).unwrap()
 }
 
 #[test]
 fn golden_output() {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/lint/expected.txt");
-    let output = mxgate(&golden(), &[]);
-    assert_eq!((text(&output.stderr), output.status.code()), ("", Some(1)));
-    let shown = text(&output.stdout);
-    if std::env::var_os("BLESS").is_some() {
-        fs::write(&file, shown).unwrap();
+    for (policy, reference) in [("policy.toml", "expected.txt"), ("authentication.toml", "authentication.txt")] {
+        let output = mxgate(&golden(policy), &[]);
+        assert_eq!((text(&output.stderr), output.status.code()), ("", Some(1)));
+        let shown = text(&output.stdout);
+        if std::env::var_os("BLESS").is_some() {
+            fs::write(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/lint").join(reference), shown).unwrap();
+        }
+        assert_eq!(shown, golden(reference), "BLESS=1 writes it anew");
     }
-    assert_eq!(shown, fs::read_to_string(&file).unwrap(), "BLESS=1 writes it anew");
 }
 
 #[test]
 fn each_mail_server_alone_is_its_part_of_all() {
-    let all = mxgate(&golden(), &["--mta", "all"]);
+    for policy in ["policy.toml", "authentication.toml"] {
+        each_alone(&golden(policy));
+    }
+}
+
+fn each_alone(policy: &str) {
+    let all = mxgate(policy, &["--mta", "all"]);
     let all = text(&all.stdout);
     for profile in Profile::ALL {
-        let output = mxgate(&golden(), &["--mta", profile.name()]);
+        let output = mxgate(policy, &["--mta", profile.name()]);
         let about = |line: &&str| line.trim_start().trim_start_matches("warning: ").starts_with(&format!("{profile} at "));
         let expected: Vec<&str> = all.lines().filter(|line| !line.starts_with(' ') || about(line)).collect();
         assert_eq!(text(&output.stdout).lines().collect::<Vec<_>>(), expected);
@@ -83,18 +90,44 @@ fn exit_status() {
 #[test]
 fn the_library_names_every_rule_that_refuses() {
     let gate = Gate::new();
-    gate.load_text(&golden(), "policy.toml").unwrap();
+    gate.load_text(&golden("policy.toml"), "policy.toml").unwrap();
     let rules = lint(&gate.ruleset(), &[Profile::Postfix]);
     let named: Vec<(Decider, &str)> = rules.iter().map(|rule| (rule.decider, rule.name.as_str())).collect();
     let expected = [
         (Decider::Mode, ""),
+        (Decider::Ban, "bans"),
         (Decider::Block, "local"),
         (Decider::Block, "botnets"),
         (Decider::Block, "slow"),
+        (Decider::Block, "early"),
+        (Decider::Limit, ""),
+        (Decider::Relay, ""),
         (Decider::Domain, "parked"),
         (Decider::Domain, "nomx"),
+        (Decider::Recipient, "staff"),
+        (Decider::Sender, "bulk"),
     ];
     assert_eq!(named, expected);
-    assert!(rules.iter().all(|rule| rule.cells.len() == 1));
-    assert_eq!(rules.iter().map(|rule| rule.warnings()).collect::<Vec<_>>(), [0, 0, 0, 0, 1, 0]);
+    assert!(rules.iter().all(|rule| rule.cells.len() == if rule.name == "early" { 2 } else { 1 }));
+    assert_eq!(rules.iter().map(|rule| rule.warnings()).collect::<Vec<_>>(), [0, 0, 0, 0, 0, 1, 0, 0, 1, 0, 0, 0]);
+}
+
+/// Every reply of `[authentication]` is there, also where it is only watched, and that of several if several can refuse.
+#[test]
+fn the_library_names_every_reply_to_authentication() {
+    let named = |policy: &str| {
+        let gate = Gate::new();
+        gate.load_text(policy, "policy.toml").unwrap();
+        let rules = lint(&gate.ruleset(), &Profile::ALL);
+        assert!(rules.iter().all(|rule| rule.decider == Decider::Authentication && rule.cells.len() == Profile::ALL.len()));
+        rules.iter().map(|rule| rule.name.clone()).collect::<Vec<_>>().join(" ")
+    };
+    let all =
+        "spf_fail spf_softfail spf_permerror spf_temperror dkim_fail dmarc_fail dmarc_temperror rdns_fail rdns_temperror several_fail";
+    assert_eq!(named(&golden("authentication.toml")), all);
+    let keys = |keys: &str| format!("hostname = \"mx.example.org\"\n[authentication]\n{keys}\n");
+    assert_eq!(named(&keys("spf_fail = \"reject\"\nspf_permerror = \"reject\"")), "spf_fail spf_permerror");
+    assert_eq!(named(&keys("spf_fail = \"reject\"\nrdns_temperror = \"defer\"")), "spf_fail rdns_temperror");
+    assert_eq!(named(&keys("spf_fail = \"reject\"\nrdns_fail = \"reject\"")), "spf_fail rdns_fail several_fail");
+    assert_eq!(named(&keys("several_fail = \"reject\"")), "");
 }

@@ -280,6 +280,50 @@ fn files_that_change_are_noticed() {
 }
 
 #[test]
+fn what_is_too_much_is_put_off() {
+    let gate = gate(
+        "hostname = \"mx.example.org\"\n[limits]\nconnections = \"4/h\"\nconcurrent = 2\nsender_domain = \"2/h\"\nreply = \"throttle\"\n\
+         [never_block]\nnetworks = [\"203.0.113.0/24\"]\n\
+         [[list]]\nname = \"partners\"\nallow = true\nentries = [\"198.51.100.128/25\"]\n\
+         [[list]]\nname = \"local\"\nentries = [\"192.0.2.0/24\"]\n",
+    );
+    const MUCH: &str = "421 4.7.0 Too many connections or messages from [198.51.100.1]; try again later";
+    let connect = |address: &str| gate.check_connect(&client(address));
+    assert_eq!([reply(&connect("198.51.100.1")), reply(&connect("198.51.100.1"))], ["accept", "accept"]);
+    let verdict = connect("::ffff:198.51.100.1");
+    assert_eq!((reply(&verdict).as_str(), verdict.decider, verdict.reason.as_str()), (MUCH, Decider::Limit, "concurrent"));
+    assert!(verdict.rejection.unwrap().hang_up);
+    // An explanation charges nothing, nor does a refused connection.
+    gate.explain(&client("198.51.100.1"), Stage::Connect);
+    gate.end_session(&client("198.51.100.1"));
+    assert_eq!((reply(&connect("198.51.100.1")).as_str(), connect("198.51.100.1").reason.as_str()), ("accept", "concurrent"));
+    gate.end_session(&client("198.51.100.1"));
+    assert_eq!((reply(&connect("198.51.100.1")).as_str(), connect("198.51.100.1").reason.as_str()), ("accept", "connections"));
+    // Who is let in whatever he does, who is exempt, and who is refused for good are not counted.
+    for address in ["203.0.113.1", "198.51.100.200", "192.0.2.1"] {
+        let deciders = [0; 9].map(|_| connect(address).decider);
+        assert!(deciders.iter().all(|decider| *decider == deciders[0] && *decider != Decider::Limit), "{address}");
+    }
+    let trusted = [0; 9].map(|_| reply(&gate.check_connect(&Facts { trusted: true, ..client("198.51.100.9") })));
+    assert!(trusted.iter().all(|reply| reply == "accept"));
+    // Recipients by the domain of the sender, whoever brings them; the empty sender has none.
+    let rcpt = |address: &str, sender: &'static [u8], authenticated| {
+        gate.check_rcpt(&Facts { sender: Some(sender), recipient: Some(b"user@example.org"), authenticated, ..client(address) })
+    };
+    let asked = [("198.51.100.2", "a@example.com"), ("198.51.100.3", "<b@EXAMPLE.com>"), ("198.51.100.4", "c@example.com")];
+    let reasons = asked.map(|(address, sender)| rcpt(address, sender.as_bytes(), false).reason.to_string());
+    assert_eq!(reasons, ["", "", "sender_domain"]);
+    assert_eq!(rcpt("198.51.100.4", b"c@example.com", true).decider, Decider::Nothing);
+    assert_eq!(rcpt("198.51.100.4", b"<>", false).decider, Decider::Nothing);
+    // A load keeps what was counted.
+    let policy = "hostname = \"mx.example.org\"\n[limits]\nconnections = \"4/h\"\nconcurrent = 2\nsender_domain = \"2/h\"\nreply = \"450 4.7.1 Later\"\n";
+    gate.load_text(policy, "p").unwrap();
+    assert_eq!(reply(&connect("198.51.100.1")), "450 4.7.1 Later");
+    gate.load_text("hostname = \"mx.example.org\"\n", "p").unwrap();
+    assert_eq!(reply(&connect("198.51.100.1")), "accept");
+}
+
+#[test]
 fn counts_and_status() {
     let gate = gate(POLICY);
     ban(&gate, "203.0.113.128/25", 60).unwrap();

@@ -306,3 +306,31 @@ fn modes_refuse_everybody_and_the_rules_in_force_count() {
     let empty = Gate::new();
     assert_eq!(MailServer::with_client(&empty, "192.0.2.7").rcpt("<user@parked.example>"), None);
 }
+
+/// Connections are counted at CONNECT, and refused at RCPT, where it is known who is exempt.
+#[test]
+fn clients_with_too_many_sessions_are_put_off_until_one_of_them_ends() {
+    let gate = gate("hostname = \"mx.example.org\"\n[limits]\nconcurrent = 2\nexempt = [\"authenticated\", \"postmaster\"]\n");
+    let mut servers: Vec<MailServer<'_>> = (0..3).map(|_| MailServer::with_client(&gate, "192.0.2.7")).collect();
+    assert_eq!(servers[0].rcpt("<user@example.org>").or(servers[1].rcpt("<user@example.org>")), None);
+    let reply = servers[2].rcpt("<user@example.org>").unwrap();
+    assert_eq!(reply, "421 4.7.0 Too many connections or messages from [192.0.2.7]; try again later");
+    // The same session, until it is over; but not mail to postmaster, nor of users.
+    assert!(servers[2].rcpt("<other@example.org>").is_some());
+    assert_eq!(servers[2].rcpt("<postmaster@example.org>"), None);
+    servers[2].macros(b'M', &[("mail_addr", "a@example.com"), ("auth_authen", "user")]);
+    assert_eq!(servers[2].rcpt("<user@example.org>"), None);
+    assert_eq!(MailServer::with_client(&gate, "192.0.2.8").rcpt("<user@example.org>"), None);
+    // However a session ends: the mail server closes, the client quits and another one comes, or it breaks off.
+    let mut ended = servers.remove(0);
+    ended.session.end(&gate);
+    ended.session.end(&gate);
+    assert_eq!(MailServer::with_client(&gate, "192.0.2.7").rcpt("<user@example.org>"), None);
+    assert!(MailServer::with_client(&gate, "192.0.2.7").rcpt("<user@example.org>").is_some());
+    assert_eq!(servers[0].send(&Command::QuitNewConnection), b"");
+    assert_eq!(MailServer::with_client(&gate, "192.0.2.7").rcpt("<user@example.org>"), None);
+    assert!(MailServer::with_client(&gate, "192.0.2.7").rcpt("<user@example.org>").is_some());
+    // One that was refused takes nobody's place, and its end gives none back.
+    servers[1].session.end(&gate);
+    assert!(MailServer::with_client(&gate, "192.0.2.7").rcpt("<user@example.org>").is_some());
+}

@@ -8,21 +8,24 @@
     clippy::unwrap_used,
     clippy::panic,
     clippy::indexing_slicing,
-    clippy::print_stdout,
     clippy::cast_possible_truncation,
     reason = "what goes wrong here ends the test, with a message"
 )]
 
 use mxgate::{Facts, Gate};
 use proptest::prelude::Rng as _;
-use proptest::test_runner::{RngAlgorithm, TestRng};
+use proptest::test_runner::TestRng;
+use random::{address, mask, random, random_bits};
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::{Duration, SystemTime};
 
+#[path = "support/random.rs"]
+mod random;
 mod support;
 
 const PREFIXES: usize = 2_000;
@@ -30,18 +33,6 @@ const ADDRESSES: usize = 200_000;
 
 /// A network as its first address and the length of its prefix; IPv4 in the upper 32 bits.
 type Network = (bool, u128, u32);
-
-fn mask(length: u32) -> u128 {
-    u128::MAX.checked_shl(128 - length).unwrap_or(0)
-}
-
-fn address(v4: bool, bits: u128) -> IpAddr {
-    if v4 { IpAddr::V4(Ipv4Addr::from_bits((bits >> 96) as u32)) } else { IpAddr::V6(Ipv6Addr::from_bits(bits)) }
-}
-
-fn random_bits(random: &mut TestRng) -> u128 {
-    u128::from(random.next_u64()) << 64 | u128::from(random.next_u64())
-}
 
 /// Disjoint random networks of both families, of all usual lengths, many of them close together.
 fn networks(random: &mut TestRng) -> Vec<Network> {
@@ -86,7 +77,10 @@ fn addresses(networks: &[Network], random: &mut TestRng) -> Vec<IpAddr> {
 
 /// What postmap answers to many questions: for each that it finds, "question TAB value".
 fn postmap(directory: &Path, table: &str, questions: String) -> String {
-    fs::write(directory.join("main.cf"), "compatibility_level = 3.6\n").unwrap();
+    let main_cf = fs::File::create(directory.join("main.cf")).unwrap();
+    std::io::Write::write_all(&mut &main_cf, b"compatibility_level = 3.6\n").unwrap();
+    // Postfix waits up to two seconds for a fresh main.cf "to cool down", lest somebody is still writing to it.
+    main_cf.set_modified(SystemTime::now() - Duration::from_secs(60)).unwrap();
     let mut postmap = Command::new(support::find("postmap").unwrap())
         .arg("-c")
         .arg(directory)
@@ -100,15 +94,6 @@ fn postmap(directory: &Path, table: &str, questions: String) -> String {
     let output = postmap.wait_with_output().unwrap();
     writer.join().unwrap();
     String::from_utf8(output.stdout).unwrap()
-}
-
-/// A generator with the seed that `MXGATE_SEED` says, else always the same.
-fn random() -> TestRng {
-    let seed = std::env::var("MXGATE_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1_u64);
-    println!("MXGATE_SEED={seed}; another one asks other questions");
-    let mut bytes = [0; 32];
-    bytes[..8].copy_from_slice(&seed.to_le_bytes());
-    TestRng::from_seed(RngAlgorithm::ChaCha, &bytes)
 }
 
 /// A gate with one list in a file; all prefixes are allowed, and the reason stands in the reply.
@@ -131,7 +116,7 @@ fn postfix_answers_the_same() {
     if !support::available(&["postmap", "postconf"]) {
         return;
     }
-    let mut random = random();
+    let mut random = random(0);
     let networks = networks(&mut random);
     let addresses = addresses(&networks, &mut random);
     let mut table = String::new();
@@ -202,7 +187,7 @@ fn ordered_tables_answer_as_in_postfix() {
     if !support::available(&["postmap", "postconf"]) {
         return;
     }
-    let mut random = random();
+    let mut random = random(0);
     let (mut refused, mut accepted) = (0, 0);
     for _ in 0..TABLES {
         let table = cidr_table(&mut random);
@@ -236,7 +221,7 @@ fn access_tables_answer_as_in_postfix() {
     if !support::available(&["postmap", "postconf"]) {
         return;
     }
-    let mut random = random();
+    let mut random = random(0);
     // Addresses and their first octets, as access(5) looks them up; each key once.
     let mut keys = BTreeSet::new();
     while keys.len() < 3000 {

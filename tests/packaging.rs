@@ -118,6 +118,7 @@ fn what_is_installed_is_where_packagers_expect_it() {
     let library = "usr/lib/x86_64-linux-gnu";
     let expected = [
         "usr/include/mxgate.h".to_owned(),
+        "usr/include/mxgate.hpp".to_owned(),
         format!("{library}/cmake/mxgate/mxgate-config-version.cmake"),
         format!("{library}/cmake/mxgate/mxgate-config.cmake"),
         format!("{library}/libmxgate.a"),
@@ -130,7 +131,7 @@ fn what_is_installed_is_where_packagers_expect_it() {
         let text = fs::read_to_string(directory.path().join(made)).unwrap();
         assert!(!text.contains('@') && !text.contains(&to.to_string()), "{made}: {text}");
     }
-    let description = fs::read_to_string(directory.path().join(&expected[6])).unwrap();
+    let description = fs::read_to_string(directory.path().join(&expected[7])).unwrap();
     for line in ["libdir=/usr/lib/x86_64-linux-gnu", "includedir=/usr/include", concat!("Version: ", env!("CARGO_PKG_VERSION"))] {
         assert!(description.lines().any(|is| is == line), "{line}: {description}");
     }
@@ -197,7 +198,7 @@ fn a_program_has_two_static_libraries_in_rust() {
 
     let source = directory.path().join("two.c");
     let text = "#include <mxgate.h>\nint other(int n);\n\
-                int main(void)\n{\n    mxgate *gate = mxgate_new();\n    int good = gate != NULL && other(1) == 2 && other(9) == -1;\n\
+                int main(void)\n{\n    mxgate_gate *gate = mxgate_new();\n    int good = gate != NULL && other(1) == 2 && other(9) == -1;\n\
                 mxgate_free(gate);\n    return !good;\n}\n";
     fs::write(&source, text).unwrap();
     let (ours, theirs) = (archive.display().to_string(), other.display().to_string());
@@ -253,7 +254,7 @@ fn cargo_c_installs_the_same_library() {
         .arg("--target-dir")
         .arg(library::target_directory().join("cargo-c")));
     let found = files(&prefix);
-    for name in ["include/mxgate.h", "lib/libmxgate.a", "lib/pkgconfig/mxgate.pc"] {
+    for name in ["include/mxgate.h", "include/mxgate.hpp", "lib/libmxgate.a", "lib/pkgconfig/mxgate.pc"] {
         assert!(found.contains(name), "{name}: {found:?}");
     }
     let library = prefix.join("lib");

@@ -1,7 +1,7 @@
 //! What an administrator does with a gate and asks of it: bans, modes, explanations, status, counters.
 
 use super::strings::{Output, bytes, written};
-use super::{MAX_ARGUMENT, MXGATE_ACCEPT, call, copy_facts, gate_of, mxgate, mxgate_facts, result_of, stage_of};
+use super::{MAX_ARGUMENT, MXGATE_ACCEPT, call, copy_facts, gate_of, mxgate_facts, mxgate_gate, result_of, stage_of};
 use crate::diagnostic::Fault;
 use crate::gate::{Counts, Gate};
 use crate::mode::Mode;
@@ -83,7 +83,7 @@ impl From<Counts> for mxgate_counters {
 /// of the policy allow, or in the never-block set), MXGATE_ELIMIT or MXGATE_EBUG.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mxgate_ban(
-    gate: *mut mxgate,
+    gate: *mut mxgate_gate,
     network: *const c_char,
     length: usize,
     seconds: u64,
@@ -112,7 +112,7 @@ pub unsafe extern "C" fn mxgate_ban(
 /// Returns 1 if there was one, 0 if not, MXGATE_EINVAL, MXGATE_ESYNTAX or MXGATE_EBUG.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mxgate_unban(
-    gate: *mut mxgate,
+    gate: *mut mxgate_gate,
     network: *const c_char,
     length: usize,
     message: *mut c_char,
@@ -141,7 +141,7 @@ pub unsafe extern "C" fn mxgate_unban(
 ///
 /// Returns 0, MXGATE_EINVAL or MXGATE_EBUG.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn mxgate_set_mode(gate: *mut mxgate, mode: c_int) -> c_int {
+pub unsafe extern "C" fn mxgate_set_mode(gate: *mut mxgate_gate, mode: c_int) -> c_int {
     call(|| {
         // SAFETY: the caller gives a gate or NULL.
         let gate = unsafe { gate_of(gate) }?;
@@ -170,7 +170,7 @@ pub unsafe extern "C" fn mxgate_set_mode(gate: *mut mxgate, mode: c_int) -> c_in
 /// Returns the full length, as snprintf() does; 0 if an argument is impossible.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mxgate_explain(
-    gate: *const mxgate,
+    gate: *const mxgate_gate,
     stage: c_int,
     facts: *const mxgate_facts,
     facts_size: usize,
@@ -197,7 +197,7 @@ pub unsafe extern "C" fn mxgate_explain(
 /// with CR LF between them and none behind the last; or as MXGATE_JSON. Otherwise as
 /// mxgate_explain().
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn mxgate_status(gate: *const mxgate, format: c_int, buffer: *mut c_char, size: usize) -> usize {
+pub unsafe extern "C" fn mxgate_status(gate: *const mxgate_gate, format: c_int, buffer: *mut c_char, size: usize) -> usize {
     // SAFETY: the caller gives size bytes at buffer.
     let buffer = unsafe { Output::new(buffer, size) };
     written(buffer, || {
@@ -214,7 +214,7 @@ pub unsafe extern "C" fn mxgate_status(gate: *const mxgate, format: c_int, buffe
 ///
 /// Returns 0, MXGATE_EINVAL or MXGATE_EBUG.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn mxgate_count(gate: *const mxgate, counters: *mut mxgate_counters, size: usize) -> c_int {
+pub unsafe extern "C" fn mxgate_count(gate: *const mxgate_gate, counters: *mut mxgate_counters, size: usize) -> c_int {
     /// Size of the structure when the ABI was made, and more than it will ever have.
     const SIZES: std::ops::RangeInclusive<usize> = 9 * size_of::<u64>()..=4096;
     call(|| {

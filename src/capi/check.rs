@@ -1,8 +1,8 @@
 //! The questions.
 
-use super::MXGATE_EINVAL;
 use super::strings::bytes;
-use super::{MAX_ARGUMENT, call, copy_facts, gate_of, mxgate, mxgate_facts, mxgate_verdict, store, store_accept};
+use super::{MAX_ARGUMENT, call, copy_facts, gate_of, mxgate_facts, mxgate_gate, mxgate_verdict, store, store_accept};
+use super::{MXGATE_ACCEPT, MXGATE_EINVAL};
 use crate::facts::Facts;
 use crate::gate::Gate;
 use crate::prefix::parse_address;
@@ -57,7 +57,7 @@ pub unsafe extern "C" fn mxgate_address(text: *const c_char, length: usize, addr
 /// long.)
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mxgate_check_connect(
-    gate: *const mxgate,
+    gate: *const mxgate_gate,
     facts: *const mxgate_facts,
     facts_size: usize,
     verdict: *mut mxgate_verdict,
@@ -72,7 +72,7 @@ pub unsafe extern "C" fn mxgate_check_connect(
 /// mxgate_check_rcpt() does.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mxgate_check_mail(
-    gate: *const mxgate,
+    gate: *const mxgate_gate,
     facts: *const mxgate_facts,
     facts_size: usize,
     verdict: *mut mxgate_verdict,
@@ -89,7 +89,7 @@ pub unsafe extern "C" fn mxgate_check_mail(
 /// from rules about domains that take no mail.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mxgate_check_rcpt(
-    gate: *const mxgate,
+    gate: *const mxgate_gate,
     facts: *const mxgate_facts,
     facts_size: usize,
     verdict: *mut mxgate_verdict,
@@ -98,10 +98,27 @@ pub unsafe extern "C" fn mxgate_check_rcpt(
     unsafe { check(gate, facts, facts_size, verdict, Gate::check_rcpt) }
 }
 
+/// Ends a session that mxgate_check_connect() has let in, with the same facts: for the limit of concurrent sessions
+/// ([limits] concurrent). Once for each. A session that is never ended is forgotten after an hour or two.
+///
+/// Returns 0, MXGATE_EINVAL or MXGATE_EBUG. Otherwise as mxgate_check_connect().
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mxgate_end_session(gate: *const mxgate_gate, facts: *const mxgate_facts, facts_size: usize) -> c_int {
+    call(|| {
+        // SAFETY: the caller gives a gate or NULL.
+        let gate = unsafe { gate_of(gate) }?;
+        // SAFETY: the caller gives `facts_size` bytes or NULL.
+        let known = unsafe { copy_facts(facts, facts_size) }?;
+        // SAFETY: the caller filled in strings of those lengths.
+        gate.end_session(&unsafe { known.facts() }?);
+        Some(MXGATE_ACCEPT)
+    })
+}
+
 /// # Safety
 /// `gate` is NULL or a gate; `facts` is NULL or points to `size` bytes; `verdict` is NULL or points to a verdict.
 unsafe fn check(
-    gate: *const mxgate,
+    gate: *const mxgate_gate,
     facts: *const mxgate_facts,
     size: usize,
     verdict: *mut mxgate_verdict,

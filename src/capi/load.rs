@@ -1,7 +1,7 @@
 //! Putting rules in force.
 
 use super::strings::{MXGATE_NUL, Output, bytes};
-use super::{MXGATE_ACCEPT, MXGATE_EIO, MXGATE_ELIMIT, MXGATE_ESYNTAX, call, gate_of, mxgate};
+use super::{MXGATE_ACCEPT, MXGATE_EIO, MXGATE_ELIMIT, MXGATE_ESYNTAX, call, gate_of, mxgate_gate};
 use crate::diagnostic::{Diagnostic, Kind, render};
 use crate::gate::LoadError;
 use libc::{c_char, c_int};
@@ -25,7 +25,7 @@ const MAX_PATH: usize = 4096;
 /// Returns 0, MXGATE_EINVAL, MXGATE_ESYNTAX, MXGATE_EIO, MXGATE_ELIMIT or
 /// MXGATE_EBUG.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn mxgate_load_file(gate: *mut mxgate, path: *const c_char, message: *mut c_char, message_size: usize) -> c_int {
+pub unsafe extern "C" fn mxgate_load_file(gate: *mut mxgate_gate, path: *const c_char, message: *mut c_char, message_size: usize) -> c_int {
     // SAFETY: the caller gives message_size bytes at message.
     let message = unsafe { Output::new(message, message_size) };
     call(|| {
@@ -42,7 +42,7 @@ pub unsafe extern "C" fn mxgate_load_file(gate: *mut mxgate, path: *const c_char
 /// "policy".
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mxgate_load_text(
-    gate: *mut mxgate,
+    gate: *mut mxgate_gate,
     text: *const c_char,
     length: usize,
     message: *mut c_char,
@@ -66,7 +66,7 @@ pub unsafe extern "C" fn mxgate_load_text(
 /// mxgate_load_file().
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mxgate_set_list(
-    gate: *mut mxgate,
+    gate: *mut mxgate_gate,
     name: *const c_char,
     text: *const c_char,
     length: usize,
@@ -94,7 +94,7 @@ pub unsafe extern "C" fn mxgate_set_list(
 /// Returns 1 if rules were loaded, 0 if nothing has changed, or an error; otherwise as
 /// mxgate_load_file().
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn mxgate_refresh(gate: *mut mxgate, message: *mut c_char, message_size: usize) -> c_int {
+pub unsafe extern "C" fn mxgate_refresh(gate: *mut mxgate_gate, message: *mut c_char, message_size: usize) -> c_int {
     // SAFETY: the caller gives message_size bytes at message.
     let message = unsafe { Output::new(message, message_size) };
     call(|| {

@@ -9,13 +9,20 @@
 #![expect(non_camel_case_types, reason = "names as C programmers expect them")]
 #![expect(clippy::missing_safety_doc, reason = "the contract of each function is said in C words, because the text is the header's")]
 
-mod admin;
-mod check;
-mod facts;
-mod load;
-mod log;
+// In the order of the header; the empty lines keep it.
 mod strings;
+
+mod facts;
+
 mod verdict;
+
+mod load;
+
+mod check;
+
+mod admin;
+
+mod log;
 
 pub use admin::*;
 pub use check::*;
@@ -71,7 +78,7 @@ pub const MXGATE_COUNTERS: c_int = 3;
 
 /// A gate holds the rules. Threads may share it: each function says how.
 #[derive(Debug)]
-pub struct mxgate {
+pub struct mxgate_gate {
     gate: Gate,
 }
 
@@ -120,14 +127,14 @@ pub extern "C" fn mxgate_strerror(result: c_int) -> *const c_char {
 /// Free it with mxgate_free(). A gate made before fork() works in the child too,
 /// as a copy of its own, whatever other threads did with it at that moment.
 #[unsafe(no_mangle)]
-pub extern "C" fn mxgate_new() -> *mut mxgate {
+pub extern "C" fn mxgate_new() -> *mut mxgate_gate {
     let made = catch_unwind(|| {
         if !memory::open() {
             return None;
         }
         let watch = Watch::begin();
         hush();
-        let gate = Box::new(mxgate { gate: Gate::new() });
+        let gate = Box::new(mxgate_gate { gate: Gate::new() });
         (!watch.is_short()).then(|| Box::into_raw(gate))
     });
     made.ok().flatten().unwrap_or(ptr::null_mut())
@@ -135,7 +142,7 @@ pub extern "C" fn mxgate_new() -> *mut mxgate {
 
 /// Frees a gate. No thread may be using it. NULL is allowed. A verdict stays good.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn mxgate_free(gate: *mut mxgate) {
+pub unsafe extern "C" fn mxgate_free(gate: *mut mxgate_gate) {
     if !gate.is_null() {
         call(|| {
             // SAFETY: not NULL, so it came from mxgate_new(), and the caller says that nobody uses it any more.
@@ -155,7 +162,7 @@ fn call(body: impl FnOnce() -> Option<c_int>) -> c_int {
 
 /// # Safety
 /// `gate` is NULL or came from `mxgate_new()` and has not been freed.
-unsafe fn gate_of<'a>(gate: *const mxgate) -> Option<&'a Gate> {
+unsafe fn gate_of<'a>(gate: *const mxgate_gate) -> Option<&'a Gate> {
     // SAFETY: as the caller says. Shared references suffice: the gate locks inside.
     unsafe { gate.as_ref() }.map(|gate| &gate.gate)
 }

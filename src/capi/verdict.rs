@@ -110,7 +110,7 @@ pub struct mxgate_verdict {
     /// Name of the list that decided; "" if none did.
     pub list: [c_char; 64],
     /// Name of the first list that would have refused if it were enforced
-    /// (enforce = false); "" if none.
+    /// (enforce = false), or "authentication" for that rule; "" if none.
     pub shadow: [c_char; 64],
     /// Entry that decided, such as "192.0.2.0/24", "*.example.org" or
     /// "user@example.org"; or "". Names are in their ASCII form.

@@ -13,6 +13,8 @@ pub(super) struct Holds {
     /// Both families in one file.
     pub mixed: bool,
     pub names: Names,
+    /// `user@example.org` and `user@`, beside names.
+    pub mailboxes: bool,
     /// Entries inside of others mean what they say. Where they do not, the list is written as the set of addresses that
     /// it comes to, without holes and without entries inside of others.
     pub nested: bool,
@@ -45,6 +47,7 @@ const SET: Holds = Holds {
     v6: true,
     mixed: true,
     names: Names::None,
+    mailboxes: false,
     nested: false,
     holes: false,
     first_match: false,
@@ -57,6 +60,7 @@ const SET: Holds = Holds {
 const RBLDNSD: Holds = Holds { nested: true, holes: true, mixed: false, ..SET };
 const ACCESS: Holds = Holds {
     names: Names::WithThoseBelow,
+    mailboxes: true,
     nested: true,
     holes: true,
     // Of two entries for one key the more specific one counts.
@@ -68,7 +72,7 @@ const ACCESS: Holds = Holds {
 
 /// The formats that can be written. An rbldnsd-ip6tset holds one length of prefix and one reason: an ip6trie does better.
 pub(super) const ALL: [Holds; 17] = [
-    Holds { names: Names::All, nested: true, holes: true, ..SET },
+    Holds { names: Names::All, mailboxes: true, nested: true, holes: true, ..SET },
     Holds { format: Format::Drop, ..SET },
     Holds { format: Format::DropJson, ..SET },
     Holds { format: Format::Firehol, mixed: false, ..SET },
@@ -135,6 +139,7 @@ impl fmt::Display for Holds {
         let parts = [
             families,
             names,
+            some("mailboxes", self.mailboxes),
             some("holes", self.holes),
             some("reasons", self.reasons && !self.scores),
             some("scores", self.scores),

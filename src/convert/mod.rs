@@ -26,9 +26,8 @@ use crate::compile::{MAX_ENTRIES, seconds};
 use crate::contents::{Collector, Contents, Wanted};
 use crate::diagnostic::{Diagnostic, Fault, quote, render};
 use crate::guards;
-use crate::list::compressed;
-use crate::list::detect::{HEAD, detect, format_of};
-use crate::list::{Format, Reading, Sink, Statement};
+use crate::list::detect::{HEAD, format_of};
+use crate::list::{self, Format, Reading, Statement};
 use crate::networks::Order;
 use crate::policy::Guards;
 use holds::{Holds, Names};
@@ -49,8 +48,8 @@ pub struct Request<'a> {
     pub from: Option<&'a str>,
     /// The format that it is to be in.
     pub to: &'a str,
-    /// It is about domain names, not about addresses.
-    pub domains: bool,
+    /// What it is about.
+    pub about: About,
     /// Scored lists: the least score that counts.
     pub threshold: Option<u64>,
     /// Reasons, replies and dates of expiry may be left out.
@@ -59,9 +58,34 @@ pub struct Request<'a> {
     pub now: SystemTime,
 }
 
+/// What a list is about.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum About {
+    /// Addresses of clients.
+    #[default]
+    Addresses,
+    /// Domain names.
+    Domains,
+    /// Mailboxes of senders, and their domains.
+    Senders,
+    /// Mailboxes of recipients, and their domains.
+    Recipients,
+}
+
+impl About {
+    fn wanted(self) -> Wanted {
+        match self {
+            About::Addresses => Wanted::Addresses,
+            About::Domains => Wanted::Domains,
+            About::Senders => Wanted::Senders,
+            About::Recipients => Wanted::Recipients,
+        }
+    }
+}
+
 impl Default for Request<'_> {
     fn default() -> Self {
-        Request { name: "list", from: None, to: "plain", domains: false, threshold: None, lossy: false, now: SystemTime::now() }
+        Request { name: "list", from: None, to: "plain", about: About::Addresses, threshold: None, lossy: false, now: SystemTime::now() }
     }
 }
 
@@ -103,16 +127,16 @@ pub fn convert(input: Box<dyn BufRead + '_>, request: &Request<'_>, output: &mut
     if diagnostics.iter().any(Diagnostic::is_error) {
         return Err(Error::Refused(diagnostics));
     }
-    let plan = Plan::new(&contents, holds, contents.read, request.domains);
-    let survey = Survey::of(&plan, holds, request.domains, contents.statement, contents.read).map_err(Error::Output)?;
+    let wanted = request.about.wanted();
+    let plan = Plan::new(&contents, holds, contents.read, wanted != Wanted::Addresses);
+    let survey = Survey::of(&plan, holds, wanted, contents.statement, contents.read).map_err(Error::Output)?;
     diagnostics.extend(survey.diagnostics(&file, request.lossy));
     if diagnostics.iter().any(Diagnostic::is_error) {
         return Err(Error::Refused(diagnostics));
     }
     let mut out = Head { out: BufWriter::new(output), head: Vec::new() };
     write(&plan, holds, &survey, &mut out).map_err(Error::Output)?;
-    let about = wanted(request).about();
-    if format_of(&out.head, out.head.len() < HEAD, about).ok() != Some(holds.format) {
+    if format_of(&out.head, out.head.len() < HEAD, wanted.about()).ok() != Some(holds.format) {
         let name = holds.format.name();
         let fault = Fault::new(
             format!("what is written does not show by itself that it is {name}"),
@@ -128,10 +152,6 @@ fn write(plan: &Plan<'_>, holds: &'static Holds, survey: &Survey, out: &mut Head
     plan.each(&mut |item| writer.item(item))?;
     writer.end()?;
     out.flush()
-}
-
-fn wanted(request: &Request<'_>) -> Wanted {
-    if request.domains { Wanted::Domains } else { Wanted::Addresses }
 }
 
 fn format(name: &str) -> Result<Format, Fault> {
@@ -151,39 +171,30 @@ fn target(request: &Request<'_>) -> Result<&'static Holds, Fault> {
     let Some(holds) = Holds::of(to) else {
         return Err(Fault::new(format!("{} cannot be written", to.name()), "take rbldnsd-ip6trie, which holds all that it holds"));
     };
-    if request.domains && holds.names == Names::None {
-        return Err(Fault::new(format!("{} has no domain names", to.name()), others(&|holds| holds.names != Names::None)));
+    let name = to.name();
+    match request.about {
+        About::Domains if holds.names == Names::None => {
+            Err(Fault::new(format!("{name} has no domain names"), others(&|holds| holds.names != Names::None)))
+        }
+        About::Senders | About::Recipients if !holds.mailboxes => {
+            Err(Fault::new(format!("{name} has no mailboxes"), others(&|holds| holds.mailboxes)))
+        }
+        About::Addresses if !holds.v4 && !holds.v6 => {
+            let remedy = format!("take --domains for a list of them, or {}", others(&|holds| holds.v4 || holds.v6));
+            Err(Fault::new(format!("{name} has domain names alone"), remedy))
+        }
+        About::Addresses | About::Domains | About::Senders | About::Recipients => Ok(holds),
     }
-    if !request.domains && !holds.v4 && !holds.v6 {
-        let remedy = format!("take --domains for a list of them, or {}", others(&|holds| holds.v4 || holds.v6));
-        return Err(Fault::new(format!("{} has domain names alone", to.name()), remedy));
-    }
-    Ok(holds)
 }
 
 /// Reads a list, and refuses one that is not whole: afterwards nobody would know.
 fn read(input: Box<dyn BufRead + '_>, from: Option<Format>, request: &Request<'_>, file: &Arc<str>) -> (Contents, Vec<Diagnostic>) {
-    let (wanted, now) = (wanted(request), seconds(request.now));
+    let (wanted, now) = (request.about.wanted(), seconds(request.now));
     let reading = Reading { about: wanted.about(), now, threshold: request.threshold };
     let mut diagnostics = Vec::new();
     let mut collector = Collector::new(wanted, now, MAX_ENTRIES, &mut diagnostics);
     collector.begin_file(Arc::clone(file));
-    let statement = compressed::open(input).and_then(|input| {
-        let (format, mut input) = match from {
-            Some(format) => (Ok(format), input),
-            None => detect(input, reading.about)?,
-        };
-        match format {
-            Ok(format) => format.read(&mut *input, &reading, &mut collector),
-            Err(fault) => {
-                // That it be written in the policy is of no use here.
-                let remedy = if fault.remedy.contains("format = ") { "say with --from which it is".into() } else { fault.remedy };
-                collector.fault(1, 1, Fault { remedy, ..fault });
-                Ok(Statement::default())
-            }
-        }
-    });
-    let (statement, error) = match statement {
+    let (statement, error) = match list::read(input, from, &reading, &mut collector) {
         Ok(statement) => (statement, None),
         Err(error) => (Statement::default(), Some(error)),
     };
@@ -191,6 +202,9 @@ fn read(input: Box<dyn BufRead + '_>, from: Option<Format>, request: &Request<'_
         collector.end_file(0);
     }
     let contents = collector.finish(statement, if statement.ordered { Order::First } else { Order::MostSpecific }, None);
+    for diagnostic in &mut diagnostics {
+        diagnostic.fault.remedy = as_option(&diagnostic.fault.remedy);
+    }
     diagnostics.extend(error.map(|error| Fault::io(format!("cannot read the list: {error}"), "get it again").at(file, 1, 1)));
     if !diagnostics.iter().any(Diagnostic::is_error) {
         // How wide an entry may be is the business of the policy that names the list.
@@ -198,6 +212,17 @@ fn read(input: Box<dyn BufRead + '_>, from: Option<Format>, request: &Request<'_
         diagnostics.extend(guards::check(&contents, &open, None, None).into_iter().map(|(line, fault)| fault.at(file, line, 1)));
     }
     (contents, diagnostics)
+}
+
+/// A remedy that is a key of the policy as an option of the command.
+fn as_option(remedy: &str) -> String {
+    let mut parts = remedy.split("format = \"");
+    let mut told = parts.next().unwrap_or("").to_owned();
+    for part in parts {
+        let (name, rest) = part.split_once('"').unwrap_or((part, ""));
+        told.push_str(&format!("--from {name}{rest}"));
+    }
+    told.replace(" in the policy", "")
 }
 
 /// An output of which the beginning is kept, to see whether its format shows.

@@ -3,7 +3,8 @@
 
 use super::holds::{ALL, Holds, Names};
 use super::plan::{Item, MAX_SPLIT_BITS, Plan, Subject};
-use super::write::{About, access_key, score};
+use super::write::{About, Writer, access_key, score};
+use crate::contents::Wanted;
 use crate::diagnostic::{Diagnostic, Fault};
 use crate::domain::Form;
 use crate::list::{Seconds, Statement};
@@ -24,6 +25,8 @@ enum Obstacle {
     Wide,
     /// A key that the server would not find.
     Lost,
+    /// A mailbox that would be read as something else.
+    Mailbox,
     Score,
     Reason,
     Reply,
@@ -34,16 +37,15 @@ enum Obstacle {
 pub(super) struct Survey {
     pub about: About,
     holds: &'static Holds,
-    names: bool,
     /// How often, and the first line.
     found: BTreeMap<Obstacle, (u64, u32)>,
 }
 
 impl Survey {
     /// Looks at all entries.
-    pub(super) fn of(plan: &Plan<'_>, holds: &'static Holds, names: bool, statement: Statement, now: Seconds) -> io::Result<Survey> {
-        let about = About { entries: 0, v4: 0, addresses: 0, statement, now };
-        let mut survey = Survey { about, holds, names, found: BTreeMap::new() };
+    pub(super) fn of(plan: &Plan<'_>, holds: &'static Holds, wanted: Wanted, statement: Statement, now: Seconds) -> io::Result<Survey> {
+        let about = About { wanted, entries: 0, v4: 0, addresses: 0, statement, now };
+        let mut survey = Survey { about, holds, found: BTreeMap::new() };
         let mut v6 = 0;
         plan.each(&mut |item| {
             survey.look(item);
@@ -61,7 +63,7 @@ impl Survey {
     }
 
     fn look(&mut self, item: &Item<'_>) {
-        let holds = self.holds;
+        let (holds, about) = (self.holds, self.about);
         self.about.entries += 1;
         let mut count = |is: bool, obstacle| {
             if is {
@@ -76,7 +78,7 @@ impl Survey {
                 if holds.whole_octets {
                     let whole = network.prefix_len().is_multiple_of(if v4 { 8 } else { 16 });
                     count(!whole, Obstacle::Wide);
-                    count(whole && access_key(holds.format, item.subject).is_none(), Obstacle::Lost);
+                    count(whole && access_key(holds.format, item.subject, about.wanted).is_none(), Obstacle::Lost);
                 }
                 self.about.v4 += u64::from(v4);
                 let host_bits = network.max_prefix_len() - network.prefix_len();
@@ -85,6 +87,7 @@ impl Survey {
             // Of ranges there are IPv4 ones only, and their addresses are not told.
             Subject::Range(..) => self.about.v4 += 1,
             Subject::Name(form, _) => count(form == Form::Exact && holds.names == Names::WithThoseBelow, Obstacle::Alone),
+            Subject::Mailbox(mailbox) => count(!Writer::reads_back(holds, about, item, mailbox), Obstacle::Mailbox),
         }
         let mut count = |is: bool, obstacle| {
             if is {
@@ -93,9 +96,9 @@ impl Survey {
         };
         // What a hole says about itself nobody hears.
         if !item.hole {
-            count(holds.scores && score(item.reason).is_none(), Obstacle::Score);
+            count(holds.scores && score(&item.reason).is_none(), Obstacle::Score);
             let with_reply = holds.replies && item.reply.is_some() && !item.reason.is_empty();
-            count(!holds.reason(item.reason) || with_reply, Obstacle::Reason);
+            count(!holds.reason(&item.reason) || with_reply, Obstacle::Reason);
             count(item.reply.is_some() && !holds.replies, Obstacle::Reply);
         }
         count(item.expires.is_some() && !holds.expiry, Obstacle::Expiry);
@@ -121,6 +124,7 @@ impl Survey {
             | Obstacle::Alone
             | Obstacle::Wide
             | Obstacle::Lost
+            | Obstacle::Mailbox
             | Obstacle::Score => plural(number, "reason is", "reasons are"),
         };
         Fault::new(format!("{what} left out, which {} cannot hold", self.name()), format!("to keep them {}", self.better(obstacle)))
@@ -146,6 +150,9 @@ impl Survey {
             Obstacle::Lost => {
                 (plural(number, "entry has no key", "entries have no key"), format!("that is found in {name}, which compares texts"), "")
             }
+            Obstacle::Mailbox => {
+                (plural(number, "mailbox has", "mailboxes have"), format!("a sign that {name} takes for something else"), "")
+            }
             Obstacle::Score => (plural(number, "entry has", "entries have"), format!("no score, without which {name} has no entry"), ""),
             Obstacle::Reason => (plural(number, "entry has", "entries have"), format!("a reason that {name} cannot hold"), without),
             Obstacle::Reply => (plural(number, "entry has", "entries have"), format!("a reply, which {name} cannot hold"), without),
@@ -166,7 +173,11 @@ impl Survey {
         let suits = |holds: &&Holds| {
             let (v4, v6) = (self.about.v4 > 0, self.about.v4 < self.about.entries);
             let families = (holds.v4 || !v4) && (holds.v6 || !v6) && (holds.mixed || !v4 || !v6);
-            let kind = if self.names { holds.names == Names::All } else { families };
+            let kind = match self.about.wanted {
+                Wanted::Addresses => families,
+                Wanted::Domains => holds.names == Names::All,
+                Wanted::Senders | Wanted::Recipients => holds.mailboxes,
+            };
             kind && (!holds.scores || obstacle == Obstacle::Score)
                 && match obstacle {
                     Obstacle::V4 => holds.v4,
@@ -174,6 +185,7 @@ impl Survey {
                     Obstacle::Mixed => holds.mixed,
                     Obstacle::Alone => holds.names == Names::All,
                     Obstacle::Wide | Obstacle::Lost => !holds.whole_octets,
+                    Obstacle::Mailbox => holds.format != self.holds.format,
                     Obstacle::Score => !holds.scores,
                     // Where reasons are held in general, it is one that looks like a comment.
                     Obstacle::Reason if self.holds.reasons => holds.reason("#") && holds.reason(";"),

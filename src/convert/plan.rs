@@ -7,7 +7,7 @@
 //! than the entries that it is made of: what a guard lets through it lets through afterwards, too.
 
 use super::holds::Holds;
-use crate::contents::{About, Contents, Entry};
+use crate::contents::{About, Contents, Entry, Reason};
 use crate::domain::Form;
 use crate::list::rbldnsd::Kind;
 use crate::list::{Format, Seconds};
@@ -28,6 +28,7 @@ pub(super) enum Subject<'a> {
     Network(IpNet),
     Range(IpAddr, IpAddr),
     Name(Form, &'a str),
+    Mailbox(&'a str),
 }
 
 /// An entry to be written.
@@ -35,7 +36,7 @@ pub(super) enum Subject<'a> {
 pub(super) struct Item<'a> {
     pub subject: Subject<'a>,
     pub hole: bool,
-    pub reason: &'a str,
+    pub reason: Reason,
     pub reply: Option<&'a Reply>,
     pub expires: Option<Seconds>,
     /// Its line in the list that it comes from.
@@ -122,11 +123,12 @@ impl<'a> Plan<'a> {
         let subject = match contents.about(entry)? {
             About::Network(network) => Subject::Network(network),
             About::Domain(form, name) => Subject::Name(form, name),
-            About::Mailbox(_) => return None,
+            About::Mailbox(mailbox) => Subject::Mailbox(mailbox),
         };
         let expires = (entry.expires != 0).then(|| entry.expires.into());
         let (hole, line, reply) = (entry.hole, entry.line, contents.reply(entry));
-        Some(Item { subject, hole, reason: contents.reason(entry).trim(), reply, expires, line })
+        let reason = Reason::from(contents.reason(entry).trim()).unwrap_or_default();
+        Some(Item { subject, hole, reason, reply, expires, line })
     }
 
     /// Hands over what covers something, run by run of addresses about which the same is said.

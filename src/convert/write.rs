@@ -2,9 +2,11 @@
 
 use super::holds::Holds;
 use super::plan::{Item, Subject};
+use crate::contents::{self, Collector, Entry, Wanted};
 use crate::domain::Form;
 use crate::list::literal::split_status;
-use crate::list::{Format, Seconds, Statement, postfix_access, sendmail_access};
+use crate::list::{Format, Reading, Seconds, Statement, postfix_access, sendmail_access};
+use crate::networks::Order;
 use ipnet::IpNet;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -18,6 +20,8 @@ const FOR_EVER: Seconds = 100 * 365 * 86_400;
 /// What the head and the foot of a list say.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct About {
+    /// What the entries are about.
+    pub wanted: Wanted,
     /// Entries.
     pub entries: u64,
     /// IPv4 entries.
@@ -87,7 +91,7 @@ impl<'w> Writer<'w> {
     /// Writes an entry, without what the format does not hold.
     pub(super) fn item(&mut self, item: &Item<'_>) -> io::Result<()> {
         let (format, out) = (self.holds.format, &mut *self.out);
-        let reason = if self.holds.reason(item.reason) { item.reason } else { "" };
+        let reason = if self.holds.reason(&item.reason) { item.reason.as_str() } else { "" };
         let hole = if item.hole { "!" } else { "" };
         let key = Key { subject: item.subject, bare: !matches!(format, Format::Drop | Format::DropJson) };
         let after = |sign: &'static str| if reason.is_empty() { "" } else { sign };
@@ -130,11 +134,11 @@ impl<'w> Writer<'w> {
                 writeln!(out, "{key} :127.0.0.2:{equals}{escaped}")
             }
             Format::PostfixCidr => writeln!(out, "{key}\t{}", PostfixAction { item, reason }),
-            Format::PostfixAccess => match access_key(format, item.subject) {
+            Format::PostfixAccess => match access_key(format, item.subject, self.about.wanted) {
                 Some(key) => writeln!(out, "{key}\t{}", PostfixAction { item, reason }),
                 None => Err(io::ErrorKind::Unsupported.into()),
             },
-            Format::SendmailAccess => match (access_key(format, item.subject), item.reply) {
+            Format::SendmailAccess => match (access_key(format, item.subject, self.about.wanted), item.reply) {
                 (None, _) => Err(io::ErrorKind::Unsupported.into()),
                 (Some(key), _) if item.hole => writeln!(out, "{key}\tSKIP"),
                 (Some(key), None) => writeln!(out, "{key}\tREJECT"),
@@ -145,6 +149,20 @@ impl<'w> Writer<'w> {
                 }
             },
         }
+    }
+
+    /// Whether the line of a mailbox is read as that mailbox: it may have signs that mean something else there.
+    pub(super) fn reads_back(holds: &'static Holds, about: About, item: &Item<'_>, mailbox: &str) -> bool {
+        let (mut line, mut diagnostics) = (Vec::new(), Vec::new());
+        let mut writer = Writer { holds, about, out: &mut line, first: true };
+        let written = writer.item(item).is_ok();
+        let mut collector = Collector::new(about.wanted, about.now, 1, &mut diagnostics);
+        collector.begin_file("".into());
+        let reading = Reading { about: about.wanted.about(), now: about.now, threshold: None };
+        let read = holds.format.read(&mut line.as_slice(), &reading, &mut collector).is_ok();
+        let contents = collector.finish(Statement::default(), Order::MostSpecific, None);
+        let same = |entry: &Entry| entry.hole == item.hole && contents.about(entry) == Some(contents::About::Mailbox(mailbox));
+        written && read && diagnostics.is_empty() && contents.entries.first().is_some_and(same)
     }
 
     /// How long an entry lasts, in seconds. One that is over is not handed over.
@@ -182,8 +200,14 @@ pub(super) fn score(reason: &str) -> Option<&str> {
 }
 
 /// The key of an access table, if there is one that the server finds: our reader knows.
-pub(super) fn access_key(format: Format, subject: Subject<'_>) -> Option<String> {
+pub(super) fn access_key(format: Format, subject: Subject<'_>, wanted: Wanted) -> Option<String> {
     let postfix = format == Format::PostfixAccess;
+    let tag = match wanted {
+        _ if postfix => "",
+        Wanted::Addresses => "Connect:",
+        Wanted::Senders => "From:",
+        Wanted::Domains | Wanted::Recipients => "To:",
+    };
     let key = match subject {
         Subject::Network(IpNet::V4(net)) => {
             let octets = net.network().octets();
@@ -198,19 +222,18 @@ pub(super) fn access_key(format: Format, subject: Subject<'_>) -> Option<String>
             if postfix { groups } else { format!("IPv6:{groups}") }
         }
         Subject::Name(form, name) => {
-            return match (form, postfix) {
-                (Form::Exact, _) => None,
-                (Form::Both, true) => Some(name.into()),
-                (Form::Below, true) => Some(format!(".{name}")),
-                (Form::Both, false) => Some(format!("To:{name}")),
-                (Form::Below, false) => Some(format!("To:.{name}")),
+            return match form {
+                Form::Exact => None,
+                Form::Both => Some(format!("{tag}{name}")),
+                Form::Below => Some(format!("{tag}.{name}")),
             };
         }
+        Subject::Mailbox(mailbox) => return Some(format!("{tag}{mailbox}")),
         Subject::Range(..) => return None,
     };
     let read = if postfix { postfix_access::key(key.as_bytes()) } else { sendmail_access::subject(&key) };
     let same = matches!((read, subject), (Ok(crate::list::Subject::Network(read)), Subject::Network(meant)) if read == meant);
-    same.then(|| if postfix { key } else { format!("Connect:{key}") })
+    same.then(|| format!("{tag}{key}"))
 }
 
 /// First and last address, and the length of the prefix.
@@ -218,14 +241,14 @@ fn bounds(subject: Subject<'_>) -> (IpAddr, IpAddr, u8) {
     match subject {
         Subject::Network(network) => (network.network(), network.broadcast(), network.prefix_len()),
         Subject::Range(first, last) => (first, last, 0),
-        Subject::Name(..) => (IpAddr::from([0; 4]), IpAddr::from([0; 4]), 0),
+        Subject::Name(..) | Subject::Mailbox(_) => (IpAddr::from([0; 4]), IpAddr::from([0; 4]), 0),
     }
 }
 
 fn scope(subject: Subject<'_>) -> &'static str {
     match subject {
         Subject::Network(network) if network.prefix_len() == network.max_prefix_len() => "ip",
-        Subject::Network(_) | Subject::Range(..) | Subject::Name(..) => "range",
+        Subject::Network(_) | Subject::Range(..) | Subject::Name(..) | Subject::Mailbox(_) => "range",
     }
 }
 
@@ -249,6 +272,7 @@ impl Display for Key<'_> {
             Subject::Network(network) => write!(f, "{network}"),
             Subject::Range(first, last) => write!(f, "{first}-{last}"),
             Subject::Name(form, name) => write!(f, "{}{name}", form.prefix()),
+            Subject::Mailbox(mailbox) => f.write_str(mailbox),
         }
     }
 }

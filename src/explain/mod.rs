@@ -117,10 +117,12 @@ pub struct Matching {
 pub struct Read {
     /// The mail server.
     pub profile: Profile,
-    /// When the mail server gives the answer.
+    /// When the mail server gets the answer.
     pub stage: Stage,
-    /// The reply; `None` if the client is answered like any other.
+    /// What the client reads then; `None` if it is answered like any other.
     pub line: Option<String>,
+    /// What the client reads as the answer to MAIL, if that is not settled before.
+    pub at_mail: Option<String>,
     /// Whether the connection is closed behind it.
     pub closed: bool,
     /// What is lost of the reply that the policy asks for.
@@ -256,8 +258,10 @@ impl<'a> Asked<'a> {
         if let Some((list, entry)) = decided {
             return Verdict { shadow: verdict.shadow, ..ruleset.by_entry(list, entry, &question) };
         }
-        let exempt = ruleset.authentication.exempt.meets(question.situation) || left_out.is(Decider::Authentication);
-        match ruleset.authentication.refuses(facts).filter(|_| !exempt) {
+        if left_out.is(Decider::Authentication) {
+            return verdict;
+        }
+        match ruleset.authentication.decide(facts, question.situation, false, &mut verdict.shadow) {
             Some((reply, failures)) => {
                 Verdict { shadow: verdict.shadow, ..ruleset.by_rule(Decider::Authentication, reply, &question, &failures) }
             }
@@ -315,7 +319,7 @@ impl<'a> Asked<'a> {
             hole: entry.hole,
             file: if entry.line == 0 { String::new() } else { list.contents.file(entry).into() },
             line: entry.line,
-            reason: list.contents.reason(entry).into(),
+            reason: list.contents.reason(entry).to_string(),
             expires: (entry.expires != 0).then_some(entry.expires.into()),
             beaten: beaten.map(covering::Beaten::name),
         });
@@ -378,7 +382,8 @@ fn exemptions(exempt: Exempt, situation: Exempt) -> String {
     words.join(", ")
 }
 
-/// What clients of each mail server read. A milter answers at RCPT only, and then with the reply for that stage.
+/// What clients of each mail server read. A milter answers at CONNECT for the lists that ask for it, before it knows whether
+/// the client will authenticate, and else at RCPT, with the reply for that stage. What SPF and the like came to it is not told.
 fn read(verdict: &Verdict, facts: &Facts<'_>, asked: &Asked<'_>) -> Vec<Read> {
     let bare = |argument: Option<&[u8]>, unknown: &str| {
         let text = argument.map_or_else(|| unknown.into(), |argument| clean(argument).to_string());
@@ -387,13 +392,22 @@ fn read(verdict: &Verdict, facts: &Facts<'_>, asked: &Asked<'_>) -> Vec<Read> {
     let client = facts.address.map_or_else(|| "unknown".into(), |address| format!("unknown[{}]", address.to_canonical()));
     let (sender, recipient) = (bare(facts.sender, "sender"), bare(facts.recipient, "recipient"));
     let envelope = Envelope { client: &client, helo: "helo", sender: &sender, recipient: &recipient };
-    let at_rcpt = if asked.is_rcpt() { *verdict } else { asked.ruleset.at_rcpt(&Facts { recipient: None, ..*facts }, asked.live, false) };
+    let told = Facts { address: facts.address, now: facts.now, ..Facts::default() };
+    let at_connect = asked.ruleset.at_early(&told, asked.live, false);
+    let recipient = facts.recipient.filter(|_| asked.is_rcpt());
+    let at_rcpt =
+        asked.ruleset.at_rcpt(&Facts { sender: facts.sender, recipient, authenticated: facts.authenticated, ..told }, asked.live, false);
+    let by_milter = if at_connect.is_accept() { (Stage::Rcpt, &at_rcpt) } else { (Stage::Connect, &at_connect) };
     let read = Profile::ALL.into_iter().filter_map(|profile| {
-        let milter = matches!(profile, Profile::Postfix | Profile::Sendmail);
-        let (stage, verdict) = if milter || asked.is_rcpt() { (Stage::Rcpt, &at_rcpt) } else { (Stage::Connect, verdict) };
+        let (stage, verdict) = match profile {
+            Profile::Postfix | Profile::Sendmail => by_milter,
+            Profile::PostfixPolicy | Profile::Exim | Profile::OpenSmtpd | Profile::Abi => {
+                (if asked.is_rcpt() { Stage::Rcpt } else { Stage::Connect }, verdict)
+            }
+        };
         let wire = on_wire(profile, stage, verdict.rejection.as_ref()?, &envelope);
         let closed = wire.connection == Connection::Closed;
-        Some(Read { profile, stage, line: wire.line.or(wire.at_mail), closed, lost: wire.degradations })
+        Some(Read { profile, stage, line: wire.line, at_mail: wire.at_mail, closed, lost: wire.degradations })
     });
     read.collect()
 }

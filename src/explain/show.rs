@@ -136,7 +136,9 @@ impl Explanation {
             let names: Vec<&str> = self.wire.iter().filter(|other| alike(read, other)).map(|other| other.profile.name()).collect();
             let stage = if read.stage == self.stage { String::new() } else { format!(" at {}", read.stage) };
             let closed = if read.closed { ", and the connection is closed" } else { "" };
-            writeln!(f, "  {}{stage}: {}{closed}", names.join(", "), read.line.as_deref().unwrap_or("nothing of it"))?;
+            let line = read.line.as_deref().unwrap_or("what everybody reads");
+            let at_mail = read.at_mail.as_ref().map(|line| format!("; at mail: {line}")).unwrap_or_default();
+            writeln!(f, "  {}{stage}: {line}{at_mail}{closed}", names.join(", "))?;
             for lost in &read.lost {
                 writeln!(f, "    {lost}")?;
             }
@@ -227,6 +229,7 @@ fn wire_json(read: &Read) -> Value {
         "mail_server": read.profile.name(),
         "stage": read.stage.name(),
         "line": read.line,
+        "at_mail": read.at_mail,
         "closed": read.closed,
         "lost": read.lost,
     })

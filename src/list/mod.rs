@@ -115,10 +115,17 @@ pub(crate) struct Statement {
     pub ordered: bool,
 }
 
+/// Stands for the entry itself in a reason that many entries share: see [`Sink::record_around`].
+pub(crate) const ENTRY: u8 = 1;
+
 /// Takes what a reader finds.
 pub(crate) trait Sink {
     /// An entry.
     fn record(&mut self, record: Record<'_>);
+    /// An entry in whose reason the byte [`ENTRY`] stands for the entry, so that a million of them have one text.
+    fn record_around(&mut self, record: Record<'_>) {
+        self.record(record);
+    }
     /// An entry that is taken back (CrowdSec `deleted`): records of the same subject before it do not count.
     fn delete(&mut self, subject: Subject<'_>);
     /// A mistake: the load fails.
@@ -181,6 +188,22 @@ pub(crate) enum Format {
     CrowdsecJson,
     /// Exim `iplsearch`.
     Iplsearch,
+}
+
+/// Reads a whole list, packed or not, in a format or in the one that its text shows.
+pub(crate) fn read(input: Box<dyn BufRead + '_>, format: Option<Format>, reading: &Reading, sink: &mut dyn Sink) -> io::Result<Statement> {
+    let input = compressed::open(input)?;
+    let (format, mut input) = match format {
+        Some(format) => (Ok(format), input),
+        None => detect::detect(input, reading.about)?,
+    };
+    match format {
+        Ok(format) => format.read(&mut *input, reading, sink),
+        Err(fault) => {
+            sink.fault(1, 1, fault);
+            Ok(Statement::default())
+        }
+    }
 }
 
 impl<'a> Subject<'a> {

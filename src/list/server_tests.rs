@@ -1,123 +1,27 @@
-//! The readers of the tables of mail and DNSBL servers: golden files, a real Postfix, and random input.
-//!
-//! `tests/lists/FORMAT/NAME.txt` is a list, `NAME.ref` what its reader hands over, line by line. `BLESS=1` writes the
-//! references anew; look at every one of them before it is kept.
+//! The readers of the tables of mail and DNSBL servers: what they are told apart by, a real Postfix, and random input.
 
 use super::rbldnsd::Kind;
-use super::{About, Action, Format, Reading, Record, Sink, Statement, Subject, postfix_access, postfix_cidr, sendmail_access};
+use super::tests::{dump, of_server, samples_of};
+use super::{Format, Record, Sink, Subject, postfix_access, postfix_cidr, sendmail_access};
 use crate::diagnostic::Fault;
 use proptest::prelude::*;
 use std::fmt::Write as _;
 use std::fs;
 use std::io::Write as _;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
-
-/// Formats that are read here; the other ones have tests of their own.
-const FORMATS: [&str; 8] = [
-    "rbldnsd-ip4set",
-    "rbldnsd-ip4trie",
-    "rbldnsd-ip6tset",
-    "rbldnsd-ip6trie",
-    "rbldnsd-dnset",
-    "postfix-cidr",
-    "postfix-access",
-    "sendmail-access",
-];
-
-const READING: Reading = Reading { about: About::Addresses, now: 1_769_817_600, threshold: None };
-
-/// Writes down what a reader hands over.
-#[derive(Default)]
-struct Dump {
-    text: String,
-    faults: usize,
-}
-
-impl Sink for Dump {
-    fn record(&mut self, record: Record<'_>) {
-        let Record { line, column, subject, field, action, reason, expires } = record;
-        let subject = match subject {
-            Subject::Network(network) => network.to_string(),
-            Subject::Range(first, last) => format!("{first}-{last}"),
-            Subject::Domain(form, name) => format!("{}{name}", form.prefix()),
-            Subject::Mailbox(mailbox) => mailbox.to_string(),
-        };
-        let action = match action {
-            Action::Cover => "cover".to_string(),
-            Action::Hole => "hole".to_string(),
-            Action::Reply(reply) => format!("reply \"{reply}\""),
-        };
-        let expires = expires.map_or(String::new(), |time| format!(" expires {time}"));
-        let field = format!("{field:?}").to_lowercase();
-        writeln!(self.text, "{line}:{column} {subject} {field} {action} \"{}\"{expires}", reason.escape_ascii()).unwrap();
-    }
-
-    fn delete(&mut self, subject: Subject<'_>) {
-        writeln!(self.text, "delete {subject:?}").unwrap();
-    }
-
-    fn fault(&mut self, line: u32, column: u32, fault: Fault) {
-        self.faults += 1;
-        writeln!(self.text, "{line}:{column}: {}; {}", fault.cause, fault.remedy).unwrap();
-    }
-
-    fn warn(&mut self, line: u32, column: u32, fault: Fault) {
-        writeln!(self.text, "{line}:{column}: warning: {}; {}", fault.cause, fault.remedy).unwrap();
-    }
-}
-
-fn dump(format: &str, mut input: &[u8]) -> Dump {
-    let mut dump = Dump::default();
-    let statement = Format::named(format).unwrap().read(&mut input, &READING, &mut dump).unwrap();
-    if statement != Statement::default() {
-        writeln!(dump.text, "{statement:?}").unwrap();
-    }
-    dump
-}
-
-/// The lists of a format.
-fn lists(format: &str) -> Vec<PathBuf> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/lists").join(format);
-    let mut lists: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
-    lists.retain(|path| path.extension().is_some_and(|extension| extension == "txt"));
-    lists.sort();
-    lists
-}
-
-#[test]
-fn golden_files() {
-    let bless = std::env::var_os("BLESS").is_some();
-    let mut wrong = String::new();
-    for format in FORMATS {
-        for list in lists(format) {
-            let reference = list.with_extension("ref");
-            let got = dump(format, &fs::read(&list).unwrap());
-            let refused = list.file_stem().is_some_and(|stem| stem.to_string_lossy().starts_with("refused"));
-            assert_eq!(got.faults > 0, refused, "{}:\n{}", list.display(), got.text);
-            if bless {
-                fs::write(&reference, &got.text).unwrap();
-            } else if fs::read_to_string(&reference).unwrap_or_default() != got.text {
-                writeln!(wrong, "{}:\n{}", list.display(), got.text).unwrap();
-            }
-        }
-    }
-    assert!(wrong.is_empty(), "not as the references say (BLESS=1 writes them anew):\n{wrong}");
-}
 
 /// The same list with other line ends, a byte-order mark, and no line end at its end, reads the same.
 #[test]
 fn line_ends_do_not_matter() {
-    for format in FORMATS {
-        for list in lists(format) {
-            let text = fs::read(&list).unwrap();
-            let text = String::from_utf8_lossy(&text).replace("\r\n", "\n");
-            let text = text.trim_start_matches('\u{feff}');
-            let want = dump(format, text.as_bytes()).text;
-            let windows = format!("\u{feff}{}", text.trim_end_matches('\n').replace('\n', "\r\n"));
-            assert_eq!(dump(format, windows.as_bytes()).text, want, "{}", list.display());
-        }
+    for (format, list, name) in samples_of(of_server) {
+        let text = fs::read(&list).unwrap();
+        let text = String::from_utf8_lossy(&text).replace("\r\n", "\n");
+        let text = text.trim_start_matches('\u{feff}');
+        let want = dump(format, &name, &mut text.as_bytes());
+        let windows = format!("\u{feff}{}", text.trim_end_matches('\n').replace('\n', "\r\n"));
+        assert_eq!(dump(format, &name, &mut windows.as_bytes()), want, "{}", list.display());
     }
 }
 
@@ -168,47 +72,12 @@ fn detection() {
 }
 
 proptest! {
-    #[test]
-    fn random_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..600)) {
-        for format in FORMATS {
-            dump(format, &bytes);
-        }
-        postfix_cidr::looks(&bytes);
-        postfix_access::looks(&bytes);
-        sendmail_access::looks(&bytes);
-        Kind::Ip4Set.looks(&bytes);
-        Kind::Ip6Trie.looks(&bytes);
-        Kind::Dnset.looks(&bytes);
-    }
-
     /// Pieces of the formats, put together at random, come closer to what a reader takes than bytes do.
     #[test]
     fn random_pieces_never_panic(pieces in prop::collection::vec(prop::sample::select(PIECES), 0..80)) {
         let text = pieces.concat();
-        for format in FORMATS {
-            dump(format, text.as_bytes());
-        }
-    }
-
-    #[test]
-    fn mutated_samples_never_panic(pick in any::<prop::sample::Index>(), edits in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>(), 0u8..4), 1..12)) {
-        let all: Vec<(&str, PathBuf)> = FORMATS.iter().flat_map(|format| lists(format).into_iter().map(|list| (*format, list))).collect();
-        let (_, list) = pick.get(&all);
-        let mut text = fs::read(list).unwrap();
-        for (at, byte, kind) in edits {
-            if text.is_empty() {
-                break;
-            }
-            let at = at.index(text.len());
-            match kind {
-                0 => text[at] = byte,
-                1 => text.insert(at, byte),
-                2 => drop(text.remove(at)),
-                _ => text.truncate(at),
-            }
-        }
-        for format in FORMATS {
-            dump(format, &text);
+        for (_, format) in Format::ALL.iter().filter(|(_, format)| of_server(*format)) {
+            dump(*format, "x", &mut text.as_bytes());
         }
     }
 }

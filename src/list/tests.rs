@@ -5,9 +5,10 @@
 //! `undetected-*` that the format is not to be told from the text alone.
 
 use super::rbldnsd::Kind;
-use super::{About, Action, Field, Format, Reading, Record, Sink, Statement, Subject, compressed, detect};
+use super::{About, Action, ENTRY, Field, Format, Reading, Record, Sink, Statement, Subject, compressed, detect};
 use crate::diagnostic::{Diagnostic, Fault};
 use proptest::prelude::*;
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read};
@@ -53,6 +54,11 @@ impl Sink for Dump {
         self.text.push('\n');
     }
 
+    fn record_around(&mut self, record: Record<'_>) {
+        let reason = record.reason.split(|byte| *byte == ENTRY).collect::<Vec<_>>().join(&b"{entry}"[..]);
+        self.record(Record { reason: &reason, ..record });
+    }
+
     fn delete(&mut self, subject: Subject<'_>) {
         writeln!(self.text, "delete {}", show(&subject)).unwrap();
     }
@@ -77,11 +83,11 @@ fn reading(name: &str) -> Reading {
     Reading { about, now: NOW, threshold }
 }
 
-fn dump(format: Format, name: &str, input: &mut dyn BufRead) -> String {
+pub(super) fn dump(format: Format, name: &str, input: &mut dyn BufRead) -> String {
     let mut dump = Dump { file: name.into(), text: String::new() };
     match format.read(input, &reading(name), &mut dump) {
         Ok(statement) if statement == Statement::default() => {}
-        Ok(Statement { entries, made, expires, complete, widest_v4, ordered: _ }) => {
+        Ok(Statement { entries, made, expires, complete, widest_v4, ordered }) => {
             dump.text.push_str("states");
             for (name, number) in [("entries", entries), ("made", made), ("expires", expires), ("widest_v4", widest_v4.map(u64::from))] {
                 if let Some(number) = number {
@@ -91,6 +97,9 @@ fn dump(format: Format, name: &str, input: &mut dyn BufRead) -> String {
             if let Some(complete) = complete {
                 write!(dump.text, " complete {complete}").unwrap();
             }
+            if ordered {
+                dump.text.push_str(" ordered");
+            }
             dump.text.push('\n');
         }
         Err(error) => writeln!(dump.text, "input: {error}").unwrap(),
@@ -98,17 +107,17 @@ fn dump(format: Format, name: &str, input: &mut dyn BufRead) -> String {
     dump.text
 }
 
-/// Formats of mail servers, whose samples `server_tests` reads.
-fn of_server(format: Format) -> bool {
+/// Formats of mail and DNSBL servers.
+pub(super) fn of_server(format: Format) -> bool {
     matches!(format, Format::Rbldnsd(_) | Format::PostfixCidr | Format::PostfixAccess | Format::SendmailAccess)
 }
 
-/// All samples of these formats: format, file, its name.
+/// All samples: format, file, its name.
 fn samples() -> Vec<(Format, PathBuf, String)> {
-    samples_of(|format| !of_server(format))
+    samples_of(|_| true)
 }
 
-fn samples_of(wanted: impl Fn(Format) -> bool) -> Vec<(Format, PathBuf, String)> {
+pub(super) fn samples_of(wanted: impl Fn(Format) -> bool) -> Vec<(Format, PathBuf, String)> {
     let base = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/lists");
     let mut samples = Vec::new();
     for (name, format) in Format::ALL.iter().filter(|(_, format)| wanted(*format)) {
@@ -144,6 +153,62 @@ fn samples_are_read_as_their_references_say() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// Samples of each format: so many that are accepted, each of another shape, and so many mistakes, each another one.
+const ENOUGH: usize = 8;
+
+/// A text without its numbers and words, so that lines of the same shape are the same.
+fn shape(text: &str) -> String {
+    let kind = |c: char| {
+        if c.is_ascii_digit() {
+            '9'
+        } else if c.is_alphabetic() {
+            'a'
+        } else {
+            c
+        }
+    };
+    let mut shape: Vec<char> = text.chars().map(kind).collect();
+    shape.dedup_by(|one, other| one == other && matches!(one, '9' | 'a'));
+    shape.into_iter().collect()
+}
+
+/// What is wrong and what to do about it, without what it is about: quotations and numbers.
+fn mistake(message: &str) -> String {
+    let unquoted: Vec<&str> = message.split('"').step_by(2).collect();
+    let words = unquoted.join("\"\"");
+    let words = words.split(' ').map(|word| if word.contains(|c: char| c.is_ascii_digit()) { "9" } else { word });
+    words.collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn every_format_has_enough_samples() {
+    let mut table = String::new();
+    let mut enough = true;
+    for (format_name, format) in Format::ALL {
+        let (mut accepted, mut refused) = (BTreeSet::new(), BTreeSet::new());
+        for (_, file, name) in samples_of(|one| one == *format) {
+            let mut text = Vec::new();
+            open(&file).read_to_end(&mut text).unwrap();
+            let lines: Vec<String> = text.split(|byte| *byte == b'\n').map(|line| String::from_utf8_lossy(line).into_owned()).collect();
+            let reference = fs::read_to_string(file.with_file_name(format!("{name}.ref"))).unwrap();
+            for found in reference.lines() {
+                let fault = found.strip_prefix(&format!("{name}:")).and_then(|rest| rest.splitn(3, ':').nth(2));
+                if let Some(message) = fault.map(str::trim).filter(|message| !message.starts_with("warning: ")) {
+                    refused.insert(mistake(message));
+                }
+                let record =
+                    found.split_once(' ').and_then(|(place, record)| Some((place.split_once(':')?.0.parse::<usize>().ok()?, record)));
+                if let Some((line, record)) = record {
+                    accepted.insert(shape(&format!("{} {record}", lines[line - 1])));
+                }
+            }
+        }
+        writeln!(table, "{format_name}: {} accepted, {} refused", accepted.len(), refused.len()).unwrap();
+        enough &= accepted.len() >= ENOUGH && refused.len() >= ENOUGH;
+    }
+    assert!(enough, "fewer than {ENOUGH} samples of a format:\n{table}");
+}
+
 /// Two of rbldnsd's kinds look like two others.
 fn same_kind(one: Format, other: Format) -> bool {
     matches!((one, other), (Format::Rbldnsd(_), Format::Rbldnsd(_)))
@@ -152,7 +217,7 @@ fn same_kind(one: Format, other: Format) -> bool {
 #[test]
 fn samples_are_detected_as_what_they_are() {
     let mut detected = Vec::new();
-    for (format, file, name) in samples() {
+    for (format, file, name) in samples_of(|format| !of_server(format)) {
         let (found, _) = detect::detect(open(&file), reading(&name).about).unwrap();
         if name.contains("undetected") {
             assert_ne!(found, Ok(format), "{}", file.display());

@@ -8,6 +8,7 @@ use crate::mailbox::Mailbox;
 use crate::prefix::parse_address;
 use crate::ruleset::Stages;
 use crate::verdict::Verdict;
+use std::mem;
 use std::net::{IpAddr, Ipv4Addr};
 
 pub use super::codec::ProtocolError;
@@ -79,6 +80,10 @@ struct Client {
     address: Option<IpAddr>,
     /// Not a client but a user of this host: see [`is_submission`].
     submission: bool,
+    /// It counts as an open session until it ends.
+    counted: bool,
+    /// The limit that its connection exceeds, by its key in the policy. It is refused at RCPT, when it is known who it is.
+    exceeds: Option<&'static str>,
 }
 
 /// What is known of the message at hand.
@@ -130,6 +135,12 @@ impl Session {
         Ok(Progress::Closed)
     }
 
+    /// Ends the session, however it came to its end: the client no longer counts as connected. After [`Session::feed`] has
+    /// said so, or has failed, or when the mail server has gone.
+    pub fn end(&mut self, gate: &Gate) {
+        self.dialogue.end_client(gate);
+    }
+
     /// Whether the option negotiation is over: the peer is a mail server.
     pub fn is_negotiated(&self) -> bool {
         self.dialogue.options.is_some()
@@ -153,8 +164,10 @@ impl Dialogue {
         match *command {
             Command::OptNeg(_) => return Err(ProtocolError::NegotiatedTwice),
             Command::Connect(ref connect) => {
+                self.end_client(gate);
                 self.client = Client::of(connect);
                 self.message.forget();
+                self.begin_client(gate);
                 if options.protocol & SMFIP_NR_CONN == 0 {
                     self.connect(gate, out, refused);
                 }
@@ -179,7 +192,7 @@ impl Dialogue {
             Command::Macro(..) => {}
             Command::Abort => self.message.forget(),
             Command::QuitNewConnection => {
-                self.client = Client::default();
+                self.end_client(gate);
                 self.message.forget();
             }
             Command::Quit => self.closed = true,
@@ -209,6 +222,23 @@ impl Dialogue {
         Ok(())
     }
 
+    /// Counts the connection for the limits.
+    fn begin_client(&mut self, gate: &Gate) {
+        let client = &mut self.client;
+        if !client.submission {
+            client.exceeds = gate.begin_session(&Facts { address: client.address, ..Facts::default() });
+            client.counted = client.exceeds.is_none();
+        }
+    }
+
+    /// Forgets the client.
+    fn end_client(&mut self, gate: &Gate) {
+        let client = mem::take(&mut self.client);
+        if client.counted {
+            gate.end_session(&Facts { address: client.address, ..Facts::default() });
+        }
+    }
+
     /// Answers CONNECT, which waits for it if a list is to refuse there.
     fn connect(&self, gate: &Gate, out: &mut Vec<u8>, refused: &mut dyn FnMut(&Refusal<'_>)) {
         let client = &self.client;
@@ -236,7 +266,12 @@ impl Dialogue {
             // SPF, DKIM, DMARC and reverse DNS no mail server tells a milter at RCPT.
             ..Facts::default()
         };
-        let verdict = if client.submission { Verdict::accept(0) } else { gate.check_rcpt(&facts) };
+        let held = client.exceeds.and_then(|which| gate.check_held(&facts, which));
+        let verdict = match held {
+            Some(verdict) => verdict,
+            None if client.submission => Verdict::accept(0),
+            None => gate.check_rcpt(&facts),
+        };
         match verdict.rejection {
             Some(rejection) => {
                 let reply = rejection.reply();
@@ -255,7 +290,7 @@ impl Client {
         // An address under family L is the name of a file.
         let text = if matches!(connect.family, b'4' | b'6') { str::from_utf8(connect.address).ok() } else { None };
         let address = text.and_then(parse_address);
-        Client { address, submission: is_submission(connect, address) }
+        Client { address, submission: is_submission(connect, address), ..Client::default() }
     }
 }
 

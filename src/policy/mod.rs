@@ -4,6 +4,7 @@
 //! deserializing into structs would stop at the first mistake.
 
 mod fields;
+mod limits;
 mod lists;
 mod rules;
 
@@ -15,6 +16,7 @@ use crate::reply::Reply;
 use crate::verdict::MAX_LIST_NAME;
 use arrayvec::ArrayString;
 use fields::{Fields, Reader};
+pub(crate) use limits::Limits;
 use lists::{EXEMPT, GUARDS, SOURCE};
 pub(crate) use rules::{AuthRule, Authentication, Check, NameList, Relay};
 use std::net::IpAddr;
@@ -51,6 +53,7 @@ pub(crate) struct Policy {
     pub recipients: Vec<NameList>,
     pub relay: Relay,
     pub authentication: Authentication,
+    pub limits: Limits,
 }
 
 /// `[never_block]`: what no list can refuse.
@@ -149,6 +152,11 @@ impl Exempt {
     /// Both together.
     pub(crate) fn and(self, other: Exempt) -> Exempt {
         Exempt(self.0 | other.0)
+    }
+
+    /// Without the bits that belong to one list each.
+    pub(crate) fn of_all_lists(self) -> Exempt {
+        Exempt(self.0 & ((1 << Exempt::OPT_OUT) - 1))
     }
 
     /// Whether all of this belongs to the other.
@@ -255,9 +263,12 @@ impl Reader<'_> {
         let recipients: Vec<_> = recipients.into_iter().map(|fields| self.recipient_list(fields, &guards, &mut names)).collect();
         let relay = self.relay(&mut top);
         let authentication = self.authentication(&mut top);
-        let known = "hostname, mode, [never_block], [guards], [bans], [relay], [authentication], [[list]], [[domains]], [[senders]], [[recipients]]";
+        let limits = self.limits(&mut top);
+        let known = "hostname, mode, [never_block], [guards], [bans], [limits], [relay], [authentication], [[list]], [[domains]], \
+                     [[senders]], [[recipients]]";
         self.finish(top, "the policy", known);
-        let mut policy = Policy { hostname, mode, never_block, bans, lists, domains, senders, relay, authentication, ..Policy::default() };
+        let mut policy =
+            Policy { hostname, mode, never_block, bans, lists, domains, senders, relay, authentication, limits, ..Policy::default() };
         policy.recipients = self.opt_outs(recipients, &mut policy);
         policy
     }

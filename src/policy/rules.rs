@@ -36,13 +36,17 @@ pub(crate) struct Authentication {
     pub rules: Vec<AuthRule>,
     /// The reply where more than one check has failed.
     pub several: Option<Reply>,
+    /// It is only watched: what it would refuse is counted.
+    pub shadow: bool,
     /// Who is passed over.
     pub exempt: Exempt,
 }
 
 /// What becomes of messages of which one check came to one result.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct AuthRule {
+    /// The key of the policy.
+    pub key: &'static str,
     pub check: Check,
     pub result: AuthResult,
     pub reply: Reply,
@@ -60,7 +64,8 @@ pub(crate) enum Check {
 const MAILBOXES: &str = "[\"user@example.org\", \".example.net\"]";
 const DOMAINS: &str = "[\"example.org\", \".example.net\"]";
 /// Whom rules about senders and recipients, and authentication, can pass over.
-const EXEMPT_RCPT: [(&str, Exempt); 5] = [EXEMPT[0], EXEMPT[1], EXEMPT[2], ("trusted", Exempt::TRUSTED), ("allowed", Exempt::ALLOWED)];
+pub(super) const EXEMPT_RCPT: [(&str, Exempt); 5] =
+    [EXEMPT[0], EXEMPT[1], EXEMPT[2], ("trusted", Exempt::TRUSTED), ("allowed", Exempt::ALLOWED)];
 
 /// A `[[recipients]]` whose opt-outs are not yet known to be lists.
 pub(super) struct RecipientList {
@@ -81,15 +86,21 @@ const fn auth_key(key: &'static str, check: Check, result: AuthResult, reject: &
     AuthKey { key, check, result, reject: Some(reject), defer: None }
 }
 
+const fn defer_key(key: &'static str, check: Check, defer: &'static str) -> AuthKey {
+    AuthKey { key, check, result: AuthResult::Temperror, reject: None, defer: Some(defer) }
+}
+
 /// In the order in which they decide, if none of them refuses for good.
-const AUTH_KEYS: [AuthKey; 7] = [
+const AUTH_KEYS: [AuthKey; 9] = [
     auth_key("spf_fail", Check::Spf, AuthResult::Fail, "spf-fail"),
     auth_key("spf_softfail", Check::Spf, AuthResult::Softfail, "spf-fail"),
     AuthKey { defer: Some("spf-temperror"), ..auth_key("spf_permerror", Check::Spf, AuthResult::Permerror, "spf-permerror") },
-    AuthKey { key: "spf_temperror", check: Check::Spf, result: AuthResult::Temperror, reject: None, defer: Some("spf-temperror") },
+    defer_key("spf_temperror", Check::Spf, "spf-temperror"),
     auth_key("dkim_fail", Check::Dkim, AuthResult::Fail, "dkim-fail"),
     auth_key("dmarc_fail", Check::Dmarc, AuthResult::Fail, "dmarc-fail"),
+    defer_key("dmarc_temperror", Check::Dmarc, "dmarc-temperror"),
     auth_key("rdns_fail", Check::Rdns, AuthResult::Fail, "rdns-fail"),
+    defer_key("rdns_temperror", Check::Rdns, "rdns-temperror"),
 ];
 
 impl Reader<'_> {
@@ -188,15 +199,16 @@ impl Reader<'_> {
             let words = [reject.map(|reply| ("reject", reply)), defer.map(|reply| ("defer", reply))];
             let words: Vec<_> = words.into_iter().flatten().collect();
             if let Some(reply) = self.auth_reply(fields.take(key), key, &words) {
-                rules.push(AuthRule { check, result, reply });
+                rules.push(AuthRule { key, check, result, reply });
             }
         }
         let several = self.auth_reply(fields.take("several_fail"), "several_fail", &[("reject", "several-fail")]);
+        let shadow = !self.boolean(fields.take("enforce"), "enforce", true);
         let exempt = Exempt::DEFAULT.and(Exempt::TRUSTED).and(Exempt::ALLOWED);
         let exempt = self.exempt(&mut fields, &EXEMPT_RCPT, exempt);
         let keys: Vec<&str> = AUTH_KEYS.iter().map(|key| key.key).collect();
-        self.finish(fields, "[authentication]", &format!("{}, several_fail, exempt", keys.join(", ")));
-        Authentication { rules, several: several.or_else(|| Reply::named("several-fail")), exempt }
+        self.finish(fields, "[authentication]", &format!("{}, several_fail, enforce, exempt", keys.join(", ")));
+        Authentication { rules, several: several.or_else(|| Reply::named("several-fail")), shadow, exempt }
     }
 
     /// What one result becomes: `ignore`, a word that stands for a reply, or a whole reply.
@@ -285,6 +297,12 @@ mod tests {
                 "[authentication]\nspf_temperror=\"550 5.7.24 no\"",
                 "spf_temperror is no reason to refuse for good; write a reply with a code from 400",
             ),
+            (
+                "[authentication]\ndmarc_temperror=\"reject\"",
+                "there is no dmarc_temperror \"reject\"; write ignore or defer, or a whole reply",
+            ),
+            ("[authentication]\nrdns_temperror=\"550 5.7.25 no\"", "rdns_temperror is no reason to refuse for good"),
+            ("[authentication]\nenforce=\"no\"", "enforce is of type string; write enforce = true or false"),
             ("[authentication]\nspf_fail=\"550 no\"", "\"550 no\" is not a reply"),
             ("[authentication]\nspf=\"fail\"", "\"spf\" is not a key of [authentication]; use spf_fail, spf_softfail,"),
         ] {

@@ -8,6 +8,7 @@ use crate::mailbox::Mailbox;
 use crate::policy::Exempt;
 use crate::reply::Reply;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 /// Whom mail is taken for, and from whom for everybody.
 #[derive(Debug, Default)]
@@ -16,7 +17,7 @@ pub(crate) struct Relay {
     pub reply: Option<Reply>,
     /// Local domains, and those that mail is passed on to.
     pub domains: Names,
-    pub trusted: Contents,
+    pub trusted: Arc<Contents>,
     /// Local parts that name a way on are taken from everybody.
     pub routing: bool,
 }

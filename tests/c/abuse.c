@@ -13,6 +13,8 @@ static const char POLICY[] =
     "[[list]]\nname = \"all\"\nentries = [\"192.0.2.0/24\"]\n"
     "[[domains]]\nname = \"parked\"\nentries = [\"parked.example\"]\n";
 
+static const char LIMITED[] = "hostname = \"mx.example.org\"\n[limits]\nconcurrent = 1\n";
+
 static int accepts(const struct mxgate_verdict *v)
 {
     return v->code == 0 && v->hangup == 0 && v->decider == 0 && v->line == 0 && v->text[0] == 0 && v->status[0] == 0 && v->list[0] == 0;
@@ -36,7 +38,7 @@ int main(void)
     struct mxgate_verdict v;
     struct { struct mxgate_facts facts; char more[64]; } newer;
     char message[256], reply[512];
-    mxgate *gate = mxgate_new();
+    mxgate_gate *gate = mxgate_new();
 
     CHECK(gate != NULL);
     CHECK(mxgate_sizeof(MXGATE_FACTS) == sizeof facts && mxgate_sizeof(MXGATE_VERDICT) == sizeof v && mxgate_sizeof(9) == 0);
@@ -167,6 +169,16 @@ int main(void)
     CHECK(mxgate_set_list(gate, "all", NULL, 0, message, sizeof message) == 0);
     CHECK(mxgate_check_connect(gate, &facts, sizeof facts, &v) == MXGATE_REJECT);
     CHECK(mxgate_refresh(gate, message, sizeof message) == 0 && mxgate_refresh(NULL, NULL, 0) == MXGATE_EINVAL);
+
+    /* limits */
+    CHECK(mxgate_load_text(gate, LIMITED, MXGATE_NUL, message, sizeof message) == 0);
+    CHECK(mxgate_check_connect(gate, &facts, sizeof facts, &v) == MXGATE_ACCEPT);
+    CHECK(mxgate_check_connect(gate, &facts, sizeof facts, &v) == MXGATE_REJECT && v.decider == MXGATE_BY_LIMIT && v.code == 421 && v.hangup == 1);
+    CHECK(mxgate_end_session(gate, &facts, sizeof facts) == 0);
+    CHECK(mxgate_check_connect(gate, &facts, sizeof facts, &v) == MXGATE_ACCEPT);
+    CHECK(mxgate_end_session(gate, &facts, 3) == MXGATE_EINVAL && mxgate_end_session(NULL, &facts, sizeof facts) == MXGATE_EINVAL);
+    CHECK(mxgate_end_session(gate, NULL, sizeof facts) == MXGATE_EINVAL);
+    CHECK(mxgate_load_text(gate, POLICY, sizeof POLICY - 1, message, sizeof message) == 0);
 
     /* what it tells of itself */
     CHECK(mxgate_explain(gate, MXGATE_AT_CONNECT, &facts, sizeof facts, MXGATE_TEXT, reply, 20) > 20 && strlen(reply) == 19);

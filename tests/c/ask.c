@@ -22,7 +22,7 @@ int main(int argc, char **argv)
 {
     char stage[16], address[64], from[4096], hex[4096], sender[2048], recipient[2048], message[4096];
     unsigned flags, spf, dkim, dmarc, rdns;
-    mxgate *gate = mxgate_new();
+    mxgate_gate *gate = mxgate_new();
 
     if (argc != 2 || mxgate_abi() != MXGATE_ABI || gate == NULL)
         return 2;

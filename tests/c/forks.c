@@ -12,7 +12,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-static mxgate *gate;
+static mxgate_gate *gate;
 static volatile int over;
 
 static const char POLICY[] = "hostname = \"mx.example.org\"\n[[list]]\nname = \"local\"\nentries = [\"192.0.2.0/24\", \"2001:db8::/32\"]\n";

@@ -6,7 +6,7 @@ int main(void)
 {
     struct mxgate_facts facts;
     struct mxgate_verdict verdict;
-    mxgate *gate = mxgate_new();
+    mxgate_gate *gate = mxgate_new();
 
     memset(&facts, 0, sizeof facts);
     mxgate_free(gate);

@@ -61,7 +61,7 @@ static int disarm(void)
     return failures > 0;
 }
 
-static int check(const mxgate *gate, uint64_t *generation)
+static int check(const mxgate_gate *gate, uint64_t *generation)
 {
     struct mxgate_facts facts;
     struct mxgate_verdict verdict;
@@ -84,7 +84,7 @@ int main(int argc, char **argv)
     static char message[4096], status[4096];
     unsigned long n, count, failed_loads = 0;
     uint64_t generation;
-    mxgate *gate;
+    mxgate_gate *gate;
     int rest, more;
 
     if (argc != 3)

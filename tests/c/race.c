@@ -3,7 +3,7 @@
 #include <pthread.h>
 #include <string.h>
 
-static mxgate *gate;
+static mxgate_gate *gate;
 static struct mxgate_verdict verdict;
 
 static void *check(void *unused)

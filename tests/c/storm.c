@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static mxgate *gate;
+static mxgate_gate *gate;
 static unsigned long checks_each;
 static volatile int wrong;
 

@@ -11,12 +11,12 @@
 #include <string.h>
 
 struct calls {
-    mxgate *(*create)(void);
-    void (*destroy)(mxgate *);
-    int (*load)(mxgate *, const char *, size_t, char *, size_t);
-    int (*check)(const mxgate *, const struct mxgate_facts *, size_t, struct mxgate_verdict *);
+    mxgate_gate *(*create)(void);
+    void (*destroy)(mxgate_gate *);
+    int (*load)(mxgate_gate *, const char *, size_t, char *, size_t);
+    int (*check)(const mxgate_gate *, const struct mxgate_facts *, size_t, struct mxgate_verdict *);
     pthread_barrier_t called, closed;
-    mxgate *gate;
+    mxgate_gate *gate;
     int result;
 };
 

@@ -73,7 +73,13 @@ pub fn compile(source: &str, flags: &[&str], to: &Path) -> PathBuf {
     compile_against(directory(), &compiler, source, flags, to)
 }
 
-/// As [`compile`], with a compiler against the library in a directory.
+/// As [`compile`], for a C++ program.
+pub fn compile_cpp(source: &str, to: &Path) -> PathBuf {
+    let compiler = env::var("CXX").unwrap_or_else(|_| "c++".into());
+    compile_against(directory(), &compiler, source, &["-Wold-style-cast"], to)
+}
+
+/// As [`compile`], with a compiler against the library in a directory. A warning is an error.
 pub fn compile_against(library: &Path, compiler: &str, source: &str, flags: &[&str], to: &Path) -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let program = to.join(Path::new(source).file_stem().unwrap());
@@ -82,19 +88,20 @@ pub fn compile_against(library: &Path, compiler: &str, source: &str, flags: &[&s
         std::os::unix::fs::symlink(library.join("libmxgate.so"), &soname).unwrap();
     }
     let output = Command::new(compiler)
-        .args(["-std=c99", "-Wall", "-Wextra", "-pedantic", "-Wconversion", "-Werror", "-O1", "-g"])
+        .arg(if source.ends_with(".cpp") { "-std=c++17" } else { "-std=c99" })
+        .args(["-Wall", "-Wextra", "-pedantic", "-Wconversion", "-Wshadow", "-Werror", "-O1", "-g"])
         .arg("-I")
         .arg(root.join("include"))
         .arg("-o")
         .arg(&program)
         .arg(root.join(source))
-        .args(flags)
+        .args(flags) // after the source, because there may be libraries among them
         .arg("-L")
         .arg(library)
         .arg("-lmxgate")
         .arg(format!("-Wl,-rpath,{}", to.display()))
         .output()
         .unwrap();
-    assert!(output.status.success(), "{source}:\n{}", String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{compiler} {source}:\n{}", String::from_utf8_lossy(&output.stderr));
     program
 }

@@ -21,6 +21,7 @@ use std::process::Command;
 
 pub mod corpus;
 pub mod daemon;
+pub mod example;
 pub mod library;
 pub mod postfix;
 pub mod scenario;
@@ -34,6 +35,12 @@ const MORE_DIRECTORIES: [&str; 6] = ["/usr/local/sbin", "/usr/local/bin", "/usr/
 /// where a skipped test would go unnoticed, it panics instead.
 pub fn available(tools: &[&str]) -> bool {
     tools.iter().all(|tool| find(tool).is_some() || skip(&format!("{tool} is not installed")))
+}
+
+/// Does the C compiler find this header, and with it the library that it belongs to? If not, as [`available`].
+pub fn header(name: &str) -> bool {
+    let test = Command::new("cc").args(["-E", "-include", name, "-x", "c", "/dev/null"]).output();
+    test.is_ok_and(|test| test.status.success()) || skip(&format!("the header {name} is not installed"))
 }
 
 /// Do we run as root? If not, as [`available`].

@@ -1,7 +1,7 @@
 //! `mxgate convert`: writes a list in another format.
 
 use clap::Args;
-use mxgate::convert::{Error, Request, convert, formats};
+use mxgate::convert::{About, Error, Request, convert, formats};
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Write};
@@ -25,8 +25,14 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "FORMAT")]
     to: String,
     /// The list is about domain names
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["senders", "recipients"])]
     domains: bool,
+    /// The list is about senders: mailboxes and their domains
+    #[arg(long, conflicts_with = "recipients")]
+    senders: bool,
+    /// The list is about recipients: mailboxes and their domains
+    #[arg(long)]
+    recipients: bool,
     /// Least score that counts, of a scored list
     #[arg(long, value_name = "N")]
     threshold: Option<u64>,
@@ -68,11 +74,17 @@ fn open(path: &Path) -> io::Result<Box<dyn BufRead>> {
 /// Writes the list. Returns the warnings, or what is wrong.
 fn write(arguments: &Arguments, input: Box<dyn BufRead>) -> Result<String, String> {
     let name = if is_standard(&arguments.input) { "standard input".into() } else { arguments.input.to_string_lossy() };
+    let about = match arguments {
+        Arguments { domains: true, .. } => About::Domains,
+        Arguments { senders: true, .. } => About::Senders,
+        Arguments { recipients: true, .. } => About::Recipients,
+        Arguments { .. } => About::Addresses,
+    };
     let request = Request {
         name: &name,
         from: arguments.from.as_deref(),
         to: &arguments.to,
-        domains: arguments.domains,
+        about,
         threshold: arguments.threshold,
         lossy: arguments.lossy,
         now: SystemTime::now(),

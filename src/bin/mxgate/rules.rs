@@ -2,7 +2,7 @@
 //! socket asks for it. What a load has changed goes to the log, and to whoever asked.
 
 use mxgate::diagnostic::Diagnostic;
-use mxgate::diff::{What, diff};
+use mxgate::diff::{Section, What, diff};
 use mxgate::{Gate, LoadError, Ruleset};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
@@ -82,7 +82,7 @@ impl Loaded {
             let settings = diff.settings.iter().map(|key| format!("{key} changed"));
             // Of a list that is kept the warnings have said why.
             let lists = diff.changes.iter().filter(|change| change.what != What::Kept).map(ToString::to_string);
-            settings.chain(lists)
+            settings.chain(lists).chain(diff.sections.iter().flat_map(Section::lines))
         });
         Loaded {
             generation: after.generation(),

@@ -291,12 +291,19 @@ impl Port {
 /// One connection, from the first byte to the last. Says why it was ended if it was not the peer who ended it.
 async fn converse(stream: &Stream, gate: &Gate) -> Result<(), String> {
     let mut session = Session::new(gate.stages());
+    let ended = exchange(stream, &mut session, gate).await;
+    session.end(gate);
+    ended
+}
+
+/// Packets and answers, as long as both sides go on.
+async fn exchange(stream: &Stream, session: &mut Session, gate: &Gate) -> Result<(), String> {
     let mut answers = Vec::new();
     let mut deadline = Instant::now() + NEGOTIATION_TIME;
     let mut amid = false;
     loop {
         timeout_at(deadline, stream.readable()).await.map_err(|_| "it took too long")?.map_err(show)?;
-        let heard = match hear(stream, &mut session, gate, &mut answers) {
+        let heard = match hear(stream, session, gate, &mut answers) {
             Err(error) if error.kind() == ErrorKind::WouldBlock => continue,
             heard => heard.map_err(show)?,
         };

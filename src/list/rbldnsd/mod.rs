@@ -10,16 +10,16 @@
 //! ```
 //!
 //! A text becomes the reason of its entries; the address of the answer (127.0.0.2) is checked and not kept. rbldnsd
-//! puts the address asked for in place of `$`. A reason is kept once for each entry, so that `$` becomes the entry as
-//! text: for a host the same, for a network the network. Where several entries cover an address the most specific
-//! decides, as in rbldnsd. Of an entry and a hole for the same network the hole counts; so it does in an ip4set, while
-//! rbldnsd takes the first of the two in a trie and warns.
+//! puts the address asked for in place of `$`. What an entry says does not depend on who asks, so that `$` becomes the
+//! entry as text: for a host the same, for a network the network, for a range that of its networks which covers the
+//! address. Where several entries cover an address the most specific decides, as in rbldnsd. Of an entry and a hole for
+//! the same network the hole counts; so it does in an ip4set, while rbldnsd takes the first of the two in a trie and warns.
 
 mod entry;
 mod special;
 
 use super::lines::each_line;
-use super::{Action, Field, Record, Sink, Statement, Subject};
+use super::{Action, ENTRY, Field, Record, Sink, Statement, Subject};
 use crate::diagnostic::{Fault, quote};
 use crate::prefix::parse_network;
 use special::Special;
@@ -63,8 +63,11 @@ impl Kind {
     pub(super) fn looks(self, head: &[u8]) -> bool {
         let mut marked = false;
         for line in head.split(|b| *b == b'\n').map(<[u8]>::trim_ascii).take(200) {
+            if let Ok(Some(special)) = Special::parse(line) {
+                marked |= special.is_telling();
+                continue;
+            }
             match line {
-                _ if Special::parse(line).is_ok_and(|found| found.is_some_and(|special| special.is_telling())) => marked = true,
                 [] | [b'#' | b';', ..] => {}
                 [b':', rest @ ..] if !rest.starts_with(b":") => match value(line, None) {
                     Ok(_) => marked = true,
@@ -193,7 +196,7 @@ impl Reader<'_> {
             None => (false, line),
         };
         let (subject, rest) = entry::parse(kind, entry)?;
-        let mut record = Record {
+        let record = Record {
             line: number,
             column: column.saturating_add(u32::try_from(line.len() - entry.len()).unwrap_or(0)),
             subject,
@@ -222,9 +225,10 @@ impl Reader<'_> {
             _ if kind == Kind::Ip6Tset => default,
             _ => value(rest, default)?,
         };
-        let reason = self.text.expand(own.unwrap_or(b""), &subject);
-        record.reason = &reason;
-        self.sink.record(record);
+        match self.text.expand(own.unwrap_or(b"")) {
+            Cow::Borrowed(reason) => self.sink.record(Record { reason, ..record }),
+            Cow::Owned(reason) => self.sink.record_around(Record { reason: &reason, ..record }),
+        }
         Ok(())
     }
 }
@@ -251,8 +255,8 @@ fn value<'a>(line: &'a [u8], default: Option<&'a [u8]>) -> Result<Option<&'a [u8
 }
 
 impl Text {
-    /// Puts the entry and the variables into a text. What is not set stays as it is.
-    fn expand<'a>(&'a self, text: &'a [u8], subject: &Subject<'_>) -> Cow<'a, [u8]> {
+    /// Puts the variables into a text, and the mark of the entry. What is not set stays as it is.
+    fn expand<'a>(&'a self, text: &'a [u8]) -> Cow<'a, [u8]> {
         let base = self.variables.get(special::BASE).and_then(|base| base.as_deref());
         let (template, inner) = match (text.strip_prefix(b"="), base) {
             (Some(text), _) => (text, text),
@@ -262,13 +266,13 @@ impl Text {
         if !template.contains(&b'$') {
             return Cow::Borrowed(template);
         }
-        let entry = written(subject);
-        let inner = if inner.is_empty() { entry.as_bytes() } else { inner };
-        let mut out = Vec::with_capacity(template.len() + entry.len());
+        let mut out = Vec::with_capacity(template.len());
+        // The mark is no text.
+        let add = |out: &mut Vec<u8>, text: &[u8]| out.extend(text.iter().map(|byte| if *byte == ENTRY { b'?' } else { *byte }));
         let mut rest = template;
         while let Some(at) = rest.iter().position(|b| *b == b'$').filter(|_| out.len() <= MAX_TEXT) {
             let (before, from) = rest.split_at(at);
-            out.extend_from_slice(before);
+            add(&mut out, before);
             let digit = |byte: &u8| self.variables.get(usize::from(byte.wrapping_sub(b'0'))).and_then(|variable| variable.as_deref());
             rest = match from {
                 [_, b'$', rest @ ..] => {
@@ -277,36 +281,28 @@ impl Text {
                 }
                 [_, byte @ b'0'..=b'9', rest @ ..] => {
                     match digit(byte) {
-                        Some(variable) => out.extend_from_slice(variable),
+                        Some(variable) => add(&mut out, variable),
                         None => out.extend_from_slice(&[b'$', *byte]),
                     }
                     rest
                 }
                 [_, b'=', rest @ ..] => {
-                    out.extend_from_slice(inner);
+                    match inner {
+                        [] => out.push(ENTRY),
+                        inner => add(&mut out, inner),
+                    }
                     rest
                 }
                 [_, rest @ ..] => {
-                    out.extend_from_slice(entry.as_bytes());
+                    out.push(ENTRY);
                     rest
                 }
                 [] => break,
             };
         }
-        out.extend_from_slice(rest);
+        add(&mut out, rest);
         out.truncate(MAX_TEXT);
         Cow::Owned(out)
-    }
-}
-
-/// The entry as text, for `$`.
-fn written(subject: &Subject<'_>) -> String {
-    match subject {
-        Subject::Network(network) if network.prefix_len() == network.max_prefix_len() => network.addr().to_string(),
-        Subject::Network(network) => network.to_string(),
-        Subject::Range(first, last) => format!("{first}-{last}"),
-        Subject::Domain(_, name) => name.to_string(),
-        Subject::Mailbox(mailbox) => (*mailbox).to_string(),
     }
 }
 
