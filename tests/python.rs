@@ -270,7 +270,8 @@ fn a_wheel_has_everything_in_it() {
     let policy = directory.path().join("mxgate.toml");
     fs::write(&policy, SERVER_POLICY).unwrap();
     let output = inside().args(["-m", "mxgate"]).arg(&policy).arg("127.0.0.20").output().unwrap();
-    let refused = "550 5.7.1 Service unavailable; client [127.0.0.20] blocked using local\nlocal, entry 127.0.0.16/28, line 13: sent spam\n";
+    let refused =
+        "550 5.7.1 Service unavailable; client [127.0.0.20] blocked using local\nlocal, entry 127.0.0.16/28, line 13: sent spam\n";
     assert_eq!((output.status.code(), text(&output.stdout)), (Some(1), refused), "{output:?}");
     let listed = run(inside().args(["-m", "pip", "--disable-pip-version-check", "show", "--files", "mxgate"]));
     for part in ["mxgate/py.typed", "licenses/LICENSE-MIT", concat!("Version: ", env!("CARGO_PKG_VERSION"))] {

@@ -75,6 +75,6 @@ pub fn skip(reason: &str) -> bool {
 
 /// Writes a line to standard error. Not `eprintln!`: the test harness would keep that to itself when the test passes,
 /// and a skipped test would look like one that ran.
-fn say(line: &str) {
+pub fn say(line: &str) {
     let _ = writeln!(io::stderr(), "{line}");
 }
