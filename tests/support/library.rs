@@ -10,7 +10,8 @@ use std::sync::OnceLock;
 pub fn directory() -> &'static Path {
     static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
     DIRECTORY.get_or_init(|| {
-        let target = target_directory().join("library");
+        // Below the directory that this program was built in, so that all builds stay in one place.
+        let target = Path::new(option_env!("CARGO_TARGET_TMPDIR").expect("an integration test")).join("../library");
         let status = Command::new(env!("CARGO"))
             .args(["rustc", "--quiet", "--release", "--lib", "--crate-type", "cdylib", "--no-default-features", "--target-dir"])
             .arg(&target)
@@ -20,12 +21,6 @@ pub fn directory() -> &'static Path {
         assert!(status.success(), "the release library does not build");
         target.join("release")
     })
-}
-
-/// The directory that this program was built in, so that all builds stay in one place.
-fn target_directory() -> PathBuf {
-    let program = env::current_exe().unwrap();
-    program.ancestors().find(|directory| directory.join("CACHEDIR.TAG").exists()).unwrap().to_path_buf()
 }
 
 /// Compiles a C program against the header and the library; `source` counts from the root of the package. A link
