@@ -243,11 +243,9 @@ fn decision(filter: &mut Filter, case: &Case, session: &str, version: &str) -> S
         IpAddr::V4(v4) => v4.to_string(),
         IpAddr::V6(v6) => format!("[{v6}]"),
     };
-    let (name, fcrdns) = match case.results[3] {
-        AuthResult::Pass => ("client.example", "pass"),
-        AuthResult::Fail => ("client.example", "fail"),
-        _ => ("<unknown>", "fail"),
-    };
+    // By default the client has no name, with which nothing can be wrong.
+    let name = if case.results[3] == AuthResult::Unknown { "<unknown>" } else { "client.example" };
+    let fcrdns = if case.results[3] == AuthResult::Pass { "pass" } else { "fail" };
     filter.report(version, "link-connect", session, &format!("|{name}|{fcrdns}|{source}:37453|127.0.0.1:25"));
     if case.authenticated {
         let fields = if version == "0.6" { "|a|user|pass" } else { "|pass|a|user" };

@@ -82,12 +82,11 @@ impl Stage {
     /// Compiles an example; the result is a file of the stage that finds the library there. Once for all stages.
     pub fn compile(&self, source: &str, flags: &[&str]) -> PathBuf {
         static COMPILED: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
-        let place = Path::new(option_env!("CARGO_TARGET_TMPDIR").expect("an integration test"));
-        let result = place.join(Path::new(source).file_stem().unwrap());
+        let result = library::scratch().join(Path::new(source).file_stem().unwrap());
         let mut compiled = COMPILED.lock().unwrap();
         if !compiled.contains(&result) {
             let flags: Vec<&str> = flags.iter().copied().chain(["-Wl,-rpath,$ORIGIN"]).collect();
-            compiled.insert(library::compile(source, &flags, place));
+            compiled.insert(library::compile(source, &flags, library::scratch()));
         }
         let copy = self.path("").join(result.file_name().unwrap());
         fs::copy(&result, &copy).unwrap();

@@ -10,8 +10,7 @@ use std::sync::OnceLock;
 pub fn directory() -> &'static Path {
     static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
     DIRECTORY.get_or_init(|| {
-        // Below the directory that this program was built in, so that all builds stay in one place.
-        let target = Path::new(option_env!("CARGO_TARGET_TMPDIR").expect("an integration test")).join("../library");
+        let target = scratch().join("../library");
         let status = Command::new(env!("CARGO"))
             .args(["rustc", "--quiet", "--release", "--lib", "--crate-type", "cdylib", "--no-default-features", "--target-dir"])
             .arg(&target)
@@ -21,6 +20,13 @@ pub fn directory() -> &'static Path {
         assert!(status.success(), "the release library does not build");
         target.join("release")
     })
+}
+
+/// A directory for what tests build, in the one that this program was built in. (The demo, which is no integration test,
+/// has none.)
+pub fn scratch() -> &'static Path {
+    let Some(directory) = option_env!("CARGO_TARGET_TMPDIR") else { panic!("only integration tests build anything") };
+    Path::new(directory)
 }
 
 /// Compiles a C program against the header and the library; `source` counts from the root of the package. A link
