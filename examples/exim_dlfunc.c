@@ -59,7 +59,7 @@ static struct mxgate_facts facts_of(int argc, uschar **argv)
 /* The verb that can send the reply. A 4xx cannot hang up: only drop does, which makes a 550 of it. */
 static int answer(uschar **yield, int objection, const struct mxgate_verdict *verdict, int connecting)
 {
-    static char line[640];
+    static char line[1100];
     size_t verb = 0;
 
     line[0] = '\0';

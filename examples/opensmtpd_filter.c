@@ -87,7 +87,7 @@ static void login(const char *version, const char *id, const char *fields)
 
 static void answer(const char *id, const char *token, int objection, const struct mxgate_verdict *verdict, int connecting)
 {
-    char decision[640] = "proceed";
+    char decision[1100] = "proceed";
     size_t verb = 0;
 
     if (objection) {
