@@ -1,7 +1,8 @@
 //! A private Exim with `examples/exim_dlfunc.c` in the ACLs of `examples/exim.conf`.
 
 use super::daemon::Daemon;
-use super::host::{Stage, adapted, free_address};
+use super::host::{Stage, adapted, free_addresses, started};
+use super::library;
 use std::net::{Ipv4Addr, SocketAddr};
 
 /// The program, for [`super::host::ready`].
@@ -55,13 +56,17 @@ impl Exim {
     /// Starts it with this policy in the file `policy` of the stage, or with that file of the stage if the text ends in
     /// `.toml`, and changes to `exim.conf`.
     pub fn start(policy: &str, changes: &[(&str, &str)]) -> Exim {
-        let (stage, address) = (Stage::new(), free_address());
+        started(|| Exim::attempt(policy, changes))
+    }
+
+    fn attempt(policy: &str, changes: &[(&str, &str)]) -> Option<Exim> {
+        let (stage, [address]) = (Stage::new(), free_addresses());
         let file = if policy.ends_with(".toml") { policy } else { "policy" };
         if file == "policy" {
             stage.write(file, policy);
         }
         stage.directory_of("Debian-exim", "spool");
-        let shim = stage.compile("examples/exim_dlfunc.c", &["-shared", "-fPIC"]);
+        let shim = library::compile("examples/exim_dlfunc.c", &["-shared", "-fPIC"], &stage.path(""));
         let (shim, policy) = (shim.display().to_string(), stage.path(file).display().to_string());
         let mut all = vec![
             ("/usr/local/lib/mxgate-exim.so", &*shim),
@@ -73,8 +78,8 @@ impl Exim {
         let settings = SETTINGS.replace("{stage}", &stage.path("").display().to_string()).replace("{port}", &address.port().to_string());
         stage.write("exim.conf", &(settings + &adapted("exim.conf", &all) + AUTHENTICATORS));
         let daemon = stage.start(EXIM, ["-bdf".as_ref(), "-C".as_ref(), stage.path("exim.conf").as_os_str()]);
-        stage.wait(&daemon, "spool/mainlog", || stage.read("spool/mainlog").contains("daemon started"));
-        Exim { _daemon: daemon, address, stage }
+        let ready = stage.wait(&daemon, &["output", "spool/mainlog"], |said| said.contains("daemon started"));
+        ready.then_some(Exim { _daemon: daemon, address, stage })
     }
 
     /// Where it takes mail.

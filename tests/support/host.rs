@@ -4,20 +4,21 @@
 
 use super::daemon::Daemon;
 use super::{available, find, library, root, skip};
-use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Mutex;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// How long a mail server may take to start.
 const START: Duration = Duration::from_secs(20);
+
+/// How often to start again when a port is taken.
+const ATTEMPTS: usize = 5;
 
 /// The users of the Debian packages, with numbers that no system gives away by itself. Groups have the same.
 const USERS: [(&str, u32); 3] = [("Debian-exim", 64_901), ("opensmtpd", 64_902), ("opensmtpq", 64_903)];
@@ -79,20 +80,6 @@ impl Stage {
         stage
     }
 
-    /// Compiles an example; the result is a file of the stage that finds the library there. Once for all stages.
-    pub fn compile(&self, source: &str, flags: &[&str]) -> PathBuf {
-        static COMPILED: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
-        let result = library::scratch().join(Path::new(source).file_stem().unwrap());
-        let mut compiled = COMPILED.lock().unwrap();
-        if !compiled.contains(&result) {
-            let flags: Vec<&str> = flags.iter().copied().chain(["-Wl,-rpath,$ORIGIN"]).collect();
-            compiled.insert(library::compile(source, &flags, library::scratch()));
-        }
-        let copy = self.path("").join(result.file_name().unwrap());
-        fs::copy(&result, &copy).unwrap();
-        copy
-    }
-
     /// A file of the stage.
     pub fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
@@ -126,12 +113,20 @@ impl Stage {
         Daemon::start(&find("unshare").unwrap(), line, &self.path("output"))
     }
 
-    /// Waits until the server is ready.
-    pub fn wait(&self, daemon: &Daemon, log: &str, ready: impl Fn() -> bool) {
+    /// Waits until the server is ready, which it may say in these files. False if another program took one of its ports
+    /// between our choosing and its binding it.
+    pub fn wait(&self, daemon: &Daemon, logs: &[&str], ready: impl Fn(&str) -> bool) -> bool {
         let end = Instant::now() + START;
-        while !ready() {
-            let failed = !daemon.running() || Instant::now() >= end;
-            assert!(!failed, "the mail server does not answer:\n{}{}", self.read("output"), self.read(log));
+        loop {
+            let running = daemon.running();
+            let said: String = logs.iter().map(|log| self.read(log)).collect();
+            if said.contains("Address already in use") {
+                return false;
+            }
+            if ready(&said) {
+                return true;
+            }
+            assert!(running && Instant::now() < end, "the mail server does not answer:\n{said}");
             sleep(Duration::from_millis(10));
         }
     }
@@ -146,7 +141,13 @@ pub fn adapted(example: &str, changes: &[(&str, &str)]) -> String {
     })
 }
 
-/// An address of this host with a port that is free.
-pub fn free_address() -> SocketAddr {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap()
+/// Starts a mail server by this function, again and again while it finds its ports taken.
+pub fn started<T>(start: impl Fn() -> Option<T>) -> T {
+    (0..ATTEMPTS).find_map(|_| start()).unwrap_or_else(|| panic!("no free port in {ATTEMPTS} attempts"))
+}
+
+/// Addresses of this host with different ports that are free.
+pub fn free_addresses<const N: usize>() -> [SocketAddr; N] {
+    let listeners = [(); N].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap());
+    listeners.map(|listener| listener.local_addr().unwrap())
 }

@@ -10,7 +10,9 @@ use std::sync::OnceLock;
 pub fn directory() -> &'static Path {
     static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
     DIRECTORY.get_or_init(|| {
-        let target = scratch().join("../library");
+        // Below the directory that this program was built in. (The demo, which is no integration test, is not told.)
+        let Some(scratch) = option_env!("CARGO_TARGET_TMPDIR") else { panic!("only integration tests build the library") };
+        let target = Path::new(scratch).join("../library");
         let status = Command::new(env!("CARGO"))
             .args(["rustc", "--quiet", "--release", "--lib", "--crate-type", "cdylib", "--no-default-features", "--target-dir"])
             .arg(&target)
@@ -20,13 +22,6 @@ pub fn directory() -> &'static Path {
         assert!(status.success(), "the release library does not build");
         target.join("release")
     })
-}
-
-/// A directory for what tests build, in the one that this program was built in. (The demo, which is no integration test,
-/// has none.)
-pub fn scratch() -> &'static Path {
-    let Some(directory) = option_env!("CARGO_TARGET_TMPDIR") else { panic!("only integration tests build anything") };
-    Path::new(directory)
 }
 
 /// Compiles a C program against the header and the library; `source` counts from the root of the package. A link

@@ -1,12 +1,17 @@
 //! A private OpenSMTPD with `examples/opensmtpd_filter.c` as the filter of `examples/smtpd.conf`.
 
 use super::daemon::Daemon;
-use super::host::{Stage, adapted, free_address};
-use super::smtp::Client;
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use super::host::{Stage, adapted, free_addresses, started};
+use super::library;
+use std::io::Read as _;
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
 
 /// The program, for [`super::host::ready`].
 pub const SMTPD: &str = "opensmtpd/usr/sbin/smtpd";
+
+/// How long one question whether it answers may take.
+const PROBE: Duration = Duration::from_secs(1);
 
 /// A running OpenSMTPD. Dropping it stops it.
 #[derive(Debug)]
@@ -21,12 +26,16 @@ impl OpenSmtpd {
     /// Starts it with this policy, or with that file of the stage if the text ends in `.toml`. Messages stay in the queue:
     /// nobody listens where it should hand them on to.
     pub fn start(policy: &str) -> OpenSmtpd {
-        let (stage, address, proxied) = (Stage::new(), free_address(), free_address());
+        started(|| OpenSmtpd::attempt(policy))
+    }
+
+    fn attempt(policy: &str) -> Option<OpenSmtpd> {
+        let (stage, [address, proxied]) = (Stage::new(), free_addresses());
         let file = if policy.ends_with(".toml") { policy } else { "policy" };
         if file == "policy" {
             stage.write(file, policy);
         }
-        let filter = stage.compile("examples/opensmtpd_filter.c", &[]);
+        let filter = library::compile("examples/opensmtpd_filter.c", &[], &stage.path(""));
         let (filter, policy) = (filter.display().to_string(), stage.path(file).display().to_string());
         let listen = |address: SocketAddr, option| {
             format!("listen on 127.0.0.1 port {} {option} hostname mx.example.org filter \"mxgate\"", address.port())
@@ -41,12 +50,15 @@ impl OpenSmtpd {
         ];
         stage.write("smtpd.conf", &adapted("smtpd.conf", &changes));
         let daemon = stage.start(SMTPD, ["-d".as_ref(), "-f".as_ref(), stage.path("smtpd.conf").as_os_str()]);
-        // Any greeting will do: it comes when the filter has answered.
-        stage.wait(&daemon, "output", || {
-            TcpStream::connect(address).is_ok()
-                && Client::connect(Ipv4Addr::new(127, 0, 0, 98).into(), address).is_ok_and(|mut client| client.try_read_reply().is_ok())
+        // Any greeting will do: it comes when the filter has answered. That it was this server, and not one that took the
+        // port, stands in its output.
+        let ready = stage.wait(&daemon, &["output"], |said| {
+            let greeted = TcpStream::connect(address).is_ok_and(|mut stream| {
+                stream.set_read_timeout(Some(PROBE)).is_ok() && stream.read(&mut [0]).is_ok_and(|length| length == 1)
+            });
+            greeted && said.contains("connected address=127.0.0.1 ")
         });
-        OpenSmtpd { daemon, address, proxied, stage }
+        ready.then_some(OpenSmtpd { daemon, address, proxied, stage })
     }
 
     /// Where it takes mail.
