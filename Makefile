@@ -3,11 +3,13 @@
 # The compilers, the mail server and the tools that the tests use.
 PACKAGES = postfix gcc g++ clang binutils valgrind python3 python3-venv python3-aiosmtpd mypy libmilter-dev miltertest \
 	abigail-tools pkgconf cmake musl-tools
+# Mail servers that Debian does not install beside Postfix: package and program.
+HOSTS = exim4-daemon-heavy/usr/sbin/exim4 opensmtpd/usr/sbin/smtpd
 MUSL = $(shell uname -m)-unknown-linux-musl
 
-.PHONY: test demo bench bench-python loom library install packages wheel
+.PHONY: test demo bench bench-python hosts loom library install packages wheel
 
-test: packages
+test: packages hosts
 	cargo fmt --all --check
 	cargo clippy --locked --all-targets -- -D warnings
 	cargo clippy --locked --no-default-features --lib -- -D warnings
@@ -96,3 +98,20 @@ packages:
 	@if command -v rustup >/dev/null && [ ! -d "$$(rustc --print target-libdir --target $(MUSL))" ]; then \
 	    rustup target add $(MUSL) || echo "not installed: the target $(MUSL); tests that need it are skipped" >&2; \
 	fi
+
+# The mail servers for the tests of examples/ are unpacked below target/hosts; only the libraries that they need are
+# installed. They own no file outside of that directory, and nothing runs with the rights of a file's owner.
+hosts:
+	@set -e; mkdir -p target/hosts; cd target/hosts; \
+	for program in $(HOSTS); do \
+	    package=$${program%%/*}; \
+	    if [ -e $$program ] && ! ldd $$program | grep -q 'not found'; then continue; fi; \
+	    if [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then \
+	        echo "not unpacked: $$package (as root: make hosts); tests that need it are skipped" >&2; continue; \
+	    fi; \
+	    apt-get update -qq; rm -rf $$package $${package}_*.deb; \
+	    apt-get download -qq -o APT::Sandbox::User=root $$package; \
+	    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+	        $$(dpkg-deb -f $${package}_*.deb Depends | tr ',' '\n' | sed -n 's/^ *\(lib[^ |]*\).*/\1/p') >/dev/null; \
+	    dpkg-deb -x $${package}_*.deb $$package; chmod ug-s $$program; \
+	done

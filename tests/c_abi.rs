@@ -114,6 +114,23 @@ fn the_example_in_cpp() {
 }
 
 #[test]
+fn the_examples_in_c_compile_without_a_warning() {
+    if !support::available(&["gcc", "clang"]) {
+        return;
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for (compiler, example) in
+        ["gcc", "clang"].iter().flat_map(|cc| ["check", "milter", "greeter", "exim_dlfunc", "opensmtpd_filter"].map(|name| (cc, name)))
+    {
+        let output = run(Command::new(compiler)
+            .args(["-std=c99", "-Wall", "-Wextra", "-pedantic", "-Wconversion", "-Werror", "-O2", "-c", "-o", "/dev/null", "-I"])
+            .arg(root.join("include"))
+            .arg(root.join("examples").join(example).with_extension("c")));
+        assert!(output.status.success(), "{compiler} {example}.c:\n{}", text(&output.stderr));
+    }
+}
+
+#[test]
 fn the_example_in_python() {
     if !support::available(&["python3"]) {
         return;

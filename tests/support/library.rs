@@ -11,7 +11,9 @@ use std::sync::OnceLock;
 pub fn directory() -> &'static Path {
     static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
     DIRECTORY.get_or_init(|| {
-        let target = target_directory().join("library");
+        // Below the directory that this program was built in. (The demo, which is no integration test, is not told.)
+        let Some(scratch) = option_env!("CARGO_TARGET_TMPDIR") else { panic!("only integration tests build the library") };
+        let target = Path::new(scratch).join("../library");
         let status = Command::new(env!("CARGO"))
             .args(["rustc", "--quiet", "--release", "--lib", "--crate-type", "cdylib", "--no-default-features", "--features", "capi"])
             .arg("--target-dir")
