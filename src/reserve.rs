@@ -133,8 +133,12 @@ unsafe impl GlobalAlloc for Careful {
         }
         // SAFETY: the caller says that the size is not 0 and does not overflow when rounded up.
         let fresh = unsafe { Layout::from_size_align_unchecked(size, layout.align()) };
-        // SAFETY: the layout is one.
-        let moved = if ours { unsafe { self.alloc(fresh) } } else { piece(fresh) };
+        let moved = if ours {
+            // SAFETY: the layout is one.
+            unsafe { self.alloc(fresh) }
+        } else {
+            piece(fresh)
+        };
         if !moved.is_null() {
             // SAFETY: both have that many bytes and do not overlap.
             unsafe { ptr::copy_nonoverlapping(place, moved, layout.size().min(size)) };

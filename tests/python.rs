@@ -184,6 +184,7 @@ fn check_answer(case: &Case, answer: &Value) {
 
 const SERVER_POLICY: &str = r#"hostname = "mx.example.org"
 never_block.loopback = false
+limits = { concurrent = 3, exempt = [] }
 [[list]]
 name = "botnets"
 reply = "drop"
@@ -229,7 +230,7 @@ fn a_mail_server_for_asyncio() {
     };
     server.change(&format!("{SERVER_POLICY}nonsense = 1\n"), "\"nonsense\" is not a key of [[domains]]");
     assert!(greeting().starts_with("220 "), "the rules in force stay");
-    server.change(&SERVER_POLICY.replace("127.0.0.32/28", "127.0.0.64/28"), "loaded");
+    server.change(&SERVER_POLICY.replace("127.0.0.32/28", "127.0.0.64/28"), "the policy has changed");
     assert_eq!(greeting(), "521 mx.example.org Service unavailable; client [127.0.0.70] blocked using botnets");
     assert!(!server.log().contains("Traceback"), "{}", server.log());
 }
@@ -271,7 +272,7 @@ fn a_wheel_has_everything_in_it() {
     fs::write(&policy, SERVER_POLICY).unwrap();
     let output = inside().args(["-m", "mxgate"]).arg(&policy).arg("127.0.0.20").output().unwrap();
     let refused =
-        "550 5.7.1 Service unavailable; client [127.0.0.20] blocked using local\nlocal, entry 127.0.0.16/28, line 13: sent spam\n";
+        "550 5.7.1 Service unavailable; client [127.0.0.20] blocked using local\nlocal, entry 127.0.0.16/28, line 14: sent spam\n";
     assert_eq!((output.status.code(), text(&output.stdout)), (Some(1), refused), "{output:?}");
     let listed = run(inside().args(["-m", "pip", "--disable-pip-version-check", "show", "--files", "mxgate"]));
     for part in ["mxgate/py.typed", "licenses/LICENSE-MIT", concat!("Version: ", env!("CARGO_PKG_VERSION"))] {

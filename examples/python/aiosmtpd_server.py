@@ -1,7 +1,7 @@
 """An SMTP server for asyncio (aiosmtpd) that asks mxgate: aiosmtpd_server.py POLICY [ADDRESS [PORT]]
 
-At connect it turns away, with a greeting of its own, whom the policy wants to be rid of (521, 421). All other replies are
-given at RCPT, where postmaster stays reachable and authenticated clients are known. When the policy or one of its lists
+At connect it turns away, with a greeting of its own, whom the policy wants to be rid of (521, 421) and who comes too often.
+All other replies are given at RCPT, where postmaster stays reachable and authenticated clients are known. When the policy or one of its lists
 changes it is loaded again; if it is wrong the rules in force stay.
 """
 
@@ -16,7 +16,7 @@ from typing import Any, List, Optional, cast
 
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
-from mxgate import Facts, Gate, LoadError, Stage, set_log
+from mxgate import Decider, Facts, Gate, LoadError, Stage, set_log
 
 log = logging.getLogger("aiosmtpd_server")
 
@@ -28,6 +28,8 @@ class Server(SMTP):
         super().__init__(Handler(), enable_SMTPUTF8=True)
         self.gate = gate
         self.facts = Facts()
+        #: Whether the client has one session more until this one ends.
+        self.counted = False
         #: Close the connection after the next reply.
         self.hangup = False
 
@@ -37,12 +39,19 @@ class Server(SMTP):
         if self.transport is None:
             self.facts.ip, self.facts.port = transport.get_extra_info("peername")[:2]
             verdict = self.gate.check_connect(self.facts)
-            if verdict.hangup:
+            self.counted = not verdict
+            if verdict.hangup or verdict.decider == Decider.LIMIT:
                 refusal = Refusal(verdict.reply(Stage.CONNECT))
                 transport.set_protocol(refusal)
                 refusal.connection_made(transport)
                 return
         super().connection_made(transport)
+
+    def connection_lost(self, error: Optional[Exception]) -> None:
+        super().connection_lost(error)
+        if self.counted:
+            self.counted = False
+            self.gate.end_session(Facts(ip=self.facts.ip))
 
     async def push(self, status: Any) -> None:
         await super().push(status)
@@ -115,7 +124,8 @@ async def refresh(gate: Gate) -> None:
         await asyncio.sleep(1)
         with contextlib.suppress(LoadError):
             # In a thread of its own: a long list takes a while, and checks go on meanwhile.
-            await asyncio.to_thread(gate.refresh)
+            if await asyncio.to_thread(gate.refresh):
+                log.info("the policy has changed")
 
 
 async def serve(policy: str, address: str, port: int) -> None:

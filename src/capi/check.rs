@@ -99,7 +99,7 @@ pub unsafe extern "C" fn mxgate_check_rcpt(
 }
 
 /// Ends a session that mxgate_check_connect() has let in, with the same facts: for the limit of concurrent sessions
-/// ([limits] concurrent). Once for each. A session that is never ended is forgotten after an hour or two.
+/// (concurrent, among the limits of a policy). Once for each. A session that is never ended is forgotten after an hour or two.
 ///
 /// Returns 0, MXGATE_EINVAL or MXGATE_EBUG. Otherwise as mxgate_check_connect().
 #[unsafe(no_mangle)]

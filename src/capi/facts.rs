@@ -14,7 +14,7 @@ pub const MXGATE_AUTHENTICATED: u32 = 1;
 pub const MXGATE_TLS: u32 = 2;
 
 /// The mail server trusts the client to send mail to everybody, as a policy does
-/// by [relay] trusted. A flag of mxgate_facts.
+/// by its section relay, trusted. A flag of mxgate_facts.
 pub const MXGATE_TRUSTED: u32 = 4;
 
 /// Not checked, or not known. Values of spf, dkim, dmarc and rdns in mxgate_facts,

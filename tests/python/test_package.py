@@ -170,6 +170,15 @@ class Checks(unittest.TestCase):
         self.assertEqual(checker.verdict(), made.check_rcpt(facts))
         self.assertEqual(checker.reply(), "521 5.3.2 parked.example does not accept mail")
 
+    def test_sessions_are_counted_until_they_end(self):
+        made = Gate()
+        made.load_text('hostname = "mx.example.org"\nlimits.concurrent = 1')
+        facts = Facts(ip="203.0.113.1")
+        self.assertFalse(made.check_connect(facts))
+        self.assertEqual(made.check_connect(facts).decider, Decider.LIMIT)
+        made.end_session(facts)
+        self.assertFalse(made.check_connect(facts))
+
     def test_expiry_goes_by_the_time_that_is_given(self):
         with tempfile.NamedTemporaryFile("w", suffix=".txt") as feed:
             feed.write("192.0.2.0/24\n")

@@ -9,13 +9,13 @@ import unittest
 PORT = int(os.environ["PORT"])
 
 
-def greeted(client):
-    """A connection from that address, and its greeting."""
-    smtp = smtplib.SMTP(timeout=30, source_address=(client, 0))
-    return smtp, smtp.connect("127.0.0.1", PORT)
-
-
 class Server(unittest.TestCase):
+    def greeted(self, client):
+        """A connection from that address, and its greeting."""
+        smtp = smtplib.SMTP(timeout=30, source_address=(client, 0))
+        self.addCleanup(smtp.close)
+        return smtp, smtp.connect("127.0.0.1", PORT)
+
     def closed(self, smtp):
         """The server has hung up."""
         with self.assertRaises(smtplib.SMTPServerDisconnected):
@@ -23,9 +23,8 @@ class Server(unittest.TestCase):
 
     def session(self, client):
         """A session after MAIL."""
-        smtp, (code, _) = greeted(client)
+        smtp, (code, _) = self.greeted(client)
         self.assertEqual(code, 220)
-        self.addCleanup(smtp.close)
         self.assertEqual(smtp.ehlo("client.example.net")[0], 250)
         self.assertEqual(smtp.mail("sender@example.com")[0], 250)
         return smtp
@@ -48,13 +47,13 @@ class Server(unittest.TestCase):
     def test_a_client_to_be_rid_of_gets_another_greeting_and_may_only_quit(self):
         reply = b"mx.example.org Service unavailable; client [127.0.0.33] blocked using botnets"
         for command, answer in ("QUIT", (221, b"2.0.0 Bye")), ("EHLO client.example.net", (521, reply)), ("X" * 600, (521, reply)):
-            smtp, greeting = greeted("127.0.0.33")
+            smtp, greeting = self.greeted("127.0.0.33")
             self.assertEqual(greeting, (521, reply))
             self.assertEqual(smtp.docmd(command), answer)
             self.closed(smtp)
 
     def test_a_command_in_pieces(self):
-        smtp, _ = greeted("127.0.0.33")
+        smtp, _ = self.greeted("127.0.0.33")
         for piece in "QU", "IT\r", "\n":
             smtp.send(piece)
             time.sleep(0.05)
@@ -70,6 +69,21 @@ class Server(unittest.TestCase):
         smtp = self.session("127.0.0.10")
         self.assertEqual(smtp.rcpt("user@later.example"), (421, b"4.3.2 Come back tomorrow"))
         self.closed(smtp)
+
+    def test_sessions_are_counted_until_they_end(self):
+        sessions = [self.session("127.0.0.12") for _ in range(3)]
+        smtp, (code, _) = self.greeted("127.0.0.12")
+        self.assertEqual(code, 421)
+        self.closed(smtp)
+        sessions[0].quit()
+        sessions[1].close()
+        for _ in range(2):
+            deadline = time.monotonic() + 30
+            while code != 220 and time.monotonic() < deadline:
+                _, (code, _) = self.greeted("127.0.0.12")
+            self.assertEqual(code, 220)
+            code = 0
+        self.assertEqual(self.greeted("127.0.0.12")[1][0], 421)
 
     def test_facts_of_the_session_reach_the_rules(self):
         smtp = self.session("127.0.0.10")

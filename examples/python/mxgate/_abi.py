@@ -120,6 +120,7 @@ QUICK: Dict[str, _Prototype] = {
     "mxgate_check_connect": _CHECK,
     "mxgate_check_mail": _CHECK,
     "mxgate_check_rcpt": _CHECK,
+    "mxgate_end_session": (c_int, [_GATE, _FACTS, c_size_t]),
     "mxgate_reply": (c_size_t, [_VERDICT, c_int, c_int, *_OUT]),
 }
 

@@ -135,6 +135,10 @@ class Gate:
         """Checks one recipient, and the client with it. Ask again for each recipient."""
         return self._check(Stage.RCPT, facts)
 
+    def end_session(self, facts: Facts) -> None:
+        """Ends a session that `check_connect` has let in, with the same facts: for the limit of concurrent sessions."""
+        raise_for(quick.mxgate_end_session(self._open(), facts._raw, FACTS_SIZE))
+
     def checker(self, facts: Facts) -> Checker:
         """Asks about those facts again and again, with less ado."""
         return Checker(self._open(), facts)
