@@ -1,6 +1,6 @@
 # What a developer and CI run. `make test` is everything, and installs what it needs (Debian packages; needs root).
 
-# The compilers, the mail server and the tools that the tests use.
+# The compilers, the mail server and the tools that the tests use; and the target for which they build with musl.
 PACKAGES = postfix gcc g++ clang binutils valgrind python3 libmilter-dev miltertest abigail-tools pkgconf cmake musl-tools
 MUSL = $(shell uname -m)-unknown-linux-musl
 
@@ -69,6 +69,7 @@ install: library
 	$(FILL_IN) packaging/mxgate.pc.in > $(DESTDIR)$(LIBDIR)/pkgconfig/mxgate.pc
 	$(FILL_IN) packaging/mxgate-config.cmake.in > $(DESTDIR)$(LIBDIR)/cmake/mxgate/mxgate-config.cmake
 	$(FILL_IN) packaging/mxgate-config-version.cmake.in > $(DESTDIR)$(LIBDIR)/cmake/mxgate/mxgate-config-version.cmake
+	chmod 644 $(DESTDIR)$(LIBDIR)/pkgconfig/mxgate.pc $(DESTDIR)$(LIBDIR)/cmake/mxgate/*.cmake
 
 packages:
 	@missing=$$(for package in $(PACKAGES); do \
