@@ -1,10 +1,11 @@
 # What a developer and CI run. `make test` is everything, and installs what it needs (Debian packages; needs root).
 
 # The compilers, the mail server and the tools that the tests use; and the target for which they build with musl.
-PACKAGES = postfix gcc g++ clang binutils valgrind python3 libmilter-dev miltertest abigail-tools pkgconf cmake musl-tools
+PACKAGES = postfix gcc g++ clang binutils valgrind python3 python3-venv python3-aiosmtpd mypy libmilter-dev miltertest \
+	abigail-tools pkgconf cmake musl-tools
 MUSL = $(shell uname -m)-unknown-linux-musl
 
-.PHONY: test demo bench library install packages
+.PHONY: test demo bench bench-python loom library install packages wheel
 
 test: packages
 	cargo fmt --all --check
@@ -13,6 +14,7 @@ test: packages
 	cargo clippy --locked --no-default-features --features capi --lib -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
 	cargo test --locked
+	$(MAKE) loom
 
 # A private Postfix with mxgate as its milter; clients connect, transcripts are printed, everything stops.
 demo: packages
@@ -21,6 +23,14 @@ demo: packages
 
 bench: packages
 	cargo bench --locked
+
+# What a check costs from Python, beside an empty C function.
+bench-python: packages library
+	MXGATE_LIBRARY=$(LIBRARY)/libmxgate.so python3 -B benches/python.py
+
+# The exchange of what is in force, under every schedule of its threads.
+loom:
+	RUSTFLAGS="--cfg loom" cargo test --locked --no-default-features --lib --target-dir target/loom loom_tests
 
 # The C library: target/library/libmxgate.so and libmxgate.a. One crate type at a time, because with several cargo leaves
 # out link-time optimisation.
@@ -66,10 +76,14 @@ install: library
 	install -m 755 $(LIBRARY)/libmxgate.so $(DESTDIR)$(LIBDIR)/libmxgate.so.$(ABI)
 	ln -sf libmxgate.so.$(ABI) $(DESTDIR)$(LIBDIR)/libmxgate.so
 	install -m 644 $(LIBRARY)/libmxgate.a $(DESTDIR)$(LIBDIR)/
-	$(FILL_IN) packaging/mxgate.pc.in > $(DESTDIR)$(LIBDIR)/pkgconfig/mxgate.pc
-	$(FILL_IN) packaging/mxgate-config.cmake.in > $(DESTDIR)$(LIBDIR)/cmake/mxgate/mxgate-config.cmake
-	$(FILL_IN) packaging/mxgate-config-version.cmake.in > $(DESTDIR)$(LIBDIR)/cmake/mxgate/mxgate-config-version.cmake
+	$(FILL_IN) include/mxgate.pc.in > $(DESTDIR)$(LIBDIR)/pkgconfig/mxgate.pc
+	$(FILL_IN) include/mxgate-config.cmake.in > $(DESTDIR)$(LIBDIR)/cmake/mxgate/mxgate-config.cmake
+	$(FILL_IN) include/mxgate-config-version.cmake.in > $(DESTDIR)$(LIBDIR)/cmake/mxgate/mxgate-config-version.cmake
 	chmod 644 $(DESTDIR)$(LIBDIR)/pkgconfig/mxgate.pc $(DESTDIR)$(LIBDIR)/cmake/mxgate/*.cmake
+
+# A Python wheel with the shared library inside, in target/wheel.
+wheel: library
+	python3 -B examples/python/build_wheel.py target/wheel
 
 packages:
 	@missing=$$(for package in $(PACKAGES); do \

@@ -118,13 +118,13 @@ fn the_example_in_python() {
     if !support::available(&["python3"]) {
         return;
     }
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/mxgate.py");
+    let package = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/python");
     check_example(|policy, question| {
         run(Command::new("python3")
-            .args(["-B", "-W", "error"])
-            .arg(&script)
+            .args(["-B", "-W", "error", "-m", "mxgate"])
             .arg(policy)
             .args(question)
+            .env("PYTHONPATH", &package)
             .env("MXGATE_LIBRARY", library::directory().join("libmxgate.so")))
     });
 }

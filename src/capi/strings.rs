@@ -34,7 +34,13 @@ pub(super) fn string_in(array: &[c_char]) -> Option<&str> {
 }
 
 /// Stores a text as a string. All that a verdict holds fits.
-pub(super) fn put(array: &mut [c_char], text: &impl fmt::Display) {
+pub(super) fn put(array: &mut [c_char], text: &str) {
+    // Output cuts, it never fails.
+    let _ = Output::of(array).write_str(text);
+}
+
+/// As [`put`], of what first has to be written out.
+pub(super) fn print(array: &mut [c_char], text: &impl fmt::Display) {
     let mut output = Output::of(array);
     // Output cuts, it never fails.
     let _ = write!(output, "{text}");

@@ -1,12 +1,12 @@
 //! What a check came to: `struct mxgate_verdict`, and the reply that it means.
 
-use super::strings::{Output, put, string_in, written};
+use super::strings::{Output, print, put, string_in, written};
 use super::{MXGATE_ACCEPT, MXGATE_REJECT};
 use crate::domain::{Folded, MAX_NAME};
 use crate::mailbox::MAX_MAILBOX;
 use crate::reply::{MAX_TEXT, MAX_VALUE, Status, Text};
 use crate::stage::Stage;
-use crate::verdict::{Decider, MAX_LIST_NAME, Rejection, Verdict};
+use crate::verdict::{Decider, Entry, MAX_LIST_NAME, Rejection, Verdict};
 use arrayvec::ArrayString;
 use libc::{c_char, c_int};
 use std::fmt::Write;
@@ -234,12 +234,14 @@ pub(super) fn store(verdict: &mut mxgate_verdict, decided: &Verdict) -> c_int {
     verdict.generation = decided.generation;
     put(&mut verdict.list, &decided.list);
     put(&mut verdict.shadow, &decided.shadow);
-    put(&mut verdict.entry, &decided.entry);
     put(&mut verdict.reason, &decided.reason);
+    if decided.entry != Entry::None {
+        print(&mut verdict.entry, &decided.entry);
+    }
     let Some(rejection) = &decided.rejection else { return MXGATE_ACCEPT };
     verdict.code = rejection.code;
     verdict.hangup = rejection.hang_up.into();
-    put(&mut verdict.status, &rejection.status);
+    print(&mut verdict.status, &rejection.status);
     put(&mut verdict.host, &rejection.host);
     put(&mut verdict.text, &rejection.text);
     MXGATE_REJECT

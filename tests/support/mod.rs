@@ -64,7 +64,7 @@ pub fn find(tool: &str) -> Option<PathBuf> {
 }
 
 /// Reports a skipped test; always false. An empty `CI` variable counts as none.
-fn skip(reason: &str) -> bool {
+pub fn skip(reason: &str) -> bool {
     let ci = std::env::var_os("CI");
     if ci.as_deref().is_some_and(|value| value != OsStr::new("")) {
         panic!("skipped: {reason} (CI is set, so this is a failure)");
