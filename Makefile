@@ -1,6 +1,6 @@
 # What a developer and CI run. `make test` is everything, and installs what it needs (Debian packages; needs root).
 
-# The compilers, the mail server and the tools that the tests use.
+# The compilers, the mail server and the tools that the tests use; and the target for which they build with musl.
 PACKAGES = postfix gcc g++ clang binutils valgrind python3 python3-venv python3-aiosmtpd mypy libmilter-dev miltertest \
 	abigail-tools pkgconf cmake musl-tools
 # Mail servers that Debian does not install beside Postfix: package and program.
@@ -81,6 +81,7 @@ install: library
 	$(FILL_IN) include/mxgate.pc.in > $(DESTDIR)$(LIBDIR)/pkgconfig/mxgate.pc
 	$(FILL_IN) include/mxgate-config.cmake.in > $(DESTDIR)$(LIBDIR)/cmake/mxgate/mxgate-config.cmake
 	$(FILL_IN) include/mxgate-config-version.cmake.in > $(DESTDIR)$(LIBDIR)/cmake/mxgate/mxgate-config-version.cmake
+	chmod 644 $(DESTDIR)$(LIBDIR)/pkgconfig/mxgate.pc $(DESTDIR)$(LIBDIR)/cmake/mxgate/*.cmake
 
 # A Python wheel with the shared library inside, in target/wheel.
 wheel: library

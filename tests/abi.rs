@@ -6,10 +6,6 @@
     clippy::unwrap_used,
     clippy::panic,
     clippy::indexing_slicing,
-    clippy::print_stdout,
-    clippy::cast_possible_truncation,
-    clippy::cast_possible_wrap,
-    clippy::unnecessary_cast,
     clippy::cast_lossless,
     reason = "what goes wrong here ends the test, with a message"
 )]
