@@ -127,7 +127,7 @@ extern "C" {
 
 /**
  * The mail server trusts the client to send mail to everybody, as a policy does
- * by [relay] trusted. A flag of mxgate_facts.
+ * by its section relay, trusted. A flag of mxgate_facts.
  */
 #define MXGATE_TRUSTED 4
 
@@ -722,7 +722,7 @@ int mxgate_check_rcpt(const struct mxgate_gate *gate,
 
 /**
  * Ends a session that mxgate_check_connect() has let in, with the same facts: for the limit of concurrent sessions
- * ([limits] concurrent). Once for each. A session that is never ended is forgotten after an hour or two.
+ * (concurrent, among the limits of a policy). Once for each. A session that is never ended is forgotten after an hour or two.
  *
  * Returns 0, MXGATE_EINVAL or MXGATE_EBUG. Otherwise as mxgate_check_connect().
  */

@@ -1,12 +1,7 @@
 //! The C library as others install and link it: `make install`, pkg-config, CMake, static programs, a program with a second
 //! library in Rust, cargo-c, and musl.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "what goes wrong here ends the test, with a message"
-)]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "what goes wrong here ends the test, with a message")]
 
 use std::collections::BTreeSet;
 use std::env;
