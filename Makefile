@@ -1,17 +1,22 @@
 # What a developer and CI run. `make test` is everything, and installs what it needs (Debian packages; needs root).
 
 # The compilers, the mail server and the tools that the tests use.
-PACKAGES = postfix gcc g++ clang binutils valgrind python3 python3-venv python3-aiosmtpd mypy libmilter-dev miltertest
+PACKAGES = postfix gcc g++ clang binutils valgrind python3 python3-venv python3-aiosmtpd mypy libmilter-dev miltertest \
+	abigail-tools pkgconf cmake musl-tools
+# Mail servers that Debian does not install beside Postfix: package and program.
+HOSTS = exim4-daemon-heavy/usr/sbin/exim4 opensmtpd/usr/sbin/smtpd
+MUSL = $(shell uname -m)-unknown-linux-musl
 
-.PHONY: test demo bench bench-python packages library wheel
+.PHONY: test demo bench bench-python hosts loom library install packages wheel
 
-test: packages
+test: packages hosts
 	cargo fmt --all --check
 	cargo clippy --locked --all-targets -- -D warnings
 	cargo clippy --locked --no-default-features --lib -- -D warnings
 	cargo clippy --locked --no-default-features --features capi --lib -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
 	cargo test --locked
+	$(MAKE) loom
 
 # A private Postfix with mxgate as its milter; clients connect, transcripts are printed, everything stops.
 demo: packages
@@ -23,12 +28,59 @@ bench: packages
 
 # What a check costs from Python, beside an empty C function.
 bench-python: packages library
-	MXGATE_LIBRARY=target/release/libmxgate.so python3 -B benches/python.py
+	MXGATE_LIBRARY=$(LIBRARY)/libmxgate.so python3 -B benches/python.py
 
-# The shared library and the static one, one crate type at a time: with several cargo leaves out link-time optimisation.
-library:
-	cargo rustc --locked --release --lib --no-default-features --features capi --crate-type cdylib
-	cargo rustc --locked --release --lib --no-default-features --features capi --crate-type staticlib
+# The exchange of what is in force, under every schedule of its threads.
+loom:
+	RUSTFLAGS="--cfg loom" cargo test --locked --no-default-features --lib --target-dir target/loom loom_tests
+
+# The C library: target/library/libmxgate.so and libmxgate.a. One crate type at a time, because with several cargo leaves
+# out link-time optimisation.
+LIBRARY = $(abspath $(or $(CARGO_TARGET_DIR),target)/library)
+CARGO_LIBRARY = cargo rustc --locked --release --lib --no-default-features --features capi --target-dir $(LIBRARY)
+SOURCES = Cargo.toml Cargo.lock build.rs $(shell find src -name '*.rs')
+OBJCOPY = objcopy
+
+library: $(LIBRARY)/libmxgate.so $(LIBRARY)/libmxgate.a
+
+$(LIBRARY)/libmxgate.so: $(SOURCES)
+	$(CARGO_LIBRARY) --crate-type cdylib
+	install -m 755 $(LIBRARY)/release/libmxgate.so $@
+
+# A static library of rustc has names of Rust's own library as global symbols, so that a program cannot have two such
+# libraries (rust-lang/rust#44322, #104707). Hence one object in which all names are local but ours. Section groups are
+# dissolved: in a program the group of one library would stand in for that of the other, whose names are not the same any
+# more. The bitcode of Rust's own library is of no use to others.
+$(LIBRARY)/libmxgate.a: $(SOURCES)
+	$(CARGO_LIBRARY) --crate-type staticlib -- --print native-static-libs=$(LIBRARY)/native-static-libs
+	$(LD) -r --force-group-allocation --whole-archive -o $(LIBRARY)/mxgate.o $(LIBRARY)/release/libmxgate.a
+	$(OBJCOPY) --wildcard --keep-global-symbol='mxgate_*' -R .llvmbc -R .llvmcmd $(LIBRARY)/mxgate.o
+	rm -f $@
+	$(AR) rcs $@ $(LIBRARY)/mxgate.o
+	rm $(LIBRARY)/mxgate.o
+
+# Installs the C library, by the variables that packagers know. Needs no cargo after `make library`, so that root can do it.
+# The command: cargo install --locked --path .
+PREFIX = /usr/local
+LIBDIR = $(PREFIX)/lib
+INCLUDEDIR = $(PREFIX)/include
+ABI = $(shell sed -n 's/^.define MXGATE_ABI //p' include/mxgate.h)
+VERSION = $(shell sed -n '/^version = /{s/.*"\(.*\)"/\1/p;q}' Cargo.toml)
+# What else a program with the static library is linked with. -lgcc_s and -lc come from the compiler, which knows better:
+# a program that is static as a whole has others in their place.
+PRIVATE = $(filter-out -lgcc_s -lc,$(shell cat $(LIBRARY)/native-static-libs))
+FILL_IN = sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@INCLUDEDIR@|$(INCLUDEDIR)|' \
+	-e 's|@VERSION@|$(VERSION)|' -e 's|@ABI@|$(ABI)|' -e 's|@PRIVATE@|$(PRIVATE)|'
+
+install: library
+	install -d $(DESTDIR)$(INCLUDEDIR) $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(LIBDIR)/cmake/mxgate
+	install -m 644 include/mxgate.h include/mxgate.hpp $(DESTDIR)$(INCLUDEDIR)/
+	install -m 755 $(LIBRARY)/libmxgate.so $(DESTDIR)$(LIBDIR)/libmxgate.so.$(ABI)
+	ln -sf libmxgate.so.$(ABI) $(DESTDIR)$(LIBDIR)/libmxgate.so
+	install -m 644 $(LIBRARY)/libmxgate.a $(DESTDIR)$(LIBDIR)/
+	$(FILL_IN) include/mxgate.pc.in > $(DESTDIR)$(LIBDIR)/pkgconfig/mxgate.pc
+	$(FILL_IN) include/mxgate-config.cmake.in > $(DESTDIR)$(LIBDIR)/cmake/mxgate/mxgate-config.cmake
+	$(FILL_IN) include/mxgate-config-version.cmake.in > $(DESTDIR)$(LIBDIR)/cmake/mxgate/mxgate-config-version.cmake
 
 # A Python wheel with the shared library inside, in target/wheel.
 wheel: library
@@ -43,3 +95,23 @@ packages:
 	elif [ -n "$$missing" ]; then \
 	    echo "not installed: $$missing (as root: make packages); tests that need them are skipped" >&2; \
 	fi
+	@if command -v rustup >/dev/null && [ ! -d "$$(rustc --print target-libdir --target $(MUSL))" ]; then \
+	    rustup target add $(MUSL) || echo "not installed: the target $(MUSL); tests that need it are skipped" >&2; \
+	fi
+
+# The mail servers for the tests of examples/ are unpacked below target/hosts; only the libraries that they need are
+# installed. They own no file outside of that directory, and nothing runs with the rights of a file's owner.
+hosts:
+	@set -e; mkdir -p target/hosts; cd target/hosts; \
+	for program in $(HOSTS); do \
+	    package=$${program%%/*}; \
+	    if [ -e $$program ] && ! ldd $$program | grep -q 'not found'; then continue; fi; \
+	    if [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then \
+	        echo "not unpacked: $$package (as root: make hosts); tests that need it are skipped" >&2; continue; \
+	    fi; \
+	    apt-get update -qq; rm -rf $$package $${package}_*.deb; \
+	    apt-get download -qq -o APT::Sandbox::User=root $$package; \
+	    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+	        $$(dpkg-deb -f $${package}_*.deb Depends | tr ',' '\n' | sed -n 's/^ *\(lib[^ |]*\).*/\1/p') >/dev/null; \
+	    dpkg-deb -x $${package}_*.deb $$package; chmod ug-s $$program; \
+	done

@@ -9,6 +9,7 @@
     reason = "what goes wrong here ends the test, with a message"
 )]
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 
@@ -49,16 +50,25 @@ fn the_header_compiles_in_every_language_mode_with_two_compilers() {
     let c = ["c89", "c99", "c11", "c17", "c2x"];
     let cpp = ["c++98", "c++11", "c++14", "c++17", "c++20", "c++2b"];
     let dir = tempfile::tempdir().unwrap();
-    for (compilers, standards, suffix, warnings) in [
-        (["gcc", "clang"], &c[..], "c", &["-Wstrict-prototypes", "-Wmissing-prototypes"][..]),
-        (["g++", "clang++"], &cpp[..], "cc", &["-Wold-style-cast"][..]),
+    let functions: Vec<String> = support::library::symbols().into_values().flat_map(BTreeMap::into_keys).collect();
+    assert!(!functions.is_empty());
+    for (compilers, standards, suffix, cast, warnings) in [
+        (["gcc", "clang"], &c[..], "c", "(function)NAME", &["-Wstrict-prototypes", "-Wmissing-prototypes"][..]),
+        (["g++", "clang++"], &cpp[..], "cc", "reinterpret_cast<function>(NAME)", &["-Wold-style-cast"][..]),
     ] {
-        // Included twice, and every name used, so that the compiler has to look at all of it.
+        // Included twice, a value of each structure, and the address of each function.
         let source = dir.path().join(format!("twice.{suffix}"));
-        let text = "#include \"mxgate.h\"\n#include \"mxgate.h\"\n\
-                    extern struct mxgate_verdict v; struct mxgate_verdict v;\n\
-                    extern int (*check)(const mxgate_gate *, const struct mxgate_facts *, size_t, mxgate_verdict *);\n\
-                    int (*check)(const mxgate_gate *, const struct mxgate_facts *, size_t, mxgate_verdict *) = mxgate_check_rcpt;\n";
+        let addresses: Vec<String> = functions.iter().map(|name| cast.replace("NAME", name)).collect();
+        let text = format!(
+            "#include \"mxgate.h\"\n#include \"mxgate.h\"\n\
+             extern struct mxgate_facts facts; struct mxgate_facts facts;\n\
+             extern struct mxgate_counters counters; struct mxgate_counters counters;\n\
+             extern struct mxgate_verdict verdict; struct mxgate_verdict verdict;\n\
+             typedef void (*function)(void);\n\
+             extern const function functions[];\n\
+             const function functions[] = {{\n{}\n}};\n",
+            addresses.join(",\n")
+        );
         std::fs::write(&source, text).unwrap();
         for compiler in compilers {
             for standard in standards {

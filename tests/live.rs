@@ -176,6 +176,13 @@ fn at_mail_the_sender_decides_after_the_client() {
     ] {
         let facts = Facts { sender: Some(sender), authenticated, ..client(address) };
         assert_eq!(reply(&gate.check_mail(&facts)), answer, "{address} {}", sender.escape_ascii());
+        // The recipient is not known yet.
+        let explanation = gate.explain(&Facts { recipient: Some(b"postmaster@example.org"), ..facts }, Stage::Mail);
+        assert_eq!((reply(&explanation.verdict).as_str(), explanation.stage), (answer, Stage::Mail));
+        assert_eq!(
+            explanation.lists.iter().any(|list| list.name == "spammers"),
+            sender.ends_with(b"user@example.net>") || sender == b"user@example.net"
+        );
     }
 }
 

@@ -1,6 +1,6 @@
 """Writes a wheel of mxgate with the shared library inside: build_wheel.py [DIRECTORY [LIBRARY]]
 
-The library is target/release/libmxgate.so (`make library`), or the one that is named. ctypes needs no ABI of Python's, so
+The library is target/library/libmxgate.so (`make library`), or the one that is named. ctypes needs no ABI of Python's, so
 one wheel is good for every Python 3. The same input gives the same bytes.
 
 It is also the build backend of pyproject.toml (PEP 517), so that pip can build the wheel. Needs Python 3.11, for tomllib.
@@ -18,7 +18,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
-LIBRARY = ROOT / "target/release/libmxgate.so"
+LIBRARY = ROOT / "target/library/libmxgate.so"
 LICENSES = ["LICENSE-APACHE", "LICENSE-MIT"]
 
 #: e_machine of the ELF header: the name of the architecture in a wheel.

@@ -162,7 +162,7 @@ pub unsafe extern "C" fn mxgate_set_mode(gate: *mut mxgate_gate, mode: c_int) ->
 
 /// Says why a question is answered as it is: every list that covers it, the winner
 /// first, what would be answered without the winner, and what clients of each mail
-/// server read. stage is MXGATE_AT_CONNECT or MXGATE_AT_RCPT; facts and facts_size
+/// server read. stage is MXGATE_AT_CONNECT, _MAIL or _RCPT (HELO counts as CONNECT); facts and facts_size
 /// are those of a check; format is MXGATE_TEXT or MXGATE_JSON. It is not counted as
 /// a check. Allocates; not for each client.
 ///

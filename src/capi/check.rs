@@ -142,3 +142,41 @@ unsafe fn check(
     }
     result
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::capi::{MXGATE_EBUG, mxgate_free, mxgate_load_text, mxgate_new};
+    use std::mem::MaybeUninit;
+
+    /// No call from C makes the library panic; here the decision itself does.
+    #[test]
+    fn a_panic_is_caught_says_accept_and_the_gate_goes_on() {
+        let gate = mxgate_new();
+        let policy = c"hostname = 'h'\n[[list]]\nname = 'l'\nentries = ['192.0.2.0/24']\n";
+        // SAFETY: a gate, and a string that ends with NUL.
+        assert_eq!(unsafe { mxgate_load_text(gate, policy.as_ptr(), usize::MAX, ptr::null_mut(), 0) }, 0);
+        // SAFETY: zero is a valid value of all fields.
+        let mut facts = unsafe { MaybeUninit::<mxgate_facts>::zeroed().assume_init() };
+        (facts.address_size, facts.address[0], facts.address[2]) = (4, 192, 2);
+        // SAFETY: likewise.
+        let mut verdict = unsafe { MaybeUninit::<mxgate_verdict>::zeroed().assume_init() };
+        let mut ask = |decide: fn(&Gate, &Facts<'_>) -> Verdict| {
+            // SAFETY: all three are what they have to be.
+            let result = unsafe { check(gate, &raw const facts, size_of::<mxgate_facts>(), &raw mut verdict, decide) };
+            (result, verdict.code, verdict.generation)
+        };
+        assert_eq!(ask(Gate::check_connect), (1, 550, 1));
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(|_| {}));
+        let caught = ask(|gate, facts| {
+            gate.check_connect(facts);
+            panic!("a bug")
+        });
+        std::panic::set_hook(before);
+        assert_eq!(caught, (MXGATE_EBUG, 0, 0));
+        assert_eq!(ask(Gate::check_connect), (1, 550, 1));
+        // SAFETY: nobody uses it any more.
+        unsafe { mxgate_free(gate) };
+    }
+}

@@ -177,7 +177,8 @@ pub unsafe extern "C" fn mxgate_reply(
             }
             MXGATE_FOR_OPENSMTPD => {
                 let decision = if rejection.hang_up { "disconnect" } else { "reject" };
-                write!(line, "{decision}|{}", rejection.reply()).ok()?;
+                let reply = if stage == Stage::Connect { rejection.greeting() } else { rejection.reply() };
+                write!(line, "{decision}|{reply}").ok()?;
             }
             _ => return None,
         }

@@ -41,7 +41,7 @@ pub struct Explanation {
     pub client: Option<IpAddr>,
     /// Domain of the recipient; `None` if there is none, or if the question is about a connection.
     pub domain: Option<String>,
-    /// What the question is about: [`Stage::Rcpt`] for a recipient, else the connection.
+    /// What the question is about: [`Stage::Rcpt`] for a recipient, [`Stage::Mail`] for a sender, else the connection.
     pub stage: Stage,
     /// The time of the question.
     pub now: u64,
@@ -132,9 +132,13 @@ pub struct Read {
 /// Explains the answer to a question. It does not count as a hit of any list.
 pub(crate) fn explain(ruleset: &Ruleset, live: &Live<'_>, facts: &Facts<'_>, stage: Stage) -> Explanation {
     let now = facts.now.unwrap_or_else(|| seconds(SystemTime::now()));
-    let facts = &Facts { now: Some(now), ..*facts };
+    let facts = &Facts { now: Some(now), recipient: facts.recipient.filter(|_| stage == Stage::Rcpt), ..*facts };
     let asked = Asked::new(ruleset, live, facts, stage, now);
-    let verdict = if asked.is_rcpt() { ruleset.at_rcpt(facts, live, false) } else { ruleset.at_connect(facts, live, false) };
+    let verdict = match asked.stage {
+        Stage::Rcpt => ruleset.at_rcpt(facts, live, false),
+        Stage::Mail => ruleset.at_mail(facts, live, false),
+        Stage::Connect | Stage::Helo => ruleset.at_connect(facts, live, false),
+    };
     let decides = asked.decides(&verdict);
     let left_out = match decides {
         Some(judged) => Some(LeftOut::List(judged.list)),
@@ -149,7 +153,7 @@ pub(crate) fn explain(ruleset: &Ruleset, live: &Live<'_>, facts: &Facts<'_>, sta
     Explanation {
         client: facts.address.map(|address| address.to_canonical()),
         domain: asked.question.place.as_ref().map(ToString::to_string),
-        stage: if asked.is_rcpt() { Stage::Rcpt } else { Stage::Connect },
+        stage: asked.stage,
         now,
         why: asked.why(&verdict, decides),
         lists: all.map(|judged| asked.covering(judged, &verdict, decides)).collect(),
@@ -183,6 +187,7 @@ impl LeftOut<'_> {
 struct Asked<'a> {
     ruleset: &'a Ruleset,
     live: &'a Live<'a>,
+    stage: Stage,
     facts: &'a Facts<'a>,
     question: Question<'a>,
     now: Seconds,
@@ -193,16 +198,19 @@ struct Asked<'a> {
 
 impl<'a> Asked<'a> {
     fn new(ruleset: &'a Ruleset, live: &'a Live<'a>, facts: &'a Facts<'a>, stage: Stage, now: Seconds) -> Asked<'a> {
+        // Nothing is asked at HELO.
+        let stage = if stage == Stage::Helo { Stage::Connect } else { stage };
         let question = match stage {
             Stage::Rcpt => ruleset.question(facts),
-            Stage::Connect | Stage::Helo | Stage::Mail => Question::of_connection(facts),
+            Stage::Mail => Question { connect: false, ..Question::of_connection(facts) },
+            Stage::Connect | Stage::Helo => Question::of_connection(facts),
         };
         let addresses = facts.address.map_or_else(Vec::new, |address| {
             let judged = |list| Judged::address(list, address.to_canonical(), question.situation, now);
             ruleset.lists.iter().filter_map(judged).collect()
         });
-        let mut asked = Asked { ruleset, live, facts, question, now, addresses, names: Vec::new() };
-        if asked.is_rcpt() {
+        let mut asked = Asked { ruleset, live, stage, facts, question, now, addresses, names: Vec::new() };
+        if asked.is_named() {
             let by_address = first(&asked.addresses, None).0.map_or(Decider::Nothing, |(list, _)| list.role);
             ruleset.let_in(&mut asked.question, by_address);
             asked.names = asked.names(asked.question.situation);
@@ -210,7 +218,8 @@ impl<'a> Asked<'a> {
         asked
     }
 
-    fn is_rcpt(&self) -> bool {
+    /// Whether the rules about names are asked.
+    fn is_named(&self) -> bool {
         !self.question.connect
     }
 
@@ -240,7 +249,7 @@ impl<'a> Asked<'a> {
         {
             return by_ban;
         }
-        if !self.is_rcpt() || verdict.decider == Decider::NeverBlock || !verdict.is_accept() {
+        if !self.is_named() || verdict.decider == Decider::NeverBlock || !verdict.is_accept() {
             return verdict;
         }
         // As it would have been let in, not as it was.
@@ -394,16 +403,16 @@ fn read(verdict: &Verdict, facts: &Facts<'_>, asked: &Asked<'_>) -> Vec<Read> {
     let envelope = Envelope { client: &client, helo: "helo", sender: &sender, recipient: &recipient };
     let told = Facts { address: facts.address, now: facts.now, ..Facts::default() };
     let at_connect = asked.ruleset.at_early(&told, asked.live, false);
-    let recipient = facts.recipient.filter(|_| asked.is_rcpt());
-    let at_rcpt =
-        asked.ruleset.at_rcpt(&Facts { sender: facts.sender, recipient, authenticated: facts.authenticated, ..told }, asked.live, false);
+    let at_rcpt = asked.ruleset.at_rcpt(
+        &Facts { sender: facts.sender, recipient: facts.recipient, authenticated: facts.authenticated, ..told },
+        asked.live,
+        false,
+    );
     let by_milter = if at_connect.is_accept() { (Stage::Rcpt, &at_rcpt) } else { (Stage::Connect, &at_connect) };
     let read = Profile::ALL.into_iter().filter_map(|profile| {
         let (stage, verdict) = match profile {
             Profile::Postfix | Profile::Sendmail => by_milter,
-            Profile::PostfixPolicy | Profile::Exim | Profile::OpenSmtpd | Profile::Abi => {
-                (if asked.is_rcpt() { Stage::Rcpt } else { Stage::Connect }, verdict)
-            }
+            Profile::PostfixPolicy | Profile::Exim | Profile::OpenSmtpd | Profile::Abi => (asked.stage, verdict),
         };
         let wire = on_wire(profile, stage, verdict.rejection.as_ref()?, &envelope);
         let closed = wire.connection == Connection::Closed;

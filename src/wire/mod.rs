@@ -21,6 +21,9 @@ use crate::verdict::Rejection;
 use std::fmt;
 use table::{GREETING, OURS, Row};
 
+/// How long a line of a reply may be before Exim breaks it.
+const EXIM_LINE: usize = 75;
+
 /// A mail server and the way in which it asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Profile {
@@ -218,6 +221,9 @@ impl Wire {
         let status = profile.status(stage, &rejection.status);
         if status != rejection.status.as_str() {
             self.degradations.push(format!("{server} turns the status {} into {status}", rejection.status));
+        }
+        if profile == Profile::Exim && self.line.as_ref().is_some_and(|line| line.len() > EXIM_LINE) {
+            self.remarks.push(format!("Exim sends it in several lines, broken at blanks, since it has more than {EXIM_LINE} characters"));
         }
         if stage == Stage::Connect && row.line.contains("{status}") {
             self.remarks.push("a greeting should not have an enhanced status code (RFC 2034 section 3)".into());

@@ -1,8 +1,8 @@
 //! The table behind [`super::on_wire`]: what each mail server makes of a reply. Data only; the first row that fits counts.
 //!
-//! Measured with Postfix 3.7.11, Sendmail 8.17.1 and Exim 4.96. All of Postfix is measured again by `tests/wire.rs`. What
-//! was read in source code only, or follows from how similar replies were treated, stands under `tried` as [`Codes::None`]
-//! or is left out there. OpenSMTPD was only read (version 7.8).
+//! Measured with Postfix 3.7.11, Sendmail 8.17.1, Exim 4.96 and OpenSMTPD 6.8.0p2. All of Postfix is measured again by
+//! `tests/wire.rs`, what was tried with the last two by `tests/exim.rs` and `tests/opensmtpd.rs`. What was read in source
+//! code only, or follows from how similar replies were treated, stands under `tried` as [`Codes::None`] or is left out there.
 
 use super::Profile;
 use crate::stage::Stage::{self, Connect, Helo, Mail, Rcpt};
@@ -61,6 +61,9 @@ const fn row(stages: &'static [Stage], codes: Codes, line: &'static str, at_mail
 const TRIED: Codes = Only(&[421, 450, 451, 521, 550, 554, 556]);
 /// What the matrix of Sendmail was measured with.
 const TRIED_SENDMAIL: Codes = Only(&[421, 451, 521, 550, 554, 556]);
+/// What Exim and OpenSMTPD were tried with at CONNECT, where their hosts give only replies that hang up, and at RCPT.
+const TRIED_AT_CONNECT: Codes = Only(&[421, 521]);
+const TRIED_AT_RCPT: Codes = Only(&[421, 450, 521, 550, 554, 556]);
 
 #[rustfmt::skip]
 const POSTFIX: &[Row] = &[
@@ -107,21 +110,24 @@ const SENDMAIL: &[Row] = &[
 ];
 
 /// The ACL takes the reply with `drop` if it is to hang up, else with `deny`, and a 4xx with `defer`, for which there is no
-/// form that hangs up. A client refused by the ACL of the connection is always disconnected.
+/// form that hangs up: `drop` makes a 550 of a 421. A client refused by the ACL of the connection is always disconnected.
 #[rustfmt::skip]
 const EXIM: &[Row] = &[
-    row(&[Connect],           All,  GREETING,  NOTHING,  Always,      Only(&[521])),
+    row(&[Connect],           All,  GREETING,  NOTHING,  Always,      TRIED_AT_CONNECT),
     row(&[Helo, Mail],        All,  OURS,      NOTHING,  AsAsked5xx,  Codes::None),
-    row(&[Rcpt],              All,  OURS,      NOTHING,  AsAsked5xx,  Only(&[421, 521, 556])),
+    row(&[Rcpt],              All,  OURS,      NOTHING,  AsAsked5xx,  TRIED_AT_RCPT),
 ];
 
-/// The filter answers `disconnect` if the reply is to hang up, else `reject`; a 421 disconnects in any case.
+/// The filter answers `disconnect` if the reply is to hang up, else `reject`; a 421 disconnects in any case. After a
+/// `reject` at CONNECT every command but QUIT is answered 503.
 #[rustfmt::skip]
 const OPENSMTPD: &[Row] = &[
-    row(&[Connect],           Class(4),      GREETING,  NOTHING,  Always,   Codes::None),
-    row(&[Connect],           All,           GREETING,  NOTHING,  AsAsked,  Codes::None),
-    row(&[Helo, Mail, Rcpt],  Only(&[421]),  OURS,      NOTHING,  Always,   Codes::None),
-    row(&[Helo, Mail, Rcpt],  All,           OURS,      NOTHING,  AsAsked,  Codes::None),
+    row(&[Connect],     Class(4),      GREETING,  NOTHING,  Always,   TRIED_AT_CONNECT),
+    row(&[Connect],     All,           GREETING,  NOTHING,  AsAsked,  TRIED_AT_CONNECT),
+    row(&[Helo, Mail],  Only(&[421]),  OURS,      NOTHING,  Always,   Codes::None),
+    row(&[Helo, Mail],  All,           OURS,      NOTHING,  AsAsked,  Codes::None),
+    row(&[Rcpt],        Only(&[421]),  OURS,      NOTHING,  Always,   TRIED_AT_RCPT),
+    row(&[Rcpt],        All,           OURS,      NOTHING,  AsAsked,  TRIED_AT_RCPT),
 ];
 
 /// There is no mail server in between: the host sends what it gets.

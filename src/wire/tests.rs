@@ -95,6 +95,15 @@ fn what_is_lost_is_said_and_what_is_not_lost_is_no_degradation() {
 }
 
 #[test]
+fn exim_breaks_long_lines() {
+    let reply = |length: usize| format!("550 5.7.1 {}", "x".repeat(length - 10));
+    for (profile, length, broken) in [(Profile::Exim, 75, false), (Profile::Exim, 76, true), (Profile::OpenSmtpd, 200, false)] {
+        let remarks = wire(profile, Stage::Rcpt, &reply(length)).remarks.join(" | ");
+        assert_eq!(remarks.contains("in several lines"), broken, "{profile} {length}: {remarks}");
+    }
+}
+
+#[test]
 fn what_stands_before_the_text() {
     assert_eq!(wire(Profile::Sendmail, Stage::Rcpt, "550 5.7.1 No").before, "<user@example.org>...");
     assert_eq!(wire(Profile::PostfixPolicy, Stage::Helo, "550 5.7.1 No").before, "<client.example>: Helo command rejected:");
@@ -108,7 +117,9 @@ fn what_was_not_seen_says_so() {
     assert!(wire(Profile::Sendmail, Stage::Rcpt, "450 4.7.1 No").measured);
     assert!(!wire(Profile::Sendmail, Stage::Connect, "450 4.7.1 No").measured);
     assert!(wire(Profile::Exim, Stage::Connect, "521 5.3.2 No").measured);
-    assert!(!wire(Profile::OpenSmtpd, Stage::Rcpt, "550 5.7.1 No").measured);
+    assert!(!wire(Profile::Exim, Stage::Mail, "550 5.7.1 No").measured);
+    assert!(wire(Profile::OpenSmtpd, Stage::Rcpt, "550 5.7.1 No").measured);
+    assert!(!wire(Profile::OpenSmtpd, Stage::Helo, "550 5.7.1 No").measured);
     assert!(wire(Profile::Abi, Stage::Rcpt, "550 5.7.1 No").measured);
 }
 

@@ -1,5 +1,5 @@
 //! What the integration tests and the demo share: the corpus of cases, the shared library as it is released, an SMTP
-//! client that keeps a transcript, a private Postfix, and child processes that cannot outlive the program that
+//! client that keeps a transcript, a private Postfix, Exim and OpenSMTPD, and child processes that cannot outlive the program that
 //! started them.
 //!
 //! Only loopback traffic, and nothing outside a temporary directory is written.
@@ -22,7 +22,11 @@ use std::process::Command;
 pub mod corpus;
 pub mod daemon;
 pub mod example;
+pub mod exim;
+pub mod host;
 pub mod library;
+pub mod opensmtpd;
+pub mod over_smtp;
 pub mod postfix;
 pub mod scenario;
 pub mod server;
@@ -75,6 +79,6 @@ pub fn skip(reason: &str) -> bool {
 
 /// Writes a line to standard error. Not `eprintln!`: the test harness would keep that to itself when the test passes,
 /// and a skipped test would look like one that ran.
-fn say(line: &str) {
+pub fn say(line: &str) {
     let _ = writeln!(io::stderr(), "{line}");
 }

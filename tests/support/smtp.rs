@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io::{self, Read as _, Write as _};
-use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, Socket, Type};
@@ -85,6 +85,20 @@ impl Client {
         let prefix = if address.is_ipv6() { "IPV6:" } else { "" };
         let name = name.unwrap_or("[UNAVAILABLE]");
         self.command(&format!("XCLIENT ADDR={prefix}{address} NAME={name}"))
+    }
+
+    /// Presents another client address to a server that takes the PROXY protocol (version 2), before anything else. The
+    /// greeting follows.
+    pub fn proxy(&mut self, address: IpAddr) {
+        let (family, addresses) = match address {
+            IpAddr::V4(v4) => (0x11, [v4.octets(), [127, 0, 0, 1]].concat()),
+            IpAddr::V6(v6) => (0x21, [v6.octets(), Ipv6Addr::LOCALHOST.octets()].concat()),
+        };
+        let ports = [40_000_u16.to_be_bytes(), 25_u16.to_be_bytes()].concat();
+        let length = u16::try_from(addresses.len() + ports.len()).unwrap_or_default().to_be_bytes();
+        let header = [b"\r\n\r\n\0\r\nQUIT\n\x21", &[family][..], &length, &addresses, &ports].concat();
+        self.note("C: ", format!("PROXY {address}").as_bytes());
+        let _ = self.stream.write_all(&header);
     }
 
     /// Sends octets as they are, for instance several commands in one segment. A failure shows at the next read: the
