@@ -347,22 +347,22 @@ impl Gate {
 
     /// Decides about a client that has just connected.
     pub fn check_connect(&self, facts: &Facts<'_>) -> Verdict {
-        self.count(self.in_force.read().decide(|ruleset, live| ruleset.at_connect(facts, live, true)))
+        self.counted(|ruleset, live| ruleset.at_connect(facts, live, true))
     }
 
     /// Decides about a client that has just connected by those lists alone that ask for it (`at = "connect"`).
     pub fn check_early(&self, facts: &Facts<'_>) -> Verdict {
-        self.count(self.in_force.read().decide(|ruleset, live| ruleset.at_early(facts, live, true)))
+        self.counted(|ruleset, live| ruleset.at_early(facts, live, true))
     }
 
     /// Decides about a sender, the client's address included.
     pub fn check_mail(&self, facts: &Facts<'_>) -> Verdict {
-        self.count(self.in_force.read().decide(|ruleset, live| ruleset.at_mail(facts, live, true)))
+        self.counted(|ruleset, live| ruleset.at_mail(facts, live, true))
     }
 
     /// Decides about one recipient, the client's address included.
     pub fn check_rcpt(&self, facts: &Facts<'_>) -> Verdict {
-        self.count(self.in_force.read().decide(|ruleset, live| ruleset.at_rcpt(facts, live, true)))
+        self.counted(|ruleset, live| ruleset.at_rcpt(facts, live, true))
     }
 
     /// Ends a session that [`Gate::check_connect`] has let in, for the limit of concurrent sessions. Once for each; the
@@ -380,17 +380,24 @@ impl Gate {
     /// The refusal of a recipient whose client exceeds a limit, unless limits do not apply to who asks.
     pub(crate) fn check_held(&self, facts: &Facts<'_>, which: &str) -> Option<Verdict> {
         let verdict = self.in_force.read().decide(|ruleset, _| ruleset.by_held_limit(facts, which))?;
-        Some(self.count(verdict))
+        self.count(&verdict);
+        Some(verdict)
     }
 
-    fn count(&self, verdict: Verdict) -> Verdict {
+    /// Decides and counts. The verdict is large: it is looked at where it is, not handed on.
+    fn counted(&self, ask: impl FnOnce(&Ruleset, &Live<'_>) -> Verdict) -> Verdict {
+        let verdict = self.in_force.read().decide(ask);
+        self.count(&verdict);
+        verdict
+    }
+
+    fn count(&self, verdict: &Verdict) {
         match &verdict.rejection {
             Some(rejection) if rejection.code >= 500 => self.tallies.rejected.add(),
             Some(_) => self.tallies.deferred.add(),
             None if !verdict.shadow.is_empty() => self.tallies.watched.add(),
             None => {}
         }
-        verdict
     }
 
     /// Says why a question is answered as it is. For the control plane: it looks at every entry.

@@ -128,7 +128,10 @@ impl Ruleset {
         }
         self.let_in(&mut question, by_client.decider);
         match self.by_connection_limits(&question, live) {
-            Some(refusal) => Verdict { shadow: by_client.shadow, ..refusal },
+            Some(mut refusal) => {
+                refusal.shadow = by_client.shadow;
+                refusal
+            }
             None => by_client,
         }
     }
@@ -203,7 +206,10 @@ impl Ruleset {
         }
         self.let_in(&mut question, by_client.decider);
         match self.by_sender(&question, &mut by_client.shadow) {
-            Some(refusal) => Verdict { shadow: by_client.shadow, ..refusal },
+            Some(mut refusal) => {
+                refusal.shadow = by_client.shadow;
+                refusal
+            }
             None => by_client,
         }
     }
@@ -221,7 +227,10 @@ impl Ruleset {
         self.let_in(&mut question, by_client.decider);
         let refusal = self.by_recipient_limits(&question, live);
         match refusal.or_else(|| self.by_names(&question, &mut by_client.shadow)) {
-            Some(refusal) => Verdict { shadow: by_client.shadow, ..refusal },
+            Some(mut refusal) => {
+                refusal.shadow = by_client.shadow;
+                refusal
+            }
             None => by_client,
         }
     }
@@ -406,8 +415,9 @@ impl Ruleset {
         let covers = [self.networks.get(address), Cover::NONE, Cover::NONE];
         let covering = Covering { lists: &self.lists, chains: &self.address_chains, covers };
         let mut shadow = ListName::new();
-        let verdict = self.by_lists(Some(covering), question, &mut shadow).unwrap_or_else(|| self.accept());
-        Verdict { shadow, ..verdict }
+        let mut verdict = self.by_lists(Some(covering), question, &mut shadow).unwrap_or_else(|| self.accept());
+        verdict.shadow = shadow;
+        verdict
     }
 
     /// What the lists come to that cover something. Names the first one that is only watched.
