@@ -116,13 +116,27 @@ pub(crate) fn quote(text: &[u8]) -> String {
     format!("\"{shown}\"")
 }
 
-/// Line and column (both from 1, columns in bytes) of an offset in a text.
-pub(crate) fn position(text: &str, offset: usize) -> (u32, u32) {
-    let before = text.as_bytes().get(..offset).unwrap_or(text.as_bytes());
-    let line = before.iter().filter(|byte| **byte == b'\n').count();
-    let column = before.iter().rev().take_while(|byte| **byte != b'\n').count();
-    let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX).saturating_add(1);
-    (number(line), number(column))
+/// Where the lines of a text begin, so that a place in it is found without going through all that stands before it.
+#[derive(Debug)]
+pub(crate) struct Lines {
+    starts: Vec<usize>,
+    length: usize,
+}
+
+impl Lines {
+    pub(crate) fn of(text: &str) -> Lines {
+        let ends = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
+        Lines { starts: std::iter::once(0).chain(ends.map(|(at, _)| at + 1)).collect(), length: text.len() }
+    }
+
+    /// Line and column (both from 1, columns in bytes) of an offset.
+    pub(crate) fn position(&self, offset: usize) -> (u32, u32) {
+        let offset = offset.min(self.length);
+        let line = self.starts.partition_point(|start| *start <= offset);
+        let start = line.checked_sub(1).and_then(|before| self.starts.get(before)).copied().unwrap_or(0);
+        let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        (number(line), number(offset - start).saturating_add(1))
+    }
 }
 
 #[cfg(test)]
@@ -139,8 +153,8 @@ mod tests {
 
     #[test]
     fn positions_count_from_one() {
-        assert_eq!(position("ab\ncd", 0), (1, 1));
-        assert_eq!(position("ab\ncd", 4), (2, 2));
-        assert_eq!(position("ab", 99), (1, 3));
+        let lines = Lines::of("ab\ncd\n");
+        assert_eq!([0, 2, 3, 4, 6].map(|at| lines.position(at)), [(1, 1), (1, 3), (2, 1), (2, 2), (3, 1)]);
+        assert_eq!((Lines::of("ab").position(99), Lines::of("").position(0)), ((1, 3), (1, 1)));
     }
 }

@@ -6,7 +6,7 @@
 
 use crate::bans::{self, Ban, Bans};
 use crate::compile::{Files, compile, seconds};
-use crate::diagnostic::{Diagnostic, Fault, Kind, position, render};
+use crate::diagnostic::{Diagnostic, Fault, Kind, Lines, render};
 use crate::disk::{Disk, Given, Seen};
 use crate::explain::{Explanation, explain};
 use crate::facts::Facts;
@@ -482,6 +482,6 @@ fn read_policy(source: &Source, files: &Disk<'_>) -> Result<(Arc<str>, Arc<str>)
 /// What is wrong with a policy that is not UTF-8.
 fn not_text(bytes: &[u8], error: Utf8Error, name: &Arc<str>) -> Diagnostic {
     let before = bytes.get(..error.valid_up_to()).unwrap_or_default();
-    let (line, column) = position(&String::from_utf8_lossy(before), before.len());
+    let (line, column) = Lines::of(&String::from_utf8_lossy(before)).position(before.len());
     Fault::new("the policy is not UTF-8 text", "write it in UTF-8 (TOML knows no other encoding)").at(name, line, column)
 }

@@ -95,7 +95,7 @@ const NAMED: [(&str, &str, bool); 22] = [
     ("maintenance", "421 4.3.2 {hostname} Service not available, maintenance; try again later", true),
     ("draining", "421 4.3.2 {hostname} Service not available, shutting down; try again later", true),
     ("overloaded", "421 4.3.2 {hostname} Service not available, overloaded; try again later", true),
-    ("throttle", "421 4.7.0 Too many connections or messages from [{ip}]; try again later", true),
+    ("throttle", "421 4.7.0 Too much traffic from [{ip}]; try again later", true),
     ("throttle-soft", "450 4.7.1 Too much mail from [{ip}]; try again later", false),
 ];
 

@@ -125,13 +125,13 @@ fn what_clients_read() {
     let greeting = "S: 521-mx.example.org Service unavailable; client [127.0.0.40] blocked using\nS: 521 botnets\n";
     assert_eq!(read, format!("{greeting}{CLOSED}"));
     let read = transcript(client(60), exim.smtp(), &[user]);
-    assert_eq!(read, format!("S: 421 mx.example.org Too many connections from [127.0.0.60]; try again later\n{CLOSED}"));
+    assert_eq!(read, format!("S: 421 mx.example.org Too much traffic from [127.0.0.60]; try again later\n{CLOSED}"));
     // The same at RCPT, where a 421 cannot hang up.
     check(&exim, 70, &[user], &["521 5.7.1 Service unavailable; client [127.0.0.70] blocked using late"], CLOSED);
-    check(&exim, 80, &[user], &["421 4.7.0 Too many connections from [127.0.0.80]; try again later"], QUIT);
+    check(&exim, 80, &[user], &["421 4.7.0 Too much traffic from [127.0.0.80]; try again later"], QUIT);
     let log = exim.log();
     assert!(log.contains("rejected connection in \"connect\" ACL: 521 mx.example.org Service unavailable"), "{log}");
-    assert!(log.contains("temporarily rejected RCPT <user@example.org>: 421 4.7.0 Too many connections"), "{log}");
+    assert!(log.contains("temporarily rejected RCPT <user@example.org>: 421 4.7.0 Too much traffic"), "{log}");
     assert!(!log.contains("mxgate: "), "nothing is wrong with the policy: {log}");
 }
 

@@ -132,7 +132,7 @@ fn each_code_has_a_greeting_and_what_follows_it() {
     assert!(client.closed());
 
     let (line, mut client) = connect(&greeter, 4);
-    assert_eq!(line, "421 mx.example.org Too many connections from [127.0.0.4]; try again later");
+    assert_eq!(line, "421 mx.example.org Too much traffic from [127.0.0.4]; try again later");
     assert!(client.closed());
 
     // The policy has changed.

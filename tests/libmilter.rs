@@ -268,7 +268,7 @@ fn a_client_of_postfix_reads_code_and_text_of_the_verdict() {
     // After 421 and 521 Postfix hangs up.
     for (address, reply) in [
         ("192.0.2.201", "521 5.7.1 Service unavailable; client [192.0.2.201] blocked using botnets"),
-        ("192.0.2.202", "421 4.7.0 Too many connections from [192.0.2.202]; try again later"),
+        ("192.0.2.202", "421 4.7.0 Too much traffic from [192.0.2.202]; try again later"),
     ] {
         let mut client = session(&postfix, address, "");
         assert_eq!(rcpt(&mut client, "user@example.org").to_string(), reply);

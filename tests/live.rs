@@ -294,7 +294,7 @@ fn what_is_too_much_is_put_off() {
          [[list]]\nname = \"partners\"\nallow = true\nentries = [\"198.51.100.128/25\"]\n\
          [[list]]\nname = \"local\"\nentries = [\"192.0.2.0/24\"]\n",
     );
-    const MUCH: &str = "421 4.7.0 Too many connections or messages from [198.51.100.1]; try again later";
+    const MUCH: &str = "421 4.7.0 Too much traffic from [198.51.100.1]; try again later";
     let connect = |address: &str| gate.check_connect(&client(address));
     assert_eq!([reply(&connect("198.51.100.1")), reply(&connect("198.51.100.1"))], ["accept", "accept"]);
     let verdict = connect("::ffff:198.51.100.1");

@@ -131,10 +131,10 @@ fn what_clients_read() {
     let read = transcript(client(40), smtpd.smtp(), &[user]);
     assert_eq!(read, format!("S: 521 mx.example.org Service unavailable; client [127.0.0.40] blocked using botnets\n{CLOSED}"));
     let read = transcript(client(60), smtpd.smtp(), &[user]);
-    assert_eq!(read, format!("S: 421 mx.example.org Too many connections from [127.0.0.60]; try again later\n{CLOSED}"));
+    assert_eq!(read, format!("S: 421 mx.example.org Too much traffic from [127.0.0.60]; try again later\n{CLOSED}"));
     // The same at RCPT.
     check(&smtpd, 70, &[user], &["521 5.7.1 Service unavailable; client [127.0.0.70] blocked using late"], CLOSED);
-    check(&smtpd, 80, &[user], &["421 4.7.0 Too many connections from [127.0.0.80]; try again later"], CLOSED);
+    check(&smtpd, 80, &[user], &["421 4.7.0 Too much traffic from [127.0.0.80]; try again later"], CLOSED);
     assert!(smtpd.running() && !smtpd.log().contains("policy:"), "{}", smtpd.log());
 }
 

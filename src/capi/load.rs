@@ -3,7 +3,7 @@
 use super::strings::{MXGATE_NUL, Output, bytes};
 use super::{MXGATE_ACCEPT, MXGATE_EIO, MXGATE_ELIMIT, MXGATE_ESYNTAX, call, gate_of, mxgate_gate};
 use crate::diagnostic::{Diagnostic, Kind, render};
-use crate::gate::LoadError;
+use crate::gate::{Gate, LoadError};
 use libc::{c_char, c_int};
 use std::ffi::OsStr;
 use std::fmt::Write;
@@ -33,7 +33,7 @@ pub unsafe extern "C" fn mxgate_load_file(gate: *mut mxgate_gate, path: *const c
         let gate = unsafe { gate_of(gate) }?;
         // SAFETY: the caller gives a NUL-terminated string or NULL.
         let path = unsafe { bytes(path, MXGATE_NUL, MAX_PATH) }??;
-        report(gate.load_file(Path::new(OsStr::from_bytes(path))), message?)
+        report(gate, gate.load_file(Path::new(OsStr::from_bytes(path))), message?)
     })
 }
 
@@ -55,7 +55,7 @@ pub unsafe extern "C" fn mxgate_load_text(
         let gate = unsafe { gate_of(gate) }?;
         // SAFETY: the caller gives that many bytes, or a NUL-terminated string, or NULL.
         let text = unsafe { bytes(text, length, usize::MAX >> 1) }??;
-        report(gate.load_bytes(text, "policy"), message?)
+        report(gate, gate.load_bytes(text, "policy"), message?)
     })
 }
 
@@ -82,7 +82,7 @@ pub unsafe extern "C" fn mxgate_set_list(
         let name = unsafe { bytes(name, MXGATE_NUL, MAX_PATH) }??;
         // SAFETY: the caller gives that many bytes, or a NUL-terminated string, or NULL.
         let text = unsafe { bytes(text, length, usize::MAX >> 1) }?;
-        report(gate.set_list(&String::from_utf8_lossy(name), text), message?)
+        report(gate, gate.set_list(&String::from_utf8_lossy(name), text), message?)
     })
 }
 
@@ -102,16 +102,19 @@ pub unsafe extern "C" fn mxgate_refresh(gate: *mut mxgate_gate, message: *mut c_
         let gate = unsafe { gate_of(gate) }?;
         match gate.refresh() {
             Ok(None) => Some(0),
-            Ok(Some(warnings)) => report(Ok(warnings), message?).map(|_| 1),
-            Err(error) => report(Err(error), message?),
+            Ok(Some(warnings)) => report(gate, Ok(warnings), message?).map(|_| 1),
+            Err(error) => report(gate, Err(error), message?),
         }
     })
 }
 
 /// Hands over the outcome of a load.
-fn report(outcome: Result<Vec<Diagnostic>, LoadError>, mut message: Output<'_>) -> Option<c_int> {
+fn report(gate: &Gate, outcome: Result<Vec<Diagnostic>, LoadError>, mut message: Output<'_>) -> Option<c_int> {
     let (result, diagnostics) = match outcome {
-        Ok(warnings) => (MXGATE_ACCEPT, warnings),
+        Ok(warnings) => {
+            log::info!("the rules of load {} are in force", gate.ruleset().generation());
+            (MXGATE_ACCEPT, warnings)
+        }
         Err(error) => (result_of(error.kind()), error.diagnostics),
     };
     for diagnostic in &diagnostics {

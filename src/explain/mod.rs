@@ -39,6 +39,12 @@ use std::time::SystemTime;
 pub struct Explanation {
     /// Address of the client.
     pub client: Option<IpAddr>,
+    /// Its port; 0 if it is not known.
+    pub port: u16,
+    /// What it calls itself, made harmless.
+    pub helo: Option<String>,
+    /// Whether its session is encrypted.
+    pub tls: bool,
     /// Domain of the recipient; `None` if there is none, or if the question is about a connection.
     pub domain: Option<String>,
     /// What the question is about: [`Stage::Rcpt`] for a recipient, [`Stage::Mail`] for a sender, else the connection.
@@ -152,6 +158,9 @@ pub(crate) fn explain(ruleset: &Ruleset, live: &Live<'_>, facts: &Facts<'_>, sta
     let all = asked.addresses.iter().chain(&asked.names);
     Explanation {
         client: facts.address.map(|address| address.to_canonical()),
+        port: facts.port,
+        helo: facts.helo.map(|helo| clean(helo).to_string()),
+        tls: facts.tls,
         domain: asked.question.place.as_ref().map(ToString::to_string),
         stage: asked.stage,
         now,

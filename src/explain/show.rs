@@ -36,6 +36,9 @@ impl Explanation {
         let by = self.winner().and_then(|winner| Some((winner, winner.entries.first()?)));
         json!({
             "client": self.client.map(|client| client.to_string()),
+            "port": (self.port != 0).then_some(self.port),
+            "helo": self.helo,
+            "tls": self.tls,
             "domain": self.domain,
             "stage": self.stage.name(),
             "time": shown::time(self.now),

@@ -2,7 +2,7 @@
 //! it, so that all mistakes of a policy are found at once.
 
 use super::Item;
-use crate::diagnostic::{Diagnostic, Fault, position, quote};
+use crate::diagnostic::{Diagnostic, Fault, Lines, quote};
 use crate::list::Seconds;
 use std::ops::Range;
 use std::sync::Arc;
@@ -14,7 +14,8 @@ pub(super) type Value<'i> = Spanned<DeValue<'i>>;
 
 /// Reads values and collects what is wrong with them.
 pub(super) struct Reader<'t> {
-    pub text: &'t str,
+    /// The lines of the policy.
+    pub lines: Lines,
     pub file: &'t Arc<str>,
     pub diagnostics: Vec<Diagnostic>,
     /// The document is not TOML; what is missing in it may stand in the part that was not understood.
@@ -40,7 +41,7 @@ impl<'i> Fields<'i> {
 impl Reader<'_> {
     /// Reports a mistake.
     pub(super) fn report(&mut self, span: Range<usize>, fault: Fault) {
-        let (line, column) = position(self.text, span.start);
+        let (line, column) = self.lines.position(span.start);
         self.diagnostics.push(fault.at(self.file, line, column));
     }
 
@@ -74,7 +75,7 @@ impl Reader<'_> {
     }
 
     fn item(&self, text: &str, span: Range<usize>) -> Item {
-        let (line, column) = position(self.text, span.start);
+        let (line, column) = self.lines.position(span.start);
         Item { text: text.into(), line, column }
     }
 

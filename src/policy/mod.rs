@@ -8,7 +8,7 @@ mod limits;
 mod lists;
 mod rules;
 
-use crate::diagnostic::{Diagnostic, Fault, quote};
+use crate::diagnostic::{Diagnostic, Fault, Lines, quote};
 use crate::domain::{Folded, fold};
 use crate::list::{Format, Seconds};
 use crate::mode::Mode;
@@ -230,7 +230,7 @@ pub(crate) struct Item {
 /// Reads a policy. Where something is wrong the rest is read all the same, with a harmless value in its place.
 pub(crate) fn parse(text: &str, file: &Arc<str>) -> (Policy, Vec<Diagnostic>) {
     let (document, errors) = DeTable::parse_recoverable(text);
-    let mut reader = Reader { text, file, diagnostics: Vec::new(), broken: !errors.is_empty() };
+    let mut reader = Reader { lines: Lines::of(text), file, diagnostics: Vec::new(), broken: !errors.is_empty() };
     for error in errors {
         let cause = format!("not TOML: {}", error.message().replace('\n', ", "));
         reader.report(error.span().unwrap_or(0..0), Fault::new(cause, "see https://toml.io; text needs quotation marks"));

@@ -200,6 +200,8 @@ int main(void)
     CHECK(mxgate_set_mode(gate, MXGATE_MODE_OPEN) == 0 && heard.lines == 1 && heard.level == MXGATE_LOG_INFO);
     CHECK(strcmp(heard.line, "the mode is open") == 0);
     CHECK(mxgate_load_text(gate, "x = 1", MXGATE_NUL, NULL, 0) == MXGATE_ESYNTAX && heard.lines > 1 && heard.level == MXGATE_LOG_ERROR);
+    CHECK(mxgate_load_text(gate, POLICY, MXGATE_NUL, NULL, 0) == 0 && heard.level == MXGATE_LOG_INFO);
+    CHECK(strncmp(heard.line, "the rules of load ", 18) == 0);
     heard.lines = 0;
     CHECK(mxgate_check_connect(gate, &facts, sizeof facts, &v) == MXGATE_REJECT && heard.lines == 0);
     CHECK(mxgate_set_log(NULL, NULL, 0) == 0 && mxgate_set_mode(gate, MXGATE_MODE_OF_POLICY) == 0 && heard.lines == 0);
