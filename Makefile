@@ -96,6 +96,9 @@ packages:
 	elif [ -n "$$missing" ]; then \
 	    echo "not installed: $$missing (as root: make packages); tests that need them are skipped" >&2; \
 	fi
+	@if command -v rustup >/dev/null && [ ! -e "$$(rustc --print sysroot)/lib/rustlib/src/rust/library/Cargo.lock" ]; then \
+	    rustup component add rust-src || echo "not installed: rust-src; tests that need it are skipped" >&2; \
+	fi
 	@if command -v rustup >/dev/null && [ ! -d "$$(rustc --print target-libdir --target $(MUSL))" ]; then \
 	    rustup target add $(MUSL) || echo "not installed: the target $(MUSL); tests that need it are skipped" >&2; \
 	fi
