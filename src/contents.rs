@@ -139,9 +139,8 @@ impl Contents {
         let mut text = Reason::new();
         // Whatever it is fits.
         let _ = match self.about(entry) {
-            Some(About::Network(network)) if network.prefix_len() == network.max_prefix_len() => write!(text, "{}", network.addr()),
-            Some(About::Network(network)) => write!(text, "{network}"),
-            Some(About::Domain(_, name) | About::Mailbox(name)) => text.write_str(name),
+            Some(About::Domain(_, name)) => text.write_str(name),
+            Some(about) => about.write(&mut text),
             None => Ok(()),
         };
         text

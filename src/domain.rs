@@ -50,6 +50,12 @@ impl Form {
             Form::Both => ".",
         }
     }
+
+    /// Whether an entry of this form covers a name, by the definition.
+    pub(crate) fn covers(self, entry: &str, name: &str) -> bool {
+        let below = name.strip_suffix(entry).is_some_and(|rest| rest.ends_with('.'));
+        name == entry && self != Form::Below || below && self != Form::Exact
+    }
 }
 
 /// Brings a name from a stranger into the form of the table; `None` if it is not a domain name. U-labels become

@@ -1,8 +1,9 @@
 //! The answer to a question: accept, or a reply, and who decided.
 
+use crate::contents::About;
 use crate::domain::{Folded, Form};
 use crate::mailbox::MAX_MAILBOX;
-use crate::reply::{MAX_VALUE, Reply, Status, Text, Values};
+use crate::reply::{MAX_VALUE, Reply, Status, Text, Values, push_cut};
 use arrayvec::ArrayString;
 use ipnet::IpNet;
 use std::fmt::{self, Write};
@@ -153,8 +154,8 @@ fn append(line: &mut ReplyLine, text: fmt::Arguments<'_>) {
     impl Write for Cut<'_> {
         fn write_str(&mut self, text: &str) -> fmt::Result {
             // All of it is ASCII, so a cut at any byte is a cut between characters.
-            let fitting = text.get(..self.0.remaining_capacity()).unwrap_or(text);
-            self.0.try_push_str(fitting).map_err(|_| fmt::Error)
+            push_cut(self.0, text);
+            Ok(())
         }
     }
     // Cut never fails: it takes what fits.
@@ -165,10 +166,9 @@ impl fmt::Display for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Entry::None => Ok(()),
-            Entry::Network(network) if network.prefix_len() == network.max_prefix_len() => network.addr().fmt(f),
-            Entry::Network(network) => network.fmt(f),
-            Entry::Domain(form, name) => write!(f, "{}{name}", form.prefix()),
-            Entry::Mailbox(name) => f.write_str(name),
+            Entry::Network(network) => About::Network(*network).write(f),
+            Entry::Domain(form, name) => About::Domain(*form, name).write(f),
+            Entry::Mailbox(name) => About::Mailbox(name).write(f),
         }
     }
 }

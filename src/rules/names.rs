@@ -75,7 +75,21 @@ impl Names {
     }
 
     fn covering(&self, covers: [Cover; 3]) -> Option<Covering<'_>> {
-        let covered = covers.iter().any(|cover| !cover.is_none());
-        covered.then_some(Covering { lists: &self.lists, chains: &self.chains, covers })
+        Some(Covering { lists: &self.lists, chains: &self.chains, covers }).filter(|covering| !covering.is_empty())
+    }
+
+    /// Whether an entry covers a place.
+    pub(crate) fn is_of_place(about: About<'_>, place: Option<&str>) -> bool {
+        matches!((about, place), (About::Domain(form, name), Some(place)) if form.covers(name, place))
+    }
+
+    /// Whether an entry covers a mailbox, which is at a place.
+    pub(crate) fn is_of_mailbox(about: About<'_>, mailbox: &Mailbox<'_>, place: Option<&Folded>) -> bool {
+        let place = place.map(|place| place.as_str());
+        let named = |at: &str, entry: &str| mailbox.name(at).is_some_and(|name| name.as_str() == entry);
+        match about {
+            About::Mailbox(name) => named("", name) || place.is_some_and(|place| named(place, name)),
+            About::Domain(..) | About::Network(_) => Names::is_of_place(about, place),
+        }
     }
 }
