@@ -9,12 +9,13 @@ use crate::bans::Ban;
 use crate::contents::{About, Entry as ListEntry, Reason};
 use crate::covering::List;
 use crate::policy::BANS;
-use crate::reply::{Placeholder, Reply, Text, push_cut, push_harmless};
+use crate::reply::{Filled, Placeholder, Reply, push_cut, push_harmless, text};
 use crate::rules::authentication::failures;
 use crate::ruleset::{Question, Ruleset};
 use crate::verdict::{Decider, Entry, Rejection, Verdict};
 use arrayvec::ArrayString;
 use std::fmt::{self, Write};
+use std::str;
 
 /// What a question came to.
 #[derive(Clone, Copy, Debug, Default)]
@@ -101,39 +102,43 @@ impl<'a> Decision<'a> {
 }
 
 impl Answer<'_> {
-    /// What a list says about the entry that decided, or which checks failed.
-    pub(crate) fn reason(&self) -> Reason {
+    /// What a list says about the entry that decided, or which checks failed. What has to be put together is so in a place
+    /// of the caller's.
+    pub(crate) fn reason<'s>(&'s self, place: &'s mut Reason) -> &'s str {
         match self.decision.by {
-            By::Entry(list, entry) => list.contents.reason(entry),
-            By::Ban(ban) => Reason::from(&ban.reason).unwrap_or_default(),
-            By::Authentication => failures(self.ruleset.authentication.policy.failed(self.question.facts)),
-            By::Limit(which) => Reason::from(which).unwrap_or_default(),
-            By::Nothing | By::Mode | By::Relay => Reason::new(),
+            By::Entry(list, entry) => list.contents.reason_in(entry, place),
+            By::Ban(ban) => &ban.reason,
+            By::Authentication => {
+                *place = failures(self.ruleset.authentication.policy.failed(self.question.facts));
+                place
+            }
+            By::Limit(which) => which,
+            By::Nothing | By::Mode | By::Relay => "",
         }
     }
 
     /// The text of the reply, filled in. What is not known reads as a word, so that no reply has a gap.
-    pub(crate) fn text(&self, reply: &Reply) -> Text {
-        let (facts, hostname) = (self.question.facts, self.ruleset.hostname());
-        let bytes = |text: &mut Text, value: &[u8], default: &str| match value {
-            [] => push_cut(text, default),
-            value => push_harmless(text, value),
+    pub(crate) fn text(&self, reply: &Reply) -> Filled {
+        let (Question { facts, place, .. }, hostname) = (self.question, self.ruleset.hostname());
+        let push = |filled: &mut Filled, value: &[u8], default: &str| match value {
+            [] => push_harmless(filled, default.as_bytes()),
+            value => push_harmless(filled, value),
         };
-        reply.fill_with(|placeholder, text| match placeholder {
+        reply.fill_with(|placeholder, filled| match placeholder {
             Placeholder::Ip => match facts.address {
-                Some(address) => push_cut(text, &show(address.to_canonical())),
-                None => push_cut(text, "unknown"),
+                Some(address) => push_cut(filled, &show(address.to_canonical())),
+                None => push_cut(filled, b"unknown"),
             },
-            Placeholder::List => bytes(text, self.decision.list().as_bytes(), "local policy"),
-            Placeholder::Reason => bytes(text, self.reason().as_bytes(), "no reason given"),
-            Placeholder::Domain => bytes(text, self.question.place.as_deref().unwrap_or_default().as_bytes(), hostname),
-            Placeholder::Helo => bytes(text, facts.helo.unwrap_or_default(), "unknown"),
+            Placeholder::List => push(filled, self.decision.list().as_bytes(), "local policy"),
+            Placeholder::Reason => push(filled, self.reason(&mut Reason::new()).as_bytes(), "no reason given"),
+            Placeholder::Domain => push(filled, place.unwrap_or_default().as_bytes(), hostname),
+            Placeholder::Helo => push(filled, facts.helo.unwrap_or_default(), "unknown"),
             Placeholder::Sender => {
                 let sender = facts.sender.map_or(&b"unknown"[..], <[u8]>::trim_ascii);
                 let bare = sender.strip_prefix(b"<").and_then(|inner| inner.strip_suffix(b">"));
-                bytes(text, bare.unwrap_or(sender), "<>");
+                push(filled, bare.unwrap_or(sender), "<>");
             }
-            Placeholder::Hostname => push_cut(text, hostname),
+            Placeholder::Hostname => push(filled, hostname.as_bytes(), ""),
         })
     }
 }
@@ -145,7 +150,7 @@ pub(crate) fn verdict(answer: &Answer<'_>) -> Verdict {
         code: reply.code,
         status: reply.status,
         hang_up: reply.hang_up,
-        text: answer.text(reply),
+        text: text(&answer.text(reply)),
         host: ruleset.hostname,
     };
     Verdict {
@@ -154,20 +159,30 @@ pub(crate) fn verdict(answer: &Answer<'_>) -> Verdict {
         list: ArrayString::from(decision.list()).unwrap_or_default(),
         entry: decision.entry().map_or(Entry::None, Entry::from),
         line: decision.line(),
-        reason: answer.reason(),
+        reason: Reason::from(answer.reason(&mut Reason::new())).unwrap_or_default(),
         shadow: ArrayString::from(decision.shadow).unwrap_or_default(),
         generation: ruleset.generation,
     }
 }
 
 impl About<'_> {
-    /// Writes the entry as lists have it; a host without the length of its prefix.
-    pub(crate) fn write(&self, to: &mut impl Write) -> fmt::Result {
+    /// The entry as lists have it, piece by piece; a host without the length of its prefix.
+    pub(crate) fn pieces(&self, mut push: impl FnMut(&[u8])) {
         match self {
-            About::Network(network) => to.write_str(&show_network(*network)),
-            About::Domain(form, name) => to.write_str(form.prefix()).and_then(|()| to.write_str(name)),
-            About::Mailbox(name) => to.write_str(name),
+            About::Network(network) => push(&show_network(*network)),
+            About::Domain(form, name) => {
+                push(form.prefix().as_bytes());
+                push(name.as_bytes());
+            }
+            About::Mailbox(name) => push(name.as_bytes()),
         }
+    }
+
+    /// Writes the entry as lists have it.
+    pub(crate) fn write(&self, to: &mut impl Write) -> fmt::Result {
+        let mut written = Ok(());
+        self.pieces(|piece| written = written.and_then(|()| to.write_str(str::from_utf8(piece).unwrap_or_default())));
+        written
     }
 }
 

@@ -5,7 +5,7 @@
 //! section 4.2, RFC 2034 section 4, RFC 3463).
 
 use crate::diagnostic::{Fault, quote};
-use arrayvec::ArrayString;
+use arrayvec::{ArrayString, ArrayVec};
 
 /// Longest text of a reply, without code and enhanced status code, in octets. With `521 5.999.999 ` before
 /// it and CR LF behind it a reply stays below the 512 octets of RFC 5321 section 4.5.3.1.5.
@@ -20,6 +20,8 @@ const NO_TEXT: &str = "Service unavailable";
 pub type Status = ArrayString<9>;
 /// A text ready for the wire: printable ASCII, one line.
 pub type Text = ArrayString<MAX_TEXT>;
+/// The same in the making.
+pub(crate) type Filled = ArrayVec<u8, MAX_TEXT>;
 
 /// A reply as the policy states it, placeholders not yet filled in.
 ///
@@ -232,21 +234,21 @@ impl Reply {
 
     /// The text with its placeholders filled in: printable ASCII, never empty, at most [`MAX_TEXT`] octets.
     pub fn fill(&self, values: &Values<'_>) -> Text {
-        self.fill_with(|placeholder, text| push_harmless(text, values.get(placeholder).as_bytes()))
+        text(&self.fill_with(|placeholder, filled| push_harmless(filled, values.get(placeholder).as_bytes())))
     }
 
     /// As [`Reply::fill`]; who fills in appends the value, by [`push_harmless`].
-    pub(crate) fn fill_with(&self, mut fill_in: impl FnMut(Placeholder, &mut Text)) -> Text {
-        let mut filled = Text::new();
+    pub(crate) fn fill_with(&self, mut fill_in: impl FnMut(Placeholder, &mut Filled)) -> Filled {
+        let mut filled = Filled::new();
         for (literal, placeholder) in self.parts() {
-            push_cut(&mut filled, literal);
+            push_cut(&mut filled, literal.as_bytes());
             if let Some(placeholder) = placeholder {
                 fill_in(placeholder, &mut filled);
             }
         }
-        if filled.bytes().all(|byte| byte == b' ') {
+        if filled.iter().all(|byte| *byte == b' ') {
             filled.clear();
-            push_cut(&mut filled, NO_TEXT);
+            push_cut(&mut filled, NO_TEXT.as_bytes());
         }
         filled
     }
@@ -319,22 +321,21 @@ pub(crate) fn push<const N: usize>(to: &mut ArrayString<N>, ascii: impl Iterator
     }
 }
 
-/// As [`push`], in one piece.
-pub(crate) fn push_cut<const N: usize>(to: &mut ArrayString<N>, ascii: &str) {
-    let fitting = ascii.get(..to.remaining_capacity()).unwrap_or(ascii);
-    // Only what is not ASCII, and so could not be cut, does not fit.
-    let _ = to.try_push_str(fitting);
+/// Appends bytes, cut where there is no more room.
+pub(crate) fn push_cut<const N: usize>(to: &mut ArrayVec<u8, N>, bytes: &[u8]) {
+    // What is cut fits.
+    let _ = to.try_extend_from_slice(bytes.get(..to.remaining_capacity()).unwrap_or(bytes));
 }
 
 /// Appends what is left of a value from outside: white space becomes a space; `%`, which MTAs take for themselves, and
-/// all that is not printable ASCII becomes `?`; cut after [`MAX_VALUE`], and where the string is full.
-pub(crate) fn push_harmless<const N: usize>(to: &mut ArrayString<N>, value: &[u8]) {
+/// all that is not printable ASCII becomes `?`; cut after [`MAX_VALUE`], and where there is no more room.
+pub(crate) fn push_harmless<const N: usize>(to: &mut ArrayVec<u8, N>, value: &[u8]) {
     let value = value.get(..MAX_VALUE).unwrap_or(value);
-    // Nearly all are harmless as they are: all bytes are looked at, so that it goes by many at a time.
-    let harmless = value.iter().fold(true, |all, byte| all & (matches!(byte, b' '..=b'~') & (*byte != b'%')));
-    match std::str::from_utf8(value) {
-        Ok(text) if harmless => push_cut(to, text),
-        _ => push(to, value.iter().map(|byte| made_harmless(*byte))),
+    // Nearly all are harmless as they are. All bytes are looked at, so that it goes by many at a time.
+    if value.iter().fold(true, |harmless, byte| harmless & (made_harmless(*byte) == *byte)) {
+        push_cut(to, value);
+    } else {
+        to.extend(value.iter().map(|byte| made_harmless(*byte)).take(to.remaining_capacity()));
     }
 }
 
@@ -348,10 +349,15 @@ fn made_harmless(byte: u8) -> u8 {
 }
 
 /// A text from a list or a stranger, fit for a reply and for a log line.
-pub fn clean(text: &[u8]) -> ArrayString<MAX_VALUE> {
-    let mut cleaned = ArrayString::new();
-    push_harmless(&mut cleaned, text);
-    cleaned
+pub fn clean(value: &[u8]) -> ArrayString<MAX_VALUE> {
+    let mut cleaned = ArrayVec::<u8, MAX_VALUE>::new();
+    push_harmless(&mut cleaned, value);
+    text(&cleaned)
+}
+
+/// ASCII as a string.
+pub(crate) fn text<const N: usize>(ascii: &ArrayVec<u8, N>) -> ArrayString<N> {
+    std::str::from_utf8(ascii).ok().and_then(|text| ArrayString::from(text).ok()).unwrap_or_default()
 }
 
 #[cfg(test)]

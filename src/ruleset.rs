@@ -85,7 +85,7 @@ pub(crate) struct Question<'a> {
     pub facts: &'a Facts<'a>,
     pub recipient: Mailbox<'a>,
     /// Domain or address literal of the recipient.
-    pub place: Option<Folded>,
+    pub place: Option<&'a str>,
     /// Who asks, as far as lists pass somebody over for it.
     pub situation: Exempt,
     pub connect: bool,
@@ -121,14 +121,15 @@ impl Ruleset {
 
     /// Decides, and hands over the answer to be written. Only if it is `counted` it is a hit of the lists that come to word.
     pub(crate) fn ask<T>(&self, ask: Ask, facts: &Facts<'_>, live: &Live<'_>, counted: bool, write: impl FnOnce(&Answer<'_>) -> T) -> T {
-        let (question, decision) = match self.mode_reply(live) {
-            None => {
-                let mut question = Question { counted, ..self.question(ask, facts) };
-                let decision = self.decide(ask, &mut question, live);
-                return write(&Answer { ruleset: self, question: &question, decision });
-            }
-            Some(_) if ask == Ask::Early => (Question::of_connection(facts), Decision::default()),
-            Some(reply) => (Question::of_connection(facts), Decision::refusal(By::Mode, reply)),
+        let mode = self.mode_reply(live);
+        // In a mode that answers everybody nothing is asked.
+        let mut place = Folded::new();
+        let mut question = self.question(if mode.is_some() { Ask::Connect } else { ask }, facts, &mut place);
+        question.counted = counted;
+        let decision = match mode {
+            None => self.decide(ask, &mut question, live),
+            Some(_) if ask == Ask::Early => Decision::default(),
+            Some(reply) => Decision::refusal(By::Mode, reply),
         };
         write(&Answer { ruleset: self, question: &question, decision })
     }
@@ -195,13 +196,14 @@ impl Ruleset {
         let (limits, now) = live.limits().filter(|_| question.counted && !self.limits.exempt.meets(question.situation))?;
         let sender = question.facts.sender.filter(|_| limits.settings().sender_domain.is_some());
         let sender = sender.and_then(|sender| Mailbox::parse(sender).place());
-        let exceeded = limits.recipient(question.facts.address, sender.as_deref(), question.place.as_deref(), now)?;
+        let exceeded = limits.recipient(question.facts.address, sender.as_deref(), question.place, now)?;
         self.by_limit(exceeded.which)
     }
 
     /// The refusal of a recipient by a limit that the connection exceeds, unless limits do not apply to who asks.
     pub(crate) fn by_held_limit<T>(&self, facts: &Facts<'_>, which: &str, write: impl FnOnce(&Answer<'_>) -> T) -> Option<T> {
-        let question = self.question(Ask::Rcpt, facts);
+        let mut place = Folded::new();
+        let question = self.question(Ask::Rcpt, facts, &mut place);
         let decision = if self.limits.exempt.meets(question.situation) { None } else { self.by_limit(which) }?;
         Some(write(&Answer { ruleset: self, question: &question, decision }))
     }
@@ -239,15 +241,15 @@ impl Ruleset {
 
     /// The rules about recipient and sender, in the order in which they decide.
     fn by_names<'a>(&'a self, question: &Question<'_>, shadow: &mut &'a str) -> Option<Decision<'a>> {
-        let Question { facts, recipient, place, situation, .. } = question;
+        let Question { facts, recipient, place, situation, .. } = *question;
         if facts.recipient.is_some()
-            && let Some(reply) = self.relay.refuses(recipient, place.as_ref(), *situation, facts)
+            && let Some(reply) = self.relay.refuses(&recipient, place, situation, facts)
         {
             return Some(Decision::refusal(By::Relay, reply));
         }
-        let covering = place.as_ref().and_then(|place| self.domains.of_place(place));
-        self.by_lists(covering, question, shadow, |about| Names::is_of_place(about, place.as_deref()))
-            .or_else(|| self.by_mailbox(&self.recipients, recipient, place.as_ref(), question, shadow))
+        let covering = place.and_then(|place| self.domains.of_place(place));
+        self.by_lists(covering, question, shadow, |about| Names::is_of_place(about, place))
+            .or_else(|| self.by_mailbox(&self.recipients, &recipient, place, question, shadow))
             .or_else(|| self.by_sender(question, shadow))
     }
 
@@ -256,7 +258,7 @@ impl Ruleset {
         if !self.senders.is_empty() {
             // The empty sender has neither a local part nor a domain, so that no entry is about it.
             let sender = Mailbox::parse(question.facts.sender.unwrap_or_default());
-            let refusal = self.by_mailbox(&self.senders, &sender, sender.place().as_ref(), question, shadow);
+            let refusal = self.by_mailbox(&self.senders, &sender, sender.place().as_deref(), question, shadow);
             if refusal.is_some() {
                 return refusal;
             }
@@ -362,7 +364,8 @@ impl Ruleset {
         self.domains.lists.iter().map(List::len).sum()
     }
 
-    pub(crate) fn question<'a>(&self, ask: Ask, facts: &'a Facts<'a>) -> Question<'a> {
+    /// Takes a question apart. The place of its recipient is written where the caller keeps it, because it is long.
+    pub(crate) fn question<'a>(&self, ask: Ask, facts: &'a Facts<'a>, place: &'a mut Folded) -> Question<'a> {
         let mut question = Question::of_connection(facts);
         match ask {
             Ask::Early => question.situation = question.situation.and(Exempt::EARLY),
@@ -370,13 +373,15 @@ impl Ruleset {
             Ask::Mail => question.connect = false,
             Ask::Rcpt => {
                 let recipient = Mailbox::parse(facts.recipient.unwrap_or_default());
-                question =
-                    Question { recipient, place: recipient.place(), situation: situation(facts, &recipient), connect: false, ..question };
-                if let Some(covering) = self.opt_outs.of_mailbox(&recipient, question.place.as_ref()) {
+                recipient.place_into(place);
+                let place = Some(place.as_str()).filter(|place| !place.is_empty());
+                let mut situation = situation(facts, &recipient);
+                if let Some(covering) = self.opt_outs.of_mailbox(&recipient, place) {
                     for (list, _) in covering.deciding(Exempt::default(), facts) {
-                        question.situation = question.situation.and(list.opt_out);
+                        situation = situation.and(list.opt_out);
                     }
                 }
+                question = Question { recipient, place, situation, connect: false, ..question };
             }
         }
         question
@@ -400,7 +405,7 @@ impl Ruleset {
         &self,
         names: &'a Names,
         mailbox: &Mailbox<'_>,
-        place: Option<&Folded>,
+        place: Option<&str>,
         question: &Question<'_>,
         shadow: &mut &'a str,
     ) -> Option<Decision<'a>> {

@@ -3,7 +3,7 @@
 use crate::contents::About;
 use crate::domain::{Folded, Form};
 use crate::mailbox::MAX_MAILBOX;
-use crate::reply::{MAX_VALUE, Reply, Status, Text, Values, push_cut};
+use crate::reply::{MAX_VALUE, Reply, Status, Text, Values};
 use arrayvec::ArrayString;
 use ipnet::IpNet;
 use std::fmt::{self, Write};
@@ -154,8 +154,8 @@ fn append(line: &mut ReplyLine, text: fmt::Arguments<'_>) {
     impl Write for Cut<'_> {
         fn write_str(&mut self, text: &str) -> fmt::Result {
             // All of it is ASCII, so a cut at any byte is a cut between characters.
-            push_cut(self.0, text);
-            Ok(())
+            let fitting = text.get(..self.0.remaining_capacity()).unwrap_or(text);
+            self.0.try_push_str(fitting).map_err(|_| fmt::Error)
         }
     }
     // Cut never fails: it takes what fits.

@@ -34,10 +34,11 @@ pub(super) fn string_in(array: &[c_char]) -> Option<&str> {
     std::str::from_utf8(bytes).ok()
 }
 
-/// Stores a text as a string. All that a verdict holds fits.
+/// Stores a text over an empty string. All that a verdict holds fits.
 pub(super) fn put(array: &mut [c_char], text: &str) {
-    // Output cuts, it never fails.
-    let _ = Output::of(array).write_str(text);
+    if !text.is_empty() {
+        Output::of(array).push(text.as_bytes());
+    }
 }
 
 /// Runs the body of a function that changes a gate, and reports into the caller's buffer. A buffer that is impossible is
@@ -106,18 +107,22 @@ impl<'a> Output<'a> {
         }
         self
     }
-}
 
-impl Write for Output<'_> {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        let room = self.0.len().saturating_sub(1);
-        let fitting = text.as_bytes().get(..room).unwrap_or(text.as_bytes());
+    /// Appends what fits.
+    pub(super) fn push(&mut self, text: &[u8]) {
+        let fitting = text.get(..self.0.len().saturating_sub(1)).unwrap_or(text);
         let (to, rest) = std::mem::take(&mut self.0).split_at_mut(fitting.len());
         to.copy_from_slice(fitting);
         if let Some(first) = rest.first_mut() {
             *first = 0;
         }
         self.0 = rest;
+    }
+}
+
+impl Write for Output<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.push(text.as_bytes());
         Ok(())
     }
 }

@@ -2,6 +2,7 @@
 
 use super::strings::{Output, put, string_in, written};
 use super::{MXGATE_ACCEPT, MXGATE_REJECT};
+use crate::contents::Reason;
 use crate::decision::Answer;
 use crate::domain::{Folded, MAX_NAME};
 use crate::mailbox::MAX_MAILBOX;
@@ -235,17 +236,19 @@ pub(super) fn store(verdict: &mut mxgate_verdict, answer: &Answer<'_>) -> c_int 
     verdict.decider = decision.decider() as u16;
     verdict.line = decision.line();
     verdict.generation = ruleset.generation();
-    put(&mut verdict.list, decision.list());
     put(&mut verdict.shadow, decision.shadow);
-    put(&mut verdict.reason, &answer.reason());
-    // Output cuts, it never fails.
-    let _ = decision.entry().map(|entry| entry.write(&mut Output::of(&mut verdict.entry)));
+    if let Some(entry) = decision.entry() {
+        let mut shown = Output::of(&mut verdict.entry);
+        entry.pieces(|piece| shown.push(piece));
+    }
+    put(&mut verdict.list, decision.list());
+    put(&mut verdict.reason, answer.reason(&mut Reason::new()));
     let Some(reply) = decision.reply else { return MXGATE_ACCEPT };
     verdict.code = reply.code;
     verdict.hangup = reply.hang_up.into();
     put(&mut verdict.status, &reply.status);
     put(&mut verdict.host, ruleset.hostname());
-    put(&mut verdict.text, &answer.text(reply));
+    Output::of(&mut verdict.text).push(&answer.text(reply));
     MXGATE_REJECT
 }
 

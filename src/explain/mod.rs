@@ -21,6 +21,7 @@ mod show;
 use crate::compile::seconds;
 use crate::covering::List;
 use crate::decision::{self, Answer, By, Decision};
+use crate::domain::Folded;
 use crate::facts::Facts;
 use crate::list::Seconds;
 use crate::mailbox::Mailbox;
@@ -140,7 +141,8 @@ pub struct Read {
 pub(crate) fn explain(ruleset: &Ruleset, live: &Live<'_>, facts: &Facts<'_>, stage: Stage) -> Explanation {
     let now = facts.now.unwrap_or_else(|| seconds(SystemTime::now()));
     let facts = &Facts { now: Some(now), recipient: facts.recipient.filter(|_| stage == Stage::Rcpt), ..*facts };
-    let asked = Asked::new(ruleset, live, facts, stage, now);
+    let mut place = Folded::new();
+    let asked = Asked::new(ruleset, live, facts, stage, now, &mut place);
     let verdict = ruleset.ask(asked.ask, facts, live, false, decision::verdict);
     let decides = asked.decides(&verdict);
     let left_out = match decides {
@@ -159,7 +161,7 @@ pub(crate) fn explain(ruleset: &Ruleset, live: &Live<'_>, facts: &Facts<'_>, sta
         port: facts.port,
         helo: facts.helo.map(|helo| clean(helo).to_string()),
         tls: facts.tls,
-        domain: asked.question.place.as_ref().map(ToString::to_string),
+        domain: asked.question.place.map(ToString::to_string),
         stage: asked.stage,
         now,
         why: asked.why(&verdict, decides),
@@ -205,7 +207,7 @@ struct Asked<'a> {
 }
 
 impl<'a> Asked<'a> {
-    fn new(ruleset: &'a Ruleset, live: &'a Live<'a>, facts: &'a Facts<'a>, stage: Stage, now: Seconds) -> Asked<'a> {
+    fn new(ruleset: &'a Ruleset, live: &'a Live<'a>, facts: &'a Facts<'a>, stage: Stage, now: Seconds, place: &'a mut Folded) -> Asked<'a> {
         // Nothing is asked at HELO.
         let stage = if stage == Stage::Helo { Stage::Connect } else { stage };
         let ask = match stage {
@@ -213,7 +215,7 @@ impl<'a> Asked<'a> {
             Stage::Mail => Ask::Mail,
             Stage::Connect | Stage::Helo => Ask::Connect,
         };
-        let question = ruleset.question(ask, facts);
+        let question = ruleset.question(ask, facts, place);
         let addresses = facts.address.map_or_else(Vec::new, |address| {
             let judged = |list| Judged::address(list, address.to_canonical(), question.situation, now);
             ruleset.lists.iter().filter_map(judged).collect()
@@ -239,9 +241,8 @@ impl<'a> Asked<'a> {
         let judged = |list: &'a List| {
             let recipient = Some(&self.question.recipient).filter(|_| list.role == Decider::Recipient);
             let of_sender = list.role == Decider::Sender;
-            let (mailbox, place) =
-                if of_sender { (Some(&sender), sender_place.as_ref()) } else { (recipient, self.question.place.as_ref()) };
-            Judged::name(list, mailbox, place.map(|place| place.as_str()), situation, self.now)
+            let (mailbox, place) = if of_sender { (Some(&sender), sender_place.as_deref()) } else { (recipient, self.question.place) };
+            Judged::name(list, mailbox, place, situation, self.now)
         };
         self.ruleset.name_lists().filter_map(judged).collect()
     }
@@ -263,9 +264,10 @@ impl<'a> Asked<'a> {
             return decision;
         }
         // As it would have been let in, not as it was.
-        let mut question = ruleset.question(self.ask, facts);
+        let mut place = Folded::new();
+        let mut question = ruleset.question(self.ask, facts, &mut place);
         ruleset.let_in(&mut question, decider);
-        let relay = ruleset.relay.refuses(&question.recipient, question.place.as_ref(), question.situation, facts);
+        let relay = ruleset.relay.refuses(&question.recipient, question.place, question.situation, facts);
         if let Some(reply) = relay.filter(|_| facts.recipient.is_some() && !left_out.is(Decider::Relay)) {
             return Decision { shadow: decision.shadow, ..Decision::refusal(By::Relay, reply) };
         }
