@@ -47,6 +47,16 @@ impl Cover {
         Cover(entry & Cover::MAX_ENTRY)
     }
 
+    /// As it stands in a table.
+    pub(crate) fn bits(self) -> u32 {
+        self.0
+    }
+
+    /// What stood in a table.
+    pub(crate) fn from_bits(bits: u32) -> Cover {
+        Cover(bits)
+    }
+
     /// The entry, if it is one that always counts.
     pub(crate) fn single(self) -> Option<EntryId> {
         (self.chain().is_none() && !self.is_none()).then_some(self.0)

@@ -3,7 +3,7 @@
 //! Inside a list the most specific entry decides: `user@example.org`, then the domain by its form, then `user@`, as in
 //! the access maps of Postfix and Sendmail.
 
-use crate::contents::About;
+use crate::contents::{About, Contents};
 use crate::covering::{Covering, List};
 use crate::diagnostic::Fault;
 use crate::domain::{DomainTable, DomainTableBuilder, Form};
@@ -34,7 +34,8 @@ impl Names {
     }
 
     fn new(lists: Vec<List>, mut resolver: Resolver) -> (Names, Option<Fault>) {
-        let mut builder = DomainTableBuilder::default();
+        let sum = |of: fn(&Contents) -> usize| lists.iter().map(|list| of(&list.contents)).sum();
+        let mut builder = DomainTableBuilder::new(sum(|contents| contents.entries.len()), sum(|contents| contents.names.len()));
         let (mut fault, watch) = (None, Watch::begin());
         for (number, list) in lists.iter().enumerate() {
             for (entry, found) in list.contents.live() {
@@ -69,9 +70,15 @@ impl Names {
         if self.is_empty() || invalid {
             return None;
         }
-        let named = |place: &str| mailbox.name(place).map_or(Cover::NONE, |name| self.table.get(&name));
-        let (own, of_place) = place.map_or((Cover::NONE, Cover::NONE), |place| (named(place), self.table.get(place)));
-        self.covering([own, of_place, named("")])
+        let named = |place: &str| match mailbox.name(place) {
+            Some(name) => self.table.get_apart(&name),
+            None => Cover::NONE,
+        };
+        let of_place = place.map_or(Cover::NONE, |place| self.table.get(place));
+        if !self.table.has_apart() {
+            return self.covering([of_place, Cover::NONE, Cover::NONE]);
+        }
+        self.covering([place.map_or(Cover::NONE, named), of_place, named("")])
     }
 
     fn covering(&self, covers: [Cover; 3]) -> Option<Covering<'_>> {
