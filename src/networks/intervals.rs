@@ -53,7 +53,7 @@ impl Number for u32 {
         packed.extend(networks.iter().map(pack));
         packed.sort_unstable();
         for (network, packed) in networks.iter_mut().zip(packed) {
-            let rest = (packed & u64::from(u32::MAX)) as u32;
+            let rest = u32::try_from(packed & u64::from(u32::MAX)).unwrap_or(0);
             *network = Network {
                 start: (packed >> 32) as u32,
                 prefix_len: (rest >> 26) as u8,

@@ -279,7 +279,7 @@ impl Table {
 
 /// The lower half of an address.
 fn low(address: u128) -> u64 {
-    (address & u128::from(u64::MAX)) as u64
+    u64::try_from(address & u128::from(u64::MAX)).unwrap_or(0)
 }
 
 fn run_flag(value: Value) -> u8 {
