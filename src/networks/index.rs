@@ -65,7 +65,8 @@ impl Index {
             while (end - base) >> shift >= wanted as u64 {
                 shift += 1;
             }
-            let last = ((end - base) >> shift) as usize;
+            let slot_of = |number: u64| usize::try_from((number - base) >> shift).unwrap_or(usize::MAX);
+            let last = slot_of(end);
             let begin = index.slots.len();
             if !room(&mut index.slots, last + 2) || !room(&mut index.nodes, 1) || !room(&mut parts, last + 1) {
                 return Index::default();
@@ -75,7 +76,7 @@ impl Index {
             index.slots.push(place(part.start - 1));
             let mut from = part.start;
             for number in 0..=last {
-                let within = |start: &&u64| ((**start - base) >> shift) as usize == number;
+                let within = |start: &&u64| slot_of(**start) == number;
                 let inside = index.numbers.get(from..part.end).unwrap_or(&[]).iter().take_while(within).count();
                 index.slots.push(place(from - 1));
                 parts.push((begin + 1 + number, from..from + inside));
@@ -105,7 +106,7 @@ impl Index {
                 break;
             }
             let Node { base, slots, last, shift } = *self.nodes.get((slot & !NODE) as usize)?;
-            let ahead = (number.saturating_sub(base) >> (shift & 63)).min(last.into()) as usize;
+            let ahead = usize::try_from((number.saturating_sub(base) >> (shift & 63)).min(last.into())).unwrap_or(0);
             let behind = usize::from(number >= base);
             slot = *self.slots.get(slots as usize + ahead + behind)?;
         }
