@@ -76,10 +76,15 @@ pub(crate) fn check(contents: &Contents, guards: &Guards, made: Option<Seconds>,
 
 /// Entries whose prefix is shorter than the policy or the list itself allows.
 fn wide<'a>(contents: &'a Contents, guards: &'a Guards) -> impl Iterator<Item = (&'a Entry, String)> {
-    let widest_v4 = guards.widest_v4.max(contents.statement.widest_v4.unwrap_or(0));
-    contents.live().filter(|(_, entry)| !entry.hole).filter_map(move |(_, entry)| match contents.about(entry)? {
+    let widest = [guards.widest_v4.max(contents.statement.widest_v4.unwrap_or(0)), guards.widest_v6];
+    // Lists without any, which is nearly all of them, are not searched entry by entry.
+    let some = contents.shortest.iter().zip(widest).any(|(shortest, widest)| *shortest < widest);
+    let entries = if some { contents.entries.as_slice() } else { &[] };
+    let live = entries.iter().filter(|entry| !entry.is_deleted() && !entry.is_hole());
+    live.filter_map(move |entry| match contents.about(entry)? {
         About::Network(network) => {
-            let widest = if network.addr().is_ipv4() { widest_v4 } else { guards.widest_v6 };
+            let [widest_v4, widest_v6] = widest;
+            let widest = if network.addr().is_ipv4() { widest_v4 } else { widest_v6 };
             (network.prefix_len() < widest).then(|| (entry, format!("{network}")))
         }
         About::Domain(..) | About::Mailbox(_) => None,
@@ -104,7 +109,7 @@ pub(crate) fn covering(contents: &Contents, protected: &Contents) -> Option<(usi
         }
         _ => false,
     };
-    let mut found = contents.live().map(|(_, entry)| entry).filter(|entry| !entry.hole && meets(entry));
+    let mut found = contents.live().map(|(_, entry)| entry).filter(|entry| !entry.is_hole() && meets(entry));
     let first = found.next()?;
     let mut named = vec![first];
     let mut count = 1;
