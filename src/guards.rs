@@ -109,7 +109,14 @@ pub(crate) fn covering(contents: &Contents, protected: &Contents) -> Option<(usi
         }
         _ => false,
     };
-    let mut found = contents.live().map(|(_, entry)| entry).filter(|entry| !entry.is_hole() && meets(entry));
+    // Nearly all entries are seen to be elsewhere by how they begin.
+    let near = [octets(&protected.v4), octets(&protected.v6)];
+    let may_meet = |entry: &&Entry| {
+        let octets = contents.first_octet(entry).and_then(|(family, octet)| near.get(family)?.get(usize::from(octet)));
+        octets.is_none_or(|near| *near)
+    };
+    let live = contents.entries.iter().filter(|entry| !entry.is_deleted() && !entry.is_hole());
+    let mut found = live.filter(may_meet).filter(|entry| meets(entry));
     let first = found.next()?;
     let mut named = vec![first];
     let mut count = 1;
@@ -126,6 +133,17 @@ pub(crate) fn covering(contents: &Contents, protected: &Contents) -> Option<(usi
     let names: Vec<String> = named.iter().map(show).collect();
     let more = if count > NAMED { ", ..." } else { "" };
     Some((count, first.line, format!("{}{more}", names.join(", "))))
+}
+
+/// For each first octet of an address whether something is covered that has it.
+fn octets<N: Number>(intervals: &[Interval<N>]) -> [bool; 256] {
+    let mut some = [false; 256];
+    let ends = intervals.iter().skip(1).map(|next| next.start.leading(8)).chain([255]);
+    for (interval, end) in intervals.iter().zip(ends).filter(|(interval, _)| !interval.cover.is_none()) {
+        // The next interval may begin with its octet: one more does no harm.
+        some.iter_mut().take(end + 1).skip(interval.start.leading(8)).for_each(|some| *some = true);
+    }
+    some
 }
 
 /// Whether something is covered by both. The second list is the shorter one.

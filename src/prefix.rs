@@ -63,6 +63,7 @@ pub(crate) fn leading_address4(text: &[u8]) -> Option<(u32, &[u8])> {
     Some((first << 24 | second << 16 | third << 8 | fourth, text))
 }
 
+/// One to three digits without leading zeros, up to 255. (Adding up the digits without branches is not quicker.)
 fn leading_octet(text: &[u8]) -> Option<(u32, &[u8])> {
     let digit = |byte: u8| u32::from(byte - b'0');
     let (octet, after) = match text {

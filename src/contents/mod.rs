@@ -135,6 +135,17 @@ impl Contents {
         self.notes.get(entry.note as usize).copied().unwrap_or_default()
     }
 
+    /// The octet that all addresses of a network begin with, and 0 for IPv4 or 1 for IPv6, if there is one.
+    pub(crate) fn first_octet(&self, entry: &Entry) -> Option<(usize, u8)> {
+        let [octet, ..] = match entry.kind() {
+            _ if entry.length < 8 => return None,
+            Kind::V4 => return Some((0, entry.subject.to_be_bytes()[0])),
+            Kind::V6 => self.v6_starts.get(entry.subject as usize)?.to_be_bytes(),
+            Kind::Exact | Kind::Below | Kind::Both | Kind::Mailbox => return None,
+        };
+        Some((1, octet))
+    }
+
     /// What the list says about an entry, without allocating.
     pub(crate) fn reason(&self, entry: &Entry) -> Reason {
         let note = self.note(entry);
