@@ -17,8 +17,11 @@ use std::time::{Duration, Instant};
 const ROUNDS: usize = 7;
 
 /// What is loaded: name, lines, what stands on a line after the network.
-const LISTS: [(&str, u32, After); 3] =
-    [("1M networks", 1_000_000, After::Nothing), ("1M, a reason each", 1_000_000, After::Reason), ("4M networks", 4_000_000, After::Nothing)];
+const LISTS: [(&str, u32, After); 3] = [
+    ("1M networks", 1_000_000, After::Nothing),
+    ("1M, a reason each", 1_000_000, After::Reason),
+    ("4M networks", 4_000_000, After::Nothing),
+];
 
 #[derive(Clone, Copy, PartialEq)]
 enum After {

@@ -73,9 +73,7 @@ fn row(list: &List, (v4, v6): (Size, Size), now: Seconds) -> Row {
     let contents = &list.contents;
     let live = || contents.live().map(|(_, entry)| entry);
     // One entry that stays keeps the list in force.
-    let last = live()
-        .map(|entry| contents.expires(entry))
-        .try_fold(0, |last, expires| Some(last.max(expires?)));
+    let last = live().map(|entry| contents.expires(entry)).try_fold(0, |last, expires| Some(last.max(expires?)));
     let unique = |size: &Size| (list.role == Decider::Block && size.all > 0).then(|| ratio(size.unique, size.all));
     Row {
         name: list.name.to_string(),

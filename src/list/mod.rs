@@ -23,6 +23,7 @@ pub(crate) mod plain;
 mod postfix;
 pub(crate) mod postfix_access;
 mod postfix_cidr;
+mod progress;
 pub(crate) mod rbldnsd;
 mod region;
 mod scored;
@@ -36,6 +37,7 @@ use crate::diagnostic::{Fault, quote};
 use crate::domain::{self, Folded, Form};
 use crate::prefix::{parse_network, parse_range};
 use ipnet::{IpNet, Ipv4Net};
+use progress::Told;
 use std::io::{self, BufRead};
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -196,10 +198,17 @@ pub(crate) enum Format {
     Iplsearch,
 }
 
-/// Reads a whole list, packed or not, in a format or in the one that its text shows.
-pub(crate) fn read(input: Box<dyn BufRead + '_>, format: Option<Format>, reading: &Reading, sink: &mut dyn Sink) -> io::Result<Statement> {
-    let input = compressed::open(input)?;
-    let (format, mut input) = match format {
+/// Reads a whole list, packed or not, in a format or in the one that its text shows. `tell` is told for each block how
+/// many lines there were so far.
+pub(crate) fn read<'a>(
+    input: Box<dyn BufRead + 'a>,
+    format: Option<Format>,
+    reading: &Reading,
+    sink: &mut dyn Sink,
+    tell: &'a dyn Fn(u64),
+) -> io::Result<Statement> {
+    let input = Box::new(Told::new(compressed::open(input)?, tell));
+    let (format, mut input): (_, Box<dyn BufRead>) = match format {
         Some(format) => (Ok(format), input),
         None => detect::detect(input, reading.about)?,
     };
