@@ -11,7 +11,7 @@ const DAY: u64 = 24 * HOUR;
 
 /// An entry as a list has it: a host without its prefix length, a hole with its mark.
 pub(crate) fn entry(contents: &Contents, entry: &Entry) -> String {
-    let mark = if entry.hole { "!" } else { "" };
+    let mark = if entry.is_hole() { "!" } else { "" };
     match contents.about(entry) {
         Some(About::Network(network)) if network.prefix_len() == network.max_prefix_len() => format!("{mark}{}", network.addr()),
         Some(About::Network(network)) => format!("{mark}{network}"),
