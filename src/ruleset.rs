@@ -121,19 +121,8 @@ impl Ruleset {
         if let Some(reply) = self.mode_reply(live) {
             return self.by_mode(reply, facts);
         }
-        let mut question = Question { counted, ..Question::of_connection(facts) };
-        let by_client = self.by_client(&question, live);
-        if by_client.decider == Decider::NeverBlock || !by_client.is_accept() {
-            return by_client;
-        }
-        self.let_in(&mut question, by_client.decider);
-        match self.by_connection_limits(&question, live) {
-            Some(mut refusal) => {
-                refusal.shadow = by_client.shadow;
-                refusal
-            }
-            None => by_client,
-        }
+        let question = Question { counted, ..Question::of_connection(facts) };
+        self.by_client_and(question, live, |question, _| self.by_connection_limits(question, live))
     }
 
     /// Counts a connection without deciding about it by lists: for a milter, which decides at RCPT. The limit that it
@@ -199,19 +188,8 @@ impl Ruleset {
         if let Some(reply) = self.mode_reply(live) {
             return self.by_mode(reply, facts);
         }
-        let mut question = Question { counted, connect: false, ..Question::of_connection(facts) };
-        let mut by_client = self.by_client(&question, live);
-        if by_client.decider == Decider::NeverBlock || !by_client.is_accept() {
-            return by_client;
-        }
-        self.let_in(&mut question, by_client.decider);
-        match self.by_sender(&question, &mut by_client.shadow) {
-            Some(mut refusal) => {
-                refusal.shadow = by_client.shadow;
-                refusal
-            }
-            None => by_client,
-        }
+        let question = Question { counted, connect: false, ..Question::of_connection(facts) };
+        self.by_client_and(question, live, |question, shadow| self.by_sender(question, shadow))
     }
 
     /// As [`Ruleset::rcpt`]; only if it is `counted` it is a hit of the lists that come to word.
@@ -219,14 +197,25 @@ impl Ruleset {
         if let Some(reply) = self.mode_reply(live) {
             return self.by_mode(reply, facts);
         }
-        let mut question = Question { counted, ..self.question(facts) };
+        let question = Question { counted, ..self.question(facts) };
+        self.by_client_and(question, live, |question, shadow| {
+            self.by_recipient_limits(question, live).or_else(|| self.by_names(question, shadow))
+        })
+    }
+
+    /// What the client's address comes to, and if that lets it in, what further rules do: never for the never-block set.
+    fn by_client_and<'a>(
+        &self,
+        mut question: Question<'a>,
+        live: &Live<'_>,
+        further: impl FnOnce(&Question<'a>, &mut ListName) -> Option<Verdict>,
+    ) -> Verdict {
         let mut by_client = self.by_client(&question, live);
         if by_client.decider == Decider::NeverBlock || !by_client.is_accept() {
             return by_client;
         }
         self.let_in(&mut question, by_client.decider);
-        let refusal = self.by_recipient_limits(&question, live);
-        match refusal.or_else(|| self.by_names(&question, &mut by_client.shadow)) {
+        match further(&question, &mut by_client.shadow) {
             Some(mut refusal) => {
                 refusal.shadow = by_client.shadow;
                 refusal

@@ -1,6 +1,6 @@
 //! What an administrator does with a gate and asks of it: bans, modes, explanations, status, counters.
 
-use super::strings::{Output, bytes, written};
+use super::strings::{Output, bytes, change, written};
 use super::{MAX_ARGUMENT, MXGATE_ACCEPT, call, copy_facts, gate_of, mxgate_facts, mxgate_gate, result_of, stage_of};
 use crate::diagnostic::Fault;
 use crate::gate::{Counts, Gate};
@@ -92,19 +92,17 @@ pub unsafe extern "C" fn mxgate_ban(
     message: *mut c_char,
     message_size: usize,
 ) -> c_int {
-    // SAFETY: the caller gives message_size bytes at message.
-    let message = unsafe { Output::new(message, message_size) };
-    call(|| {
-        // SAFETY: the caller gives a gate or NULL.
-        let gate = unsafe { gate_of(gate) }?;
+    let body = |gate: &Gate, message: Output<'_>| {
         // SAFETY: the caller gives that many bytes, or a NUL-terminated string, or NULL.
         let network = unsafe { bytes(network, length, MAX_ARGUMENT) }??;
         // SAFETY: likewise.
         let reason = unsafe { bytes(reason, reason_length, MAX_ARGUMENT) }?.unwrap_or_default();
         let duration = (seconds != 0).then(|| Duration::from_secs(seconds));
         let banned = network_of(network).and_then(|network| gate.ban(network, duration, &String::from_utf8_lossy(reason)));
-        said(banned.map(|ban| log::info!("{} is banned: {}", ban.network, ban.reason)).map(|()| MXGATE_ACCEPT), message?)
-    })
+        said(banned.map(|ban| log::info!("{} is banned: {}", ban.network, ban.reason)).map(|()| MXGATE_ACCEPT), message)
+    };
+    // SAFETY: the caller gives a gate or NULL, and message_size bytes at message.
+    unsafe { change(gate, message, message_size, body) }
 }
 
 /// Lifts the ban of a network, named as in mxgate_ban().
@@ -118,11 +116,7 @@ pub unsafe extern "C" fn mxgate_unban(
     message: *mut c_char,
     message_size: usize,
 ) -> c_int {
-    // SAFETY: the caller gives message_size bytes at message.
-    let message = unsafe { Output::new(message, message_size) };
-    call(|| {
-        // SAFETY: the caller gives a gate or NULL.
-        let gate = unsafe { gate_of(gate) }?;
+    let body = |gate: &Gate, message: Output<'_>| {
         // SAFETY: the caller gives that many bytes, or a NUL-terminated string, or NULL.
         let network = unsafe { bytes(network, length, MAX_ARGUMENT) }??;
         let lifted = network_of(network).map(|network| {
@@ -132,8 +126,10 @@ pub unsafe extern "C" fn mxgate_unban(
             }
             c_int::from(lifted)
         });
-        said(lifted, message?)
-    })
+        said(lifted, message)
+    };
+    // SAFETY: the caller gives a gate or NULL, and message_size bytes at message.
+    unsafe { change(gate, message, message_size, body) }
 }
 
 /// Puts a mode in force, MXGATE_MODE_..., whatever the policy says. It stays over

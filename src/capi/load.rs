@@ -1,7 +1,7 @@
 //! Putting rules in force.
 
-use super::strings::{MXGATE_NUL, Output, bytes};
-use super::{MXGATE_ACCEPT, MXGATE_EIO, MXGATE_ELIMIT, MXGATE_ESYNTAX, call, gate_of, mxgate_gate};
+use super::strings::{MXGATE_NUL, Output, bytes, change};
+use super::{MXGATE_ACCEPT, MXGATE_EIO, MXGATE_ELIMIT, MXGATE_ESYNTAX, mxgate_gate};
 use crate::diagnostic::{Diagnostic, Kind, render};
 use crate::gate::{Gate, LoadError};
 use libc::{c_char, c_int};
@@ -26,15 +26,13 @@ const MAX_PATH: usize = 4096;
 /// MXGATE_EBUG.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mxgate_load_file(gate: *mut mxgate_gate, path: *const c_char, message: *mut c_char, message_size: usize) -> c_int {
-    // SAFETY: the caller gives message_size bytes at message.
-    let message = unsafe { Output::new(message, message_size) };
-    call(|| {
-        // SAFETY: the caller gives a gate or NULL.
-        let gate = unsafe { gate_of(gate) }?;
+    let body = |gate: &Gate, message: Output<'_>| {
         // SAFETY: the caller gives a NUL-terminated string or NULL.
         let path = unsafe { bytes(path, MXGATE_NUL, MAX_PATH) }??;
-        report(gate, gate.load_file(Path::new(OsStr::from_bytes(path))), message?)
-    })
+        report(gate, gate.load_file(Path::new(OsStr::from_bytes(path))), message)
+    };
+    // SAFETY: the caller gives a gate or NULL, and message_size bytes at message.
+    unsafe { change(gate, message, message_size, body) }
 }
 
 /// As mxgate_load_file(), from a text of length bytes (or MXGATE_NUL). Relative
@@ -48,15 +46,13 @@ pub unsafe extern "C" fn mxgate_load_text(
     message: *mut c_char,
     message_size: usize,
 ) -> c_int {
-    // SAFETY: the caller gives message_size bytes at message.
-    let message = unsafe { Output::new(message, message_size) };
-    call(|| {
-        // SAFETY: the caller gives a gate or NULL.
-        let gate = unsafe { gate_of(gate) }?;
+    let body = |gate: &Gate, message: Output<'_>| {
         // SAFETY: the caller gives that many bytes, or a NUL-terminated string, or NULL.
         let text = unsafe { bytes(text, length, usize::MAX >> 1) }??;
-        report(gate, gate.load_bytes(text, "policy"), message?)
-    })
+        report(gate, gate.load_bytes(text, "policy"), message)
+    };
+    // SAFETY: the caller gives a gate or NULL, and message_size bytes at message.
+    unsafe { change(gate, message, message_size, body) }
 }
 
 /// Puts a text of length bytes (or MXGATE_NUL) in the place of the files or entries
@@ -73,17 +69,15 @@ pub unsafe extern "C" fn mxgate_set_list(
     message: *mut c_char,
     message_size: usize,
 ) -> c_int {
-    // SAFETY: the caller gives message_size bytes at message.
-    let message = unsafe { Output::new(message, message_size) };
-    call(|| {
-        // SAFETY: the caller gives a gate or NULL.
-        let gate = unsafe { gate_of(gate) }?;
+    let body = |gate: &Gate, message: Output<'_>| {
         // SAFETY: the caller gives a NUL-terminated string or NULL.
         let name = unsafe { bytes(name, MXGATE_NUL, MAX_PATH) }??;
         // SAFETY: the caller gives that many bytes, or a NUL-terminated string, or NULL.
         let text = unsafe { bytes(text, length, usize::MAX >> 1) }?;
-        report(gate, gate.set_list(&String::from_utf8_lossy(name), text), message?)
-    })
+        report(gate, gate.set_list(&String::from_utf8_lossy(name), text), message)
+    };
+    // SAFETY: the caller gives a gate or NULL, and message_size bytes at message.
+    unsafe { change(gate, message, message_size, body) }
 }
 
 /// Loads again if the policy file, or a file that it names, has changed since it was
@@ -95,17 +89,13 @@ pub unsafe extern "C" fn mxgate_set_list(
 /// mxgate_load_file().
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mxgate_refresh(gate: *mut mxgate_gate, message: *mut c_char, message_size: usize) -> c_int {
-    // SAFETY: the caller gives message_size bytes at message.
-    let message = unsafe { Output::new(message, message_size) };
-    call(|| {
-        // SAFETY: the caller gives a gate or NULL.
-        let gate = unsafe { gate_of(gate) }?;
-        match gate.refresh() {
-            Ok(None) => Some(0),
-            Ok(Some(warnings)) => report(gate, Ok(warnings), message?).map(|_| 1),
-            Err(error) => report(gate, Err(error), message?),
-        }
-    })
+    let body = |gate: &Gate, message: Output<'_>| match gate.refresh() {
+        Ok(None) => Some(0),
+        Ok(Some(warnings)) => report(gate, Ok(warnings), message).map(|_| 1),
+        Err(error) => report(gate, Err(error), message),
+    };
+    // SAFETY: the caller gives a gate or NULL, and message_size bytes at message.
+    unsafe { change(gate, message, message_size, body) }
 }
 
 /// Hands over the outcome of a load.

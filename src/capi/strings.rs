@@ -1,6 +1,7 @@
 //! Strings from the caller, and strings for him.
 
-use super::call;
+use super::{call, gate_of, mxgate_gate};
+use crate::gate::Gate;
 use libc::{c_char, c_int};
 use std::fmt::{self, Write};
 
@@ -44,6 +45,25 @@ pub(super) fn print(array: &mut [c_char], text: &impl fmt::Display) {
     let mut output = Output::of(array);
     // Output cuts, it never fails.
     let _ = write!(output, "{text}");
+}
+
+/// Runs the body of a function that changes a gate, and reports into the caller's buffer. A buffer that is impossible is
+/// found before anything is changed.
+///
+/// # Safety
+/// `gate` is NULL or a gate; `message` is NULL or points to `size` bytes that nothing else refers to.
+pub(super) unsafe fn change(
+    gate: *mut mxgate_gate,
+    message: *mut c_char,
+    size: usize,
+    body: impl FnOnce(&Gate, Output<'_>) -> Option<c_int>,
+) -> c_int {
+    // SAFETY: as the caller says.
+    let message = unsafe { Output::new(message, size) };
+    call(|| {
+        // SAFETY: as the caller says.
+        body(unsafe { gate_of(gate) }?, message?)
+    })
 }
 
 /// Writes what a function makes into the caller's buffer. Returns its full length; 0, and an empty string, if there is
