@@ -138,10 +138,10 @@ pub(crate) fn covering(contents: &Contents, protected: &Contents) -> Option<(usi
 /// For each first octet of an address whether something is covered that has it.
 fn octets<N: Number>(intervals: &[Interval<N>]) -> [bool; 256] {
     let mut some = [false; 256];
-    let ends = intervals.iter().skip(1).map(|next| next.start.leading(8)).chain([255]);
+    let ends = intervals.iter().skip(1).map(|next| next.start.octet()).chain([255]);
     for (interval, end) in intervals.iter().zip(ends).filter(|(interval, _)| !interval.cover.is_none()) {
         // The next interval may begin with its octet: one more does no harm.
-        some.iter_mut().take(end + 1).skip(interval.start.leading(8)).for_each(|some| *some = true);
+        some.iter_mut().take(usize::from(end) + 1).skip(interval.start.octet().into()).for_each(|some| *some = true);
     }
     some
 }

@@ -146,22 +146,27 @@ impl Contents {
         Some((1, octet))
     }
 
-    /// What the list says about an entry, without allocating.
+    /// What the list says about an entry.
     pub(crate) fn reason(&self, entry: &Entry) -> Reason {
+        let mut reason = Reason::new();
+        Reason::from(self.reason_in(entry, &mut reason)).unwrap_or_default()
+    }
+
+    /// As [`Contents::reason`], without copying it unless it has to be put together, in a place of the caller's.
+    pub(crate) fn reason_in<'a>(&'a self, entry: &Entry, place: &'a mut Reason) -> &'a str {
         let note = self.note(entry);
         let start = note.reason_start as usize;
         let text = self.reasons.get(start..start + usize::from(note.reason_length)).unwrap_or("");
         if !text.as_bytes().contains(&ENTRY) {
-            return Reason::from(text).unwrap_or_default();
+            return text;
         }
-        let mut reason = Reason::new();
         for (number, part) in text.split(char::from(ENTRY)).enumerate() {
             if number > 0 {
-                push(&mut reason, self.named(entry).bytes());
+                push(place, self.named(entry).bytes());
             }
-            push(&mut reason, part.bytes());
+            push(place, part.bytes());
         }
-        reason
+        place
     }
 
     /// An entry in its own reason: a host without its prefix length, a name without its form.
@@ -169,9 +174,8 @@ impl Contents {
         let mut text = Reason::new();
         // Whatever it is fits.
         let _ = match self.about(entry) {
-            Some(About::Network(network)) if network.prefix_len() == network.max_prefix_len() => write!(text, "{}", network.addr()),
-            Some(About::Network(network)) => write!(text, "{network}"),
-            Some(About::Domain(_, name) | About::Mailbox(name)) => text.write_str(name),
+            Some(About::Domain(_, name)) => text.write_str(name),
+            Some(about) => about.write(&mut text),
             None => Ok(()),
         };
         text

@@ -89,10 +89,8 @@ impl<'a> Judged<'a> {
         Judged::new(list, exempt, now, false, |about| match about {
             About::Domain(form, name) => {
                 let place = place?;
-                let below = place.strip_suffix(name).is_some_and(|rest| rest.ends_with('.'));
-                let covers = place == name && form != Form::Below || below && form != Form::Exact;
                 // Behind the mailbox itself, before the local part at any domain.
-                covers.then_some((Reverse(name.len()), form != Form::Exact))
+                form.covers(name, place).then_some((Reverse(name.len()), form != Form::Exact))
             }
             About::Mailbox(name) if own.is_some_and(|own| own.as_str() == name) => Some((Reverse(usize::MAX), false)),
             About::Mailbox(name) if anywhere.is_some_and(|anywhere| anywhere.as_str() == name) => Some((Reverse(0), true)),
