@@ -144,11 +144,11 @@ impl<'a> Covering<'a> {
             loop {
                 let (list, entry) = self.next()?;
                 let passed = over.is_some_and(|over| std::ptr::eq(over, list)) || list.conduct.exempt.meets(situation);
-                if passed || entry.expires != 0 && entry.is_over(*now.get_or_insert_with(|| seconds(SystemTime::now()))) {
+                if passed || entry.ends() && list.contents.is_over(entry, *now.get_or_insert_with(|| seconds(SystemTime::now()))) {
                     continue;
                 }
                 over = Some(list);
-                if !entry.hole {
+                if !entry.is_hole() {
                     return Some((list, entry));
                 }
             }

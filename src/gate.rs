@@ -46,6 +46,8 @@ pub struct Gate {
     /// Changes come one after the other.
     turn: Turn,
     tallies: Tallies,
+    /// Whom loads tell how far they have got.
+    progress: fn(&str, u64),
 }
 
 /// All that decides.
@@ -157,10 +159,16 @@ type Loaded = Result<Vec<Diagnostic>, LoadError>;
 impl Gate {
     /// A gate without rules: it accepts everything.
     pub fn new() -> Gate {
-        let (ruleset, _) = compile(Policy::default(), &"".into(), &Disk::new(Path::new(""), &Given::new()), None);
+        Gate::with_progress(|_, _| {})
+    }
+
+    /// A gate without rules whose loads of files tell how far they have got: the name of the list that is being read, and
+    /// how many of its lines have been; some thousand lines at a time.
+    pub fn with_progress(progress: fn(&str, u64)) -> Gate {
+        let (ruleset, _) = compile(Policy::default(), &"".into(), &Disk::new(Path::new(""), &Given::new(), progress), None);
         let (limits, began) = (Arc::new(Limits::none()), Instant::now());
         let in_force = InForce { ruleset: Arc::new(ruleset), bans: Arc::default(), mode: None, limits, began, origin: Arc::default() };
-        Gate { in_force: Published::new(in_force), turn: Turn::default(), tallies: Tallies::default() }
+        Gate { in_force: Published::new(in_force), turn: Turn::default(), tallies: Tallies::default(), progress }
     }
 
     /// Puts the rules of a policy file in the place of the rules in force. If anything is wrong the old ones
@@ -249,7 +257,7 @@ impl Gate {
             Source::File(path) => path.parent().unwrap_or(Path::new("")).to_path_buf(),
             Source::Text { .. } | Source::Unknown => PathBuf::new(),
         };
-        let files = Disk::new(&base, &given);
+        let files = Disk::new(&base, &given, self.progress);
         let compiled = read_policy(&origin.policy, &files).and_then(|(text, name)| self.compile(&text, &name, &files));
         let seen = files.into_seen();
         let in_force = self.in_force();

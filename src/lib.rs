@@ -47,7 +47,7 @@ mod tally;
 mod turn;
 
 mod list;
-mod networks;
+pub mod networks;
 mod policy;
 
 mod contents;

@@ -11,7 +11,7 @@ const DAY: u64 = 24 * HOUR;
 
 /// An entry as a list has it: a host without its prefix length, a hole with its mark.
 pub(crate) fn entry(contents: &Contents, entry: &Entry) -> String {
-    let mut shown = String::from(if entry.hole { "!" } else { "" });
+    let mut shown = String::from(if entry.is_hole() { "!" } else { "" });
     // A String takes all.
     let _ = contents.about(entry).map(|about| about.write(&mut shown));
     shown

@@ -15,26 +15,13 @@ use std::process::{Command, Output};
 use std::thread::sleep;
 use std::time::{Duration, Instant, SystemTime};
 use support::daemon::Daemon;
-use support::{available, root};
+use support::{PATIENCE, available, root, wait_for};
 use tempfile::TempDir;
 
 mod support;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_mxgate");
 const POLICY: &str = "hostname = \"mx.example.org\"\n[[list]]\nname = \"local\"\nentries = [\"192.0.2.0/24 sent spam\"]\n";
-const PATIENCE: Duration = Duration::from_secs(20);
-
-/// Waits for something to come true.
-fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let end = Instant::now() + PATIENCE;
-    loop {
-        if let Some(found) = look() {
-            return found;
-        }
-        assert!(Instant::now() < end, "{what}");
-        sleep(Duration::from_millis(5));
-    }
-}
 
 /// A daemon with a policy of its own, a milter socket and a control socket.
 struct Server {

@@ -13,6 +13,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 use support::daemon::Daemon;
+use support::{PATIENCE, wait_for};
 use tempfile::TempDir;
 
 mod support;
@@ -20,19 +21,6 @@ mod support;
 const PROGRAM: &str = env!("CARGO_BIN_EXE_mxgate");
 const POLICY: &str = "hostname = \"mx.example.org\"\n[[list]]\nname = \"local\"\nentries = [\"192.0.2.0/24\"]\n";
 const BLOCKED: &str = "550 5.7.1 Service unavailable; client [192.0.2.7] blocked using local";
-const PATIENCE: Duration = Duration::from_secs(20);
-
-/// Waits for something to come true.
-fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let end = Instant::now() + PATIENCE;
-    loop {
-        if let Some(found) = look() {
-            return found;
-        }
-        assert!(Instant::now() < end, "{what}");
-        sleep(Duration::from_millis(5));
-    }
-}
 
 /// A daemon with a policy of its own, on a unix socket and on a free port.
 struct Server {

@@ -9,63 +9,12 @@
 )]
 
 use mxgate::wire::Profile;
-use std::net::{IpAddr, Ipv4Addr};
 use support::exim::{EXIM, Exim, PROXY, RCPT_ONLY};
 use support::host::ready;
-use support::over_smtp::{Host, ask_all, transcript};
+use support::over_smtp::{CLOSED, Host, ask_all, check_transcript, client, policy, transcript};
 use support::smtp::Client;
 
 mod support;
-
-const POLICY: &str = r#"
-hostname = "mx.example.org"
-never_block.loopback = false
-
-[[list]]
-name = "partners"
-allow = true
-entries = ["127.0.0.21"]
-
-[[list]]
-name = "local"
-entries = ["127.0.0.20/31 sent spam"]
-
-[[list]]
-name = "botnets"
-reply = "drop"
-entries = ["127.0.0.40"]
-
-[[list]]
-name = "later"
-reply = "throttle-soft"
-entries = ["127.0.0.50"]
-
-[[list]]
-name = "crowd"
-reply = "throttle"
-entries = ["127.0.0.60"]
-
-[[list]]
-name = "late"
-at = "rcpt"
-reply = "drop"
-entries = ["127.0.0.70"]
-
-[[list]]
-name = "late-crowd"
-at = "rcpt"
-reply = "throttle"
-entries = ["127.0.0.80"]
-
-[[domains]]
-name = "parked"
-entries = ["parked.example"]
-
-[[domains]]
-name = "nomx"
-kind = "null-mx"
-entries = ["nomx.example"]
-"#;
 
 /// Up to RCPT, for everybody who gets that far.
 const BEGIN: &str = "S: 220 mx.example.org ESMTP
@@ -90,17 +39,10 @@ const QUIT: &str = "C: QUIT
 S: 221 mx.example.org closing connection
 *** server closed the connection
 ";
-const CLOSED: &str = "*** server closed the connection\n";
-
-fn client(last: u8) -> IpAddr {
-    Ipv4Addr::new(127, 0, 0, last).into()
-}
 
 /// One session, and how it went.
 fn check(exim: &Exim, last: u8, recipients: &[&str], replies: &[&str], end: &str) {
-    let begin = BEGIN.replace("{client}", &client(last).to_string());
-    let lines = recipients.iter().zip(replies).map(|(recipient, reply)| format!("C: RCPT TO:<{recipient}>\nS: {reply}\n"));
-    assert_eq!(transcript(client(last), exim.smtp(), recipients), begin + &lines.collect::<String>() + end);
+    check_transcript(client(last), exim.smtp(), BEGIN, recipients, replies, end);
 }
 
 #[test]
@@ -108,11 +50,11 @@ fn what_clients_read() {
     if !ready(EXIM) {
         return;
     }
-    let exim = Exim::start(POLICY, &[]);
-    let (user, parked, nomx) = ("user@example.org", "user@parked.example", "user@nomx.example");
+    let exim = Exim::start(&policy(), &[]);
+    let (user, parked, nomx) = ("user@example.org", "user@parked.example", "user@www.nomx.example");
     let listed = "550 5.7.1 Service unavailable; client [127.0.0.20] blocked using local";
     let no_mail = "521 5.3.2 parked.example does not accept mail";
-    let null_mx = "556 5.1.10 nomx.example does not accept mail";
+    let null_mx = "556 5.1.10 www.nomx.example does not accept mail";
     check(&exim, 10, &[user], &["250 Accepted"], SENT);
     check(&exim, 20, &[user, "postmaster@example.org"], &[listed, "250 Accepted"], SENT);
     check(&exim, 20, &[user], &[listed], QUIT);
@@ -140,7 +82,7 @@ fn clients_that_log_in_are_let_through() {
     if !ready(EXIM) {
         return;
     }
-    let exim = Exim::start(POLICY, &[]);
+    let exim = Exim::start(&policy(), &[]);
     let mut session = Client::connect(client(20), exim.smtp()).unwrap();
     session.greeting();
     session.command("EHLO client.example");
@@ -163,7 +105,7 @@ fn modes_speak_in_the_greeting() {
         ("no-mail", "521 mx.example.org does not accept mail"),
         ("maintenance", "421 mx.example.org Service not available, maintenance; try again later"),
     ] {
-        let exim = Exim::start(&format!("mode = \"{mode}\"\n{POLICY}"), &[]);
+        let exim = Exim::start(&format!("mode = \"{mode}\"\n{}", policy()), &[]);
         assert_eq!(transcript(client(10), exim.smtp(), &["user@example.org"]), format!("S: {greeting}\n{CLOSED}"));
     }
 }
@@ -174,13 +116,13 @@ fn the_policy_is_loaded_once() {
     if !ready(EXIM) {
         return;
     }
-    let exim = Exim::start(POLICY, &[]);
+    let exim = Exim::start(&policy(), &[]);
     assert_eq!(transcript(client(40), exim.smtp(), &[]).lines().next().unwrap().get(..6), Some("S: 521"));
     exim.write_policy("nonsense = 1\n");
     assert_eq!(transcript(client(40), exim.smtp(), &[]).lines().next().unwrap().get(..6), Some("S: 521"));
     // Without the option each process loads it for itself.
     let option = "smtp_accept_max_per_host = ${if eq{${dlfunc{MXGATE_LIBRARY}{mxgate_exim_load}{MXGATE_POLICY}}}{}{20}{20}}";
-    let exim = Exim::start(POLICY, &[(option, "")]);
+    let exim = Exim::start(&policy(), &[(option, "")]);
     assert_eq!(transcript(client(40), exim.smtp(), &[]).lines().next().unwrap().get(..6), Some("S: 521"));
     exim.write_policy("nonsense = 1\n");
     check(&exim, 40, &["user@example.org"], &["250 Accepted"], SENT);
@@ -191,21 +133,21 @@ fn mail_goes_on_whatever_is_wrong() {
     if !ready(EXIM) {
         return;
     }
-    let broken = format!("{POLICY}nonsense = 1\n[[list]]\nname = \"x\"\nfile = \"missing.txt\"\n");
+    let broken = format!("{}nonsense = 1\n[[list]]\nname = \"x\"\nfile = \"missing.txt\"\n", policy());
     let exim = Exim::start(&broken, &[]);
     check(&exim, 40, &["user@example.org", "user@parked.example"], &["250 Accepted", "250 Accepted"], SENT);
     // All mistakes in one line of the log.
     let log = exim.log();
     let line = log.lines().find(|line| line.contains(" mxgate: ")).unwrap_or_else(|| panic!("{log}"));
-    assert!(line.contains("\"nonsense\" is not a key of [[domains]]; ") && line.contains("missing.txt"), "{line}");
-    let exim = Exim::start(POLICY, &[("MXGATE_POLICY = ", "MXGATE_POLICY = /nonexistent")]);
+    assert!(line.contains("\"nonsense\" is not a key of [[list]]; ") && line.contains("missing.txt"), "{line}");
+    let exim = Exim::start(&policy(), &[("MXGATE_POLICY = ", "MXGATE_POLICY = /nonexistent")]);
     check(&exim, 40, &["user@example.org"], &["250 Accepted"], SENT);
     assert!(exim.log().contains(" mxgate: /nonexistent/"), "{}", exim.log());
     assert!(exim.log().contains("cannot read the policy: No such file or directory"), "{}", exim.log());
     // Calls with nothing in them, and nothing loaded.
     let rcpt = "{$sender_host_address}{$sender_host_authenticated}\\\n                                     \
                 {$sender_address}{${quote_local_part:$local_part}@$domain}}";
-    let exim = Exim::start(POLICY, &[("{mxgate_exim_connect}{$sender_host_address}", "{mxgate_exim_connect}"), (rcpt, "}")]);
+    let exim = Exim::start(&policy(), &[("{mxgate_exim_connect}{$sender_host_address}", "{mxgate_exim_connect}"), (rcpt, "}")]);
     check(&exim, 40, &["user@example.org"], &["250 Accepted"], SENT);
 }
 

@@ -12,66 +12,16 @@
 use mxgate::AuthResult;
 use mxgate::wire::Profile;
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use support::corpus::{self, Case};
 use support::host::ready;
 use support::library;
 use support::opensmtpd::{OpenSmtpd, SMTPD};
-use support::over_smtp::{Host, ask_all, transcript};
+use support::over_smtp::{CLOSED, Host, ask_all, check_transcript, client, policy, transcript};
 
 mod support;
-
-const POLICY: &str = r#"
-hostname = "mx.example.org"
-never_block.loopback = false
-
-[[list]]
-name = "partners"
-allow = true
-entries = ["127.0.0.21"]
-
-[[list]]
-name = "local"
-entries = ["127.0.0.20/31 sent spam"]
-
-[[list]]
-name = "botnets"
-reply = "drop"
-entries = ["127.0.0.40"]
-
-[[list]]
-name = "later"
-reply = "throttle-soft"
-entries = ["127.0.0.50"]
-
-[[list]]
-name = "crowd"
-reply = "throttle"
-entries = ["127.0.0.60"]
-
-[[list]]
-name = "late"
-at = "rcpt"
-reply = "drop"
-entries = ["127.0.0.70"]
-
-[[list]]
-name = "late-crowd"
-at = "rcpt"
-reply = "throttle"
-entries = ["127.0.0.80"]
-
-[[domains]]
-name = "parked"
-entries = ["parked.example"]
-
-[[domains]]
-name = "nomx"
-kind = "null-mx"
-entries = ["nomx.example"]
-"#;
 
 /// Up to RCPT, for everybody who gets that far.
 const BEGIN: &str = "S: 220 mx.example.org ESMTP OpenSMTPD
@@ -97,17 +47,10 @@ const QUIT: &str = "C: QUIT
 S: 221 2.0.0 Bye
 *** server closed the connection
 ";
-const CLOSED: &str = "*** server closed the connection\n";
-
-fn client(last: u8) -> IpAddr {
-    Ipv4Addr::new(127, 0, 0, last).into()
-}
 
 /// One session, and how it went.
 fn check(smtpd: &OpenSmtpd, last: u8, recipients: &[&str], replies: &[&str], end: &str) {
-    let begin = BEGIN.replace("{client}", &client(last).to_string());
-    let lines = recipients.iter().zip(replies).map(|(recipient, reply)| format!("C: RCPT TO:<{recipient}>\nS: {reply}\n"));
-    assert_eq!(transcript(client(last), smtpd.smtp(), recipients), begin + &lines.collect::<String>() + end);
+    check_transcript(client(last), smtpd.smtp(), BEGIN, recipients, replies, end);
 }
 
 #[test]
@@ -115,11 +58,11 @@ fn what_clients_read() {
     if !ready(SMTPD) {
         return;
     }
-    let smtpd = OpenSmtpd::start(POLICY);
-    let (user, parked, nomx) = ("user@example.org", "user@parked.example", "user@nomx.example");
+    let smtpd = OpenSmtpd::start(&policy());
+    let (user, parked, nomx) = ("user@example.org", "user@parked.example", "user@www.nomx.example");
     let listed = "550 5.7.1 Service unavailable; client [127.0.0.20] blocked using local";
     let no_mail = "521 5.3.2 parked.example does not accept mail";
-    let null_mx = "556 5.1.10 nomx.example does not accept mail";
+    let null_mx = "556 5.1.10 www.nomx.example does not accept mail";
     check(&smtpd, 10, &[user], &[ACCEPTED], SENT);
     check(&smtpd, 20, &[user, "postmaster@example.org"], &[listed, ACCEPTED], SENT);
     check(&smtpd, 20, &[user], &[listed], QUIT);
@@ -147,7 +90,7 @@ fn modes_speak_in_the_greeting() {
         ("no-mail", "521 mx.example.org does not accept mail"),
         ("maintenance", "421 mx.example.org Service not available, maintenance; try again later"),
     ] {
-        let smtpd = OpenSmtpd::start(&format!("mode = \"{mode}\"\n{POLICY}"));
+        let smtpd = OpenSmtpd::start(&format!("mode = \"{mode}\"\n{}", policy()));
         assert_eq!(transcript(client(10), smtpd.smtp(), &["user@example.org"]), format!("S: {greeting}\n{CLOSED}"));
     }
 }
@@ -157,11 +100,11 @@ fn mail_goes_on_whatever_is_wrong() {
     if !ready(SMTPD) {
         return;
     }
-    let smtpd = OpenSmtpd::start(&format!("{POLICY}nonsense = 1\n[[list]]\nname = \"x\"\nfile = \"missing.txt\"\n"));
+    let smtpd = OpenSmtpd::start(&format!("{}nonsense = 1\n[[list]]\nname = \"x\"\nfile = \"missing.txt\"\n", policy()));
     check(&smtpd, 40, &["user@example.org", "user@parked.example"], &[ACCEPTED, ACCEPTED], SENT);
     // All mistakes are in the log.
     let log = smtpd.log();
-    assert!(log.contains("\"nonsense\" is not a key of [[domains]]; ") && log.contains("missing.txt"), "{log}");
+    assert!(log.contains("\"nonsense\" is not a key of [[list]]; ") && log.contains("missing.txt"), "{log}");
     let smtpd = OpenSmtpd::start("cases/missing.toml");
     check(&smtpd, 40, &["user@example.org"], &[ACCEPTED], SENT);
     assert!(smtpd.log().contains("cannot read the policy: No such file or directory"), "{}", smtpd.log());
@@ -298,9 +241,9 @@ fn sessions_side_by_side() {
         return;
     }
     let directory = tempfile::tempdir().unwrap();
-    let policy = directory.path().join("mxgate.toml");
-    std::fs::write(&policy, POLICY).unwrap();
-    let mut filter = Filter::start(&policy);
+    let file = directory.path().join("mxgate.toml");
+    std::fs::write(&file, policy()).unwrap();
+    let mut filter = Filter::start(&file);
     let id = |number: u64| format!("{:016x}", number * 512);
     for number in 0..100 {
         let last = if number % 2 == 0 { 20 } else { 10 };
@@ -335,9 +278,9 @@ fn trouble_means_proceed() {
         return;
     }
     let directory = tempfile::tempdir().unwrap();
-    let policy = directory.path().join("mxgate.toml");
-    std::fs::write(&policy, format!("mode = \"no-mail\"\n{POLICY}")).unwrap();
-    let mut filter = Filter::start(&policy);
+    let file = directory.path().join("mxgate.toml");
+    std::fs::write(&file, format!("mode = \"no-mail\"\n{}", policy())).unwrap();
+    let mut filter = Filter::start(&file);
     assert_eq!(filter.ask("connect", "00", b"<unknown>|127.0.0.40"), "proceed");
     assert_eq!(filter.ask("rcpt-to", "00", b"user@example.org"), "proceed");
     // A program of this host, at a socket.

@@ -180,7 +180,7 @@ impl DomainTable {
         let ([a, b, c, d, e, f, g, h, length], rest) = self.names.get(place..)?.split_first_chunk::<HEAD>()?;
         let name = rest.get(..usize::from(*length))?;
         let (at, below) = (u32::from_ne_bytes([*a, *b, *c, *d]), u32::from_ne_bytes([*e, *f, *g, *h]));
-        Some(Found { place, at: Cover::from_bits(at), below: Cover::from_bits(below), name })
+        Some(Found { place, at: Cover::of_number(at), below: Cover::of_number(below), name })
     }
 
     /// All names, in the order in which they were added.
@@ -191,8 +191,8 @@ impl DomainTable {
 
     fn set_covers(&mut self, place: usize, at: Cover, below: Cover) {
         if let Some((first, second)) = self.names.get_mut(place..place + 8).and_then(|covers| covers.split_at_mut_checked(4)) {
-            first.copy_from_slice(&at.bits().to_ne_bytes());
-            second.copy_from_slice(&below.bits().to_ne_bytes());
+            first.copy_from_slice(&at.number().to_ne_bytes());
+            second.copy_from_slice(&below.number().to_ne_bytes());
         }
     }
 
@@ -290,7 +290,7 @@ impl DomainTableBuilder {
         let name = name.as_bytes();
         let whole = if apart { None } else { table.suffixes(name).last() }.unwrap_or_else(|| table.apart(name));
         let (place, before) = match table.find(&whole) {
-            Some(found) => (found.place, found.at.bits()),
+            Some(found) => (found.place, found.at.number()),
             None => (self.table.insert(&whole)?, 0),
         };
         if !room(&mut self.own, 1) {
@@ -299,7 +299,7 @@ impl DomainTableBuilder {
         self.own.push(Own { candidate, form, before });
         // As many entries as there can be have numbers.
         let number = u32::try_from(self.own.len()).unwrap_or(0);
-        self.table.set_covers(place, Cover::from_bits(number), Cover::NONE);
+        self.table.set_covers(place, Cover::of_number(number), Cover::NONE);
         Ok(())
     }
 
@@ -341,7 +341,7 @@ impl DomainTableBuilder {
     fn entries_of(&self, found: &Found<'_>, entries: &mut Vec<Own>) {
         entries.clear();
         let entry = |number: u32| self.own.get((number as usize).checked_sub(1)?);
-        let mut next = entry(found.at.bits());
+        let mut next = entry(found.at.number());
         while let Some(own) = next {
             entries.push(*own);
             next = entry(own.before);

@@ -331,11 +331,11 @@ impl<'a> Asked<'a> {
         };
         let entries = judged.entries.iter().map(|(entry, beaten)| Matching {
             entry: shown::entry(&list.contents, entry),
-            hole: entry.hole,
+            hole: entry.is_hole(),
             file: if entry.line == 0 { String::new() } else { list.contents.file(entry).into() },
             line: entry.line,
             reason: list.contents.reason(entry).to_string(),
-            expires: (entry.expires != 0).then_some(entry.expires.into()),
+            expires: list.contents.expires(entry),
             beaten: beaten.map(covering::Beaten::name),
         });
         let entries = entries.collect();

@@ -44,7 +44,7 @@ impl Names {
                     Some(About::Mailbox(name)) => (Form::Exact, name),
                     Some(About::Network(_)) | None => continue,
                 };
-                let candidate = Candidate { list: number, entry, hole: found.hole, expires: found.expires != 0 };
+                let candidate = Candidate { list: number, entry, hole: found.is_hole(), expires: found.ends() };
                 // One is as good as many: the table is full, or memory is short.
                 fault = fault.or_else(|| watch.check().and_then(|()| builder.add(form, name, candidate)).err());
             }

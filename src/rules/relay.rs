@@ -29,7 +29,7 @@ impl Relay {
             || !self.trusted.entries.is_empty() && {
                 let cover = self.trusted.covering(address);
                 let entry = self.trusted.chains.entries(cover).next().and_then(|entry| self.trusted.entry(entry));
-                entry.is_some_and(|entry| !entry.hole)
+                entry.is_some_and(|entry| !entry.is_hole())
             }
     }
 

@@ -60,6 +60,7 @@ int main(void)
     CHECK(mxgate_load_text(gate, "x = 1", MXGATE_NUL, message, 8) == MXGATE_ESYNTAX && strlen(message) == 7);
     CHECK(mxgate_load_text(gate, "x = 1", MXGATE_NUL, NULL, 0) == MXGATE_ESYNTAX);
     CHECK(mxgate_load_text(gate, "x = 1", MXGATE_NUL, NULL, 8) == MXGATE_EINVAL);
+    CHECK(mxgate_load_text(gate, POLICY, sizeof POLICY - 1, NULL, 8) == MXGATE_EINVAL); /* not loaded: see the generation below */
     CHECK(mxgate_load_text(gate, NULL, 5, message, sizeof message) == MXGATE_EINVAL && message[0] == 0);
     CHECK(mxgate_load_text(gate, POLICY, (size_t)-2, message, sizeof message) == MXGATE_EINVAL);
     CHECK(mxgate_load_text(NULL, POLICY, MXGATE_NUL, message, sizeof message) == MXGATE_EINVAL);

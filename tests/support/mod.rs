@@ -18,6 +18,8 @@ use std::ffi::OsStr;
 use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::Command;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 pub mod corpus;
 pub mod daemon;
@@ -34,6 +36,9 @@ pub mod smtp;
 
 /// Where to look for a program besides `PATH`: an ordinary user's `PATH` often lacks the sbin directories.
 const MORE_DIRECTORIES: [&str; 6] = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
+
+/// How long [`wait_for`] and the sockets of a test wait.
+pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Are all these programs installed? If not, says so and returns false, and the caller skips its test; under CI,
 /// where a skipped test would go unnoticed, it panics instead.
@@ -75,6 +80,18 @@ pub fn skip(reason: &str) -> bool {
     }
     say(&format!("skipped: {reason}"));
     false
+}
+
+/// Waits for something to come true.
+pub fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < end, "{what}");
+        sleep(Duration::from_millis(5));
+    }
 }
 
 /// Writes a line to standard error. Not `eprintln!`: the test harness would keep that to itself when the test passes,

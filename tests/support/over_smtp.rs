@@ -1,12 +1,52 @@
-//! Questions of the corpus asked by an SMTP client of a real mail server, and what the client should read: the verdict as
-//! `mxgate::wire` says that this mail server sends it.
+//! What an SMTP client of a real mail server reads, for the tests of each: whole sessions under one policy, word by word, and
+//! questions of the corpus, to which the client should read the verdict as `mxgate::wire` says that this mail server sends
+//! it.
 
 use super::corpus::{self, Answer, Case, Group};
+use super::scenario;
 use super::smtp::{Client, Reply};
 use mxgate::wire::{Connection, Envelope, Profile, on_wire};
 use mxgate::{Facts, Gate, Rejection, Stage, Verdict};
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+/// The replies that the policy of the demo lacks.
+const MORE_REPLIES: &str = r#"
+[[list]]
+name = "later"
+reply = "throttle-soft"
+entries = ["127.0.0.50"]
+
+[[list]]
+name = "crowd"
+reply = "throttle"
+entries = ["127.0.0.60"]
+
+[[list]]
+name = "late"
+at = "rcpt"
+reply = "drop"
+entries = ["127.0.0.70"]
+
+[[list]]
+name = "late-crowd"
+at = "rcpt"
+reply = "throttle"
+entries = ["127.0.0.80"]
+"#;
+
+/// The end of a transcript.
+pub const CLOSED: &str = "*** server closed the connection\n";
+
+/// The policy of whole sessions: that of the demo, and more.
+pub fn policy() -> String {
+    format!("{}{MORE_REPLIES}", scenario::POLICY)
+}
+
+/// The address of a client.
+pub fn client(last: u8) -> IpAddr {
+    Ipv4Addr::new(127, 0, 0, last).into()
+}
 
 /// A mail server with a policy of the corpus.
 #[derive(Clone, Copy, Debug)]
@@ -177,4 +217,12 @@ pub fn transcript(from: IpAddr, server: SocketAddr, recipients: &[&str]) -> Stri
     client.command("QUIT");
     client.closed();
     client.transcript().replace(&id, "ID")
+}
+
+/// Checks the transcript of a session: up to RCPT (with `{client}` for the address of the client), the replies to the
+/// recipients, and the end.
+pub fn check_transcript(from: IpAddr, server: SocketAddr, begin: &str, recipients: &[&str], replies: &[&str], end: &str) {
+    let begin = begin.replace("{client}", &from.to_string());
+    let lines = recipients.iter().zip(replies).map(|(recipient, reply)| format!("C: RCPT TO:<{recipient}>\nS: {reply}\n"));
+    assert_eq!(transcript(from, server, recipients), begin + &lines.collect::<String>() + end);
 }

@@ -6,11 +6,14 @@
 use proptest::prelude::Rng as _;
 use proptest::test_runner::{RngAlgorithm, TestRng};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Once;
+
+static SAID: Once = Once::new();
 
 /// A generator with the seed that `MXGATE_SEED` says, else always the same; each `stream` asks other questions.
 pub(crate) fn random(stream: u8) -> TestRng {
     let seed = std::env::var("MXGATE_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1_u64);
-    println!("MXGATE_SEED={seed}; another one asks other questions");
+    SAID.call_once(|| println!("MXGATE_SEED={seed}; another one asks other questions"));
     let mut bytes = [0; 32];
     for (byte, value) in bytes.iter_mut().zip(seed.to_le_bytes().into_iter().chain([stream])) {
         *byte = value;

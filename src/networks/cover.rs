@@ -1,0 +1,134 @@
+//! What covers an address or a name: nothing, one entry, or a chain of entries.
+//!
+//! Where the winner may cease to count (it expires, its list is only watched, or does not concern some clients), the
+//! cover is a chain: the winner and those that follow it, in order. Most covers are one entry.
+
+use std::collections::HashMap;
+
+/// Number of an entry, from 1.
+pub(crate) type EntryId = u32;
+
+/// What covers an address: nothing, one entry, or a chain of entries.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Cover(u32);
+
+/// What a cover stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Link {
+    /// The chain ends.
+    End,
+    /// An entry, and what follows if it does not count.
+    Entry(EntryId, Cover),
+}
+
+impl Cover {
+    /// Nothing.
+    pub(crate) const NONE: Cover = Cover(0);
+    const CHAIN: u32 = 1 << 30;
+    /// Most entries that can be told apart. Tables of networks use the uppermost bit for themselves.
+    pub(crate) const MAX_ENTRY: u32 = Cover::CHAIN - 1;
+    /// The same bit in 24 bits, as most lines have covers.
+    const PACKED_CHAIN: u32 = 1 << 23;
+
+    /// One entry.
+    pub(crate) fn entry(entry: EntryId) -> Cover {
+        Cover(entry & Cover::MAX_ENTRY)
+    }
+
+    /// The entry, if it is one that always counts.
+    pub(crate) fn single(self) -> Option<EntryId> {
+        (self.chain().is_none() && !self.is_none()).then_some(self.0)
+    }
+
+    /// Whether nothing covers the address.
+    pub(crate) fn is_none(self) -> bool {
+        self == Cover::NONE
+    }
+
+    fn chain(self) -> Option<usize> {
+        (self.0 & Cover::CHAIN != 0).then_some((self.0 & Cover::MAX_ENTRY) as usize)
+    }
+
+    /// As a number below 2^31.
+    pub(crate) fn number(self) -> u32 {
+        self.0
+    }
+
+    /// The cover with that number.
+    pub(crate) fn of_number(number: u32) -> Cover {
+        Cover(number)
+    }
+
+    /// In 24 bits, if it fits.
+    pub(super) fn packed(self) -> Option<u32> {
+        let number = self.0 & Cover::MAX_ENTRY;
+        (number < Cover::PACKED_CHAIN).then_some(number | (self.0 & Cover::CHAIN) >> 7)
+    }
+
+    /// The cover with these 24 bits.
+    pub(super) fn of_packed(packed: u32) -> Cover {
+        Cover(packed & (Cover::PACKED_CHAIN - 1) | (packed & Cover::PACKED_CHAIN) << 7)
+    }
+}
+
+/// The chains of a table: an entry, and what follows it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Chains(Vec<(EntryId, Cover)>);
+
+impl Chains {
+    /// The first entry of a cover, and the rest of it.
+    pub(crate) fn first(&self, cover: Cover) -> Link {
+        match cover.chain() {
+            None if cover.is_none() => Link::End,
+            None => Link::Entry(cover.0, Cover::NONE),
+            Some(at) => self.0.get(at).map_or(Link::End, |(entry, rest)| Link::Entry(*entry, *rest)),
+        }
+    }
+
+    /// Whether the last entry of a cover may cease to count too.
+    pub(crate) fn is_open(&self, mut cover: Cover) -> bool {
+        while let Some(at) = cover.chain() {
+            match self.0.get(at) {
+                Some((_, rest)) => cover = *rest,
+                None => return true,
+            }
+        }
+        cover.is_none()
+    }
+
+    /// All entries of a cover, in order.
+    pub(crate) fn entries(&self, mut cover: Cover) -> impl Iterator<Item = EntryId> {
+        std::iter::from_fn(move || match self.first(cover) {
+            Link::End => None,
+            Link::Entry(entry, rest) => {
+                cover = rest;
+                Some(entry)
+            }
+        })
+    }
+}
+
+/// Makes chains, each of them once.
+#[derive(Debug, Default)]
+pub(crate) struct ChainMaker {
+    pub chains: Chains,
+    known: HashMap<(EntryId, Cover), Cover>,
+}
+
+impl ChainMaker {
+    /// An entry, and what follows it if it does not count.
+    pub(crate) fn link(&mut self, entry: EntryId, rest: Cover) -> Cover {
+        let chains = &mut self.chains.0;
+        *self.known.entry((entry, rest)).or_insert_with(|| {
+            chains.push((entry, rest));
+            // There are fewer chains than boundaries, and fewer boundaries than Cover::MAX_ENTRY.
+            Cover(Cover::CHAIN | u32::try_from(chains.len() - 1).unwrap_or(0))
+        })
+    }
+
+    /// A chain of these entries; one alone needs none.
+    pub(crate) fn sequence(&mut self, entries: &[EntryId]) -> Cover {
+        let Some((last, before)) = entries.split_last() else { return Cover::NONE };
+        before.iter().rev().fold(Cover::entry(*last), |rest, entry| self.link(*entry, rest))
+    }
+}

@@ -1,0 +1,241 @@
+//! From networks to disjoint intervals: who decides is settled here, when a table is built.
+//!
+//! [`flatten`] turns the networks of one list into disjoint intervals (the most specific entry wins, a hole covers
+//! nothing), [`overlay`] lays the lists over each other (the first list that covers an address wins).
+//!
+//! ```text
+//!   A 192.0.2.0/24, B 192.0.2.7   -->   192.0.2.0 A | 192.0.2.7 B | 192.0.2.8 A | 192.0.3.0 -
+//! ```
+
+use super::cover::{ChainMaker, Cover, EntryId};
+use crate::memory::{Watch, room, with_room};
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+/// An address as a number: IPv4 in 32 bits, IPv6 in 128.
+pub(crate) trait Number: Copy + Ord + std::fmt::Debug {
+    /// The last address of the network that starts here.
+    fn last(self, prefix_len: u8) -> Self;
+    /// The address after this one.
+    fn next(self) -> Option<Self>;
+    /// Its first octet.
+    fn octet(self) -> u8;
+    /// Sorts networks so that what comes later lies on top of what encloses it: of entries for the same network holes
+    /// last, if they count for more, else the first one last.
+    fn sort(networks: &mut [Network<Self>], order: Order) {
+        networks.sort_unstable_by_key(|n| (n.start, n.prefix_len, n.hole && order == Order::MostSpecific, Reverse(n.entry)));
+    }
+}
+
+impl Number for u32 {
+    fn last(self, prefix_len: u8) -> u32 {
+        self | u32::MAX.checked_shr(prefix_len.into()).unwrap_or(0)
+    }
+
+    fn next(self) -> Option<u32> {
+        self.checked_add(1)
+    }
+
+    fn octet(self) -> u8 {
+        self.to_be_bytes()[0]
+    }
+
+    /// As numbers, which are sorted in a third of the time.
+    fn sort(networks: &mut [Network<u32>], order: Order) {
+        const ENTRIES: u32 = 1 << 24;
+        let pack = |network: &Network<u32>| {
+            let Network { start, prefix_len, entry, hole, expires } = *network;
+            let rest = u32::from(prefix_len) << 26 | u32::from(hole) << 25 | (ENTRIES - 1 - entry) << 1 | u32::from(expires);
+            u64::from(start) << 32 | u64::from(rest)
+        };
+        let mut packed = Vec::new();
+        if order == Order::MostSpecific && networks.iter().all(|network| network.entry < ENTRIES) {
+            packed = with_room(networks.len());
+        }
+        if packed.capacity() < networks.len() {
+            networks.sort_unstable_by_key(|n| (n.start, n.prefix_len, n.hole && order == Order::MostSpecific, Reverse(n.entry)));
+            return;
+        }
+        packed.extend(networks.iter().map(pack));
+        packed.sort_unstable();
+        for (network, packed) in networks.iter_mut().zip(packed) {
+            let rest = u32::try_from(packed & u64::from(u32::MAX)).unwrap_or(0);
+            *network = Network {
+                start: (packed >> 32) as u32,
+                prefix_len: (rest >> 26) as u8,
+                entry: ENTRIES - 1 - (rest >> 1 & (ENTRIES - 1)),
+                hole: rest & 1 << 25 != 0,
+                expires: rest & 1 != 0,
+            };
+        }
+    }
+}
+
+impl Number for u128 {
+    fn last(self, prefix_len: u8) -> u128 {
+        self | u128::MAX.checked_shr(prefix_len.into()).unwrap_or(0)
+    }
+
+    fn next(self) -> Option<u128> {
+        self.checked_add(1)
+    }
+
+    fn octet(self) -> u8 {
+        self.to_be_bytes()[0]
+    }
+}
+
+/// One network of a list.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Network<N> {
+    /// First address.
+    pub start: N,
+    /// Length of the prefix.
+    pub prefix_len: u8,
+    pub entry: EntryId,
+    pub hole: bool,
+    /// It will cease to count; then what is below it decides.
+    pub expires: bool,
+}
+
+/// Which entry of a list wins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// The most specific one; of two for the same network a hole, else the first.
+    MostSpecific,
+    /// The first one (Postfix tables).
+    First,
+}
+
+/// From `start` on, until the next interval, `cover` decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Interval<N> {
+    pub start: N,
+    pub cover: Cover,
+}
+
+/// Appends an interval, unless it changes nothing; one that starts where the last one does replaces it.
+fn put<N: Number>(intervals: &mut Vec<Interval<N>>, start: N, cover: Cover) {
+    if intervals.last().is_some_and(|last| last.start == start) {
+        intervals.pop();
+    }
+    // Without room the load fails.
+    if intervals.last().map_or(Cover::NONE, |last| last.cover) != cover && room(intervals, 1) {
+        intervals.push(Interval { start, cover });
+    }
+}
+
+/// A network that encloses the current one.
+#[derive(Clone, Copy)]
+struct Open<N> {
+    last: N,
+    cover: Cover,
+    /// The entry that decides in it; that of a hole too.
+    decider: EntryId,
+}
+
+/// Turns the networks of one list into disjoint intervals.
+pub(crate) fn flatten<N: Number>(mut networks: Vec<Network<N>>, order: Order, maker: &mut ChainMaker) -> Vec<Interval<N>> {
+    N::sort(&mut networks, order);
+    // Networks nest or are disjoint. `open` holds those that enclose the current one.
+    let mut open: Vec<Open<N>> = Vec::new();
+    let watch = Watch::begin();
+    let mut intervals = with_room(networks.len());
+    for Network { start, prefix_len, entry, hole, expires } in networks {
+        if watch.is_short() {
+            break;
+        }
+        close(&mut open, &mut intervals, |last| last < start);
+        let below = open.last().copied();
+        let last = start.last(prefix_len);
+        let earlier = below.filter(|below| order == Order::First && below.decider < entry);
+        let (cover, decider) = match earlier {
+            Some(below) => (below.cover, below.decider),
+            None if expires => {
+                let rest = if order == Order::First { Cover::NONE } else { below.map_or(Cover::NONE, |below| below.cover) };
+                (maker.link(entry, rest), entry)
+            }
+            None if hole => (Cover::NONE, entry),
+            None => (Cover::entry(entry), entry),
+        };
+        put(&mut intervals, start, cover);
+        open.push(Open { last, cover, decider });
+    }
+    close(&mut open, &mut intervals, |_| true);
+    intervals
+}
+
+/// Ends the innermost networks as long as they are `over`: what encloses them decides from there on.
+fn close<N: Number>(open: &mut Vec<Open<N>>, intervals: &mut Vec<Interval<N>>, over: impl Fn(N) -> bool) {
+    while let Some(ended) = open.pop_if(|network| over(network.last)) {
+        if let Some(next) = ended.last.next() {
+            put(intervals, next, open.last().map_or(Cover::NONE, |network| network.cover));
+        }
+    }
+}
+
+/// Which lists cover the current address of a merge, each with what covers it in that list.
+#[derive(Debug)]
+pub(crate) struct Covering {
+    covers: Vec<Cover>,
+    /// A bit for each list that covers the address, so that the first of a thousand is found fast.
+    bits: Vec<u64>,
+}
+
+impl Covering {
+    fn new(lists: usize) -> Covering {
+        Covering { covers: vec![Cover::NONE; lists], bits: vec![0; lists.div_ceil(64)] }
+    }
+
+    fn set(&mut self, list: usize, cover: Cover) {
+        if let (Some(place), Some(word)) = (self.covers.get_mut(list), self.bits.get_mut(list / 64)) {
+            *place = cover;
+            let bit = 1 << (list % 64);
+            *word = if cover.is_none() { *word & !bit } else { *word | bit };
+        }
+    }
+
+    /// The lists, in order, and their covers.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (usize, Cover)> {
+        let lists = self.bits.iter().enumerate().flat_map(|(at, word)| {
+            let rest = |word: &u64| Some(word & word.wrapping_sub(1)).filter(|rest| *rest != 0);
+            let bits = std::iter::successors(Some(*word).filter(|word| *word != 0), rest);
+            bits.map(move |word| at * 64 + word.trailing_zeros() as usize)
+        });
+        lists.filter_map(|list| Some((list, *self.covers.get(list)?)))
+    }
+}
+
+/// Lays lists over each other. `winner` is told which lists cover an address, and says what covers it in all of them.
+pub(crate) fn overlay<N: Number>(lists: &[&[Interval<N>]], mut winner: impl FnMut(&Covering) -> Cover) -> Vec<Interval<N>> {
+    // A merge of all lists by address.
+    let mut rest: Vec<_> = lists.iter().map(|list| list.iter().copied().peekable()).collect();
+    let first = |(number, list): (usize, &mut std::iter::Peekable<_>)| list.peek().map(|head: &Interval<N>| Reverse((head.start, number)));
+    let mut heads: BinaryHeap<Reverse<(N, usize)>> = rest.iter_mut().enumerate().filter_map(first).collect();
+    let mut covering = Covering::new(lists.len());
+    let watch = Watch::begin();
+    let mut intervals = with_room(lists.iter().map(|list| list.len()).sum());
+    while let Some(Reverse((_, number))) = heads.pop() {
+        let Some(list) = rest.get_mut(number) else { break };
+        let other = heads.peek().map(|Reverse((start, _))| *start);
+        // As long as no other list changes before, without the heap: most of a long list is read like this.
+        while let Some(interval) = list.next_if(|interval| other.is_none_or(|other| interval.start <= other)) {
+            if watch.is_short() {
+                return intervals;
+            }
+            covering.set(number, interval.cover);
+            // Others may change at the same address: their last word is the one that stays.
+            if other != Some(interval.start) {
+                put(&mut intervals, interval.start, winner(&covering));
+            }
+        }
+        heads.extend(list.peek().map(|head| Reverse((head.start, number))));
+    }
+    intervals
+}
+
+/// The interval that an address lies in.
+pub(crate) fn covering<N: Number>(intervals: &[Interval<N>], address: N) -> Cover {
+    let after = intervals.partition_point(|interval| interval.start <= address);
+    after.checked_sub(1).and_then(|at| intervals.get(at)).map_or(Cover::NONE, |interval| interval.cover)
+}

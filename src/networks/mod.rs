@@ -1,0 +1,105 @@
+//! The network table: which entry decides about an address, many lists in one table.
+//!
+//! Who wins is settled when the table is built: `intervals` turns the networks of one list into disjoint intervals (the
+//! most specific entry wins, a hole covers nothing) and lays the lists over each other (the first list that covers an
+//! address wins). A look-up then is "the last interval that begins at or before the address", whatever the rules are; ten
+//! lists cost the same as one.
+//!
+//! The tables (`v4`, `v6`) are flat arrays. A look-up reads a small array that stays near the processor, and one cache line
+//! of a large one:
+//!
+//! ```text
+//!   192.0.2.7  -->  root[192.0]  -->  line | 2.7 A /32 | 2.16 B /28 | 3.0 C /24 | ... | else: nothing |
+//! ```
+//!
+//! In a line stand networks with their size, and what holds between them (`runs`): a cache line of 64 bytes has ten
+//! networks of IPv4 or five of IPv6, with the entry that each of them leads to. Nothing is followed but offsets, all of them
+//! checked, so that the arrays work wherever they lie; `cargo bench --bench networks` compares them with others.
+
+mod cover;
+mod index;
+mod intervals;
+mod rank;
+mod runs;
+mod v4;
+mod v6;
+
+#[cfg(test)]
+mod tests;
+
+pub(crate) use cover::{ChainMaker, Chains, Cover, EntryId, Link};
+pub(crate) use intervals::{Covering, Interval, Network, Number, Order, covering, flatten, overlay};
+
+use ipnet::IpNet;
+use std::net::IpAddr;
+
+/// Networks of both address families, ready to be asked.
+#[derive(Clone, Debug)]
+pub struct NetworkTable {
+    v4: v4::Table,
+    v6: v6::Table,
+}
+
+impl NetworkTable {
+    /// A table of networks with a value each, 1 to 2^30 - 1. The longest prefix wins, of two for the same network the first.
+    /// IPv4-mapped networks are IPv6 here.
+    pub fn of(networks: &[(IpNet, u32)]) -> NetworkTable {
+        let (mut v4, mut v6) = (Vec::new(), Vec::new());
+        for (entry, (network, _)) in (1..).zip(networks) {
+            let prefix_len = network.prefix_len();
+            match network {
+                IpNet::V4(net) => v4.push(Network { start: net.network().to_bits(), prefix_len, entry, hole: false, expires: false }),
+                IpNet::V6(net) => v6.push(Network { start: net.network().to_bits(), prefix_len, entry, hole: false, expires: false }),
+            }
+        }
+        let mut maker = ChainMaker::default();
+        let mut v4 = flatten(v4, Order::MostSpecific, &mut maker);
+        let mut v6 = flatten(v6, Order::MostSpecific, &mut maker);
+        let value = |cover: Cover| {
+            let entry = cover.single().and_then(|entry| networks.get(entry as usize - 1));
+            entry.map_or(Cover::NONE, |(_, value)| Cover::entry(*value))
+        };
+        v4.iter_mut().for_each(|interval| interval.cover = value(interval.cover));
+        v6.iter_mut().for_each(|interval| interval.cover = value(interval.cover));
+        NetworkTable::new(&v4, &v6)
+    }
+
+    /// Makes the table from the intervals of both families.
+    pub(crate) fn new(v4: &[Interval<u32>], v6: &[Interval<u128>]) -> NetworkTable {
+        NetworkTable { v4: v4::Table::new(v4), v6: v6::Table::new(v6) }
+    }
+
+    /// What covers an address.
+    #[inline]
+    pub(crate) fn get(&self, address: IpAddr) -> Cover {
+        match address {
+            IpAddr::V4(v4) => self.v4.get(v4.to_bits()),
+            IpAddr::V6(v6) => match v6.to_ipv4_mapped() {
+                Some(v4) => self.v4.get(v4.to_bits()),
+                None => self.v6.get(v6.to_bits()),
+            },
+        }
+    }
+
+    /// The value for an IPv4 address, as a number with the first octet uppermost; 0 if there is none.
+    #[inline]
+    pub fn v4(&self, address: u32) -> u32 {
+        self.v4.get(address).single().unwrap_or(0)
+    }
+
+    /// The value for an IPv6 address, as a number with the first octet uppermost; 0 if there is none.
+    #[inline]
+    pub fn v6(&self, address: u128) -> u32 {
+        self.v6.get(address).single().unwrap_or(0)
+    }
+
+    /// Whether no address is covered.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.v4.is_empty() && self.v6.is_empty()
+    }
+
+    /// How much memory the tables of IPv4 and IPv6 take, in bytes.
+    pub fn bytes(&self) -> (usize, usize) {
+        (self.v4.bytes(), self.v6.bytes())
+    }
+}

@@ -1,0 +1,121 @@
+//! Intervals cut into lines of the size of a cache line, for both address families.
+//!
+//! Lists of clients are mostly networks with nothing in between: an interval for each, and one for the gap behind it.
+//! A line therefore says what holds wherever it says nothing else, its *background*. A gap behind a network of 2^k
+//! addresses needs no word, because the network ends by itself. So there is one piece for a network, not two.
+//!
+//! ```text
+//!   steps    0 - | 7 A | 8 - | 16 B | 32 - | 40 C | 43 - | 64 D ...
+//!   pieces         7 A 2^0     16 B 2^4      40 C    43 -   64 D ...      background -
+//! ```
+
+use super::cover::Cover;
+use arrayvec::ArrayVec;
+
+/// The size of a piece that lasts until the next one begins.
+pub(super) const OPEN: u8 = u8::MAX;
+/// So many steps are looked at to choose a background.
+const AHEAD: usize = 20;
+
+/// What a step or a piece leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Value {
+    /// The answer.
+    Cover(Cover),
+    /// The run with that number, which looks at the rest of the address.
+    Run(u32),
+}
+
+/// From `start` on, until the next step.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Step<K> {
+    pub start: K,
+    pub value: Value,
+}
+
+/// From `start` on, for 2^`size` numbers, or until the next piece.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Piece<K> {
+    pub start: K,
+    pub size: u8,
+    pub value: Value,
+}
+
+/// A number that a line is searched by.
+pub(super) trait Key: Copy {
+    /// The k for which there are 2^k numbers before `end`; the number after the last one is 0. `None` if there is none.
+    fn size_up_to(self, end: Self) -> Option<u8>;
+}
+
+macro_rules! key {
+    ($type:ty) => {
+        impl Key for $type {
+            fn size_up_to(self, end: Self) -> Option<u8> {
+                let length = end.wrapping_sub(self);
+                // Below 64.
+                length.is_power_of_two().then(|| u8::try_from(length.trailing_zeros()).unwrap_or(OPEN))
+            }
+        }
+    };
+}
+key!(u16);
+key!(u64);
+
+/// A line as it is handed over.
+pub(super) struct Line<'a, K, const N: usize> {
+    /// Its first number. But for the first line of a run it is that of its first piece.
+    pub start: K,
+    /// At most as many as fit.
+    pub pieces: &'a ArrayVec<Piece<K>, N>,
+    pub background: Cover,
+    /// What holds at its last number, and in the first line before its first piece.
+    pub last: Value,
+}
+
+/// Cuts the steps of a run, which cover all numbers from that of the first step up to `end`, into lines of `N` pieces.
+pub(super) fn lines<K: Key, const N: usize>(mut rest: &[Step<K>], end: K, mut line: impl FnMut(&Line<'_, K, N>)) {
+    let mut background = Cover::NONE;
+    // Whether the background holds if nothing is said: at the start of a run, and behind a piece that ends by itself.
+    let mut silence = true;
+    while let Some(head) = rest.first() {
+        background = choose(rest, background);
+        let mut pieces = ArrayVec::new();
+        let mut last = head.value;
+        let mut ends = rest.iter().skip(1).map(|next| next.start);
+        let mut taken = 0;
+        for step in rest {
+            let until = ends.next().unwrap_or(end);
+            if !(silence && step.value == Value::Cover(background)) {
+                let size = step.start.size_up_to(until).unwrap_or(OPEN);
+                if pieces.try_push(Piece { start: step.start, size, value: step.value }).is_err() {
+                    break;
+                }
+                silence = size != OPEN;
+            }
+            last = step.value;
+            taken += 1;
+        }
+        line(&Line { start: head.start, pieces: &pieces, background, last });
+        rest = rest.get(taken..).unwrap_or(&[]);
+        silence = false;
+    }
+}
+
+/// The cover that most of the next steps lead to, among those that come first and the last background.
+fn choose<K>(rest: &[Step<K>], before: Cover) -> Cover {
+    let ahead = rest.get(..AHEAD).unwrap_or(rest);
+    let count = |cover: Cover| ahead.iter().filter(|step| step.value == Value::Cover(cover)).count();
+    let (mut best, mut most) = (before, count(before));
+    // Half of them are as many as there can be.
+    for step in ahead.iter().take(4) {
+        if most * 3 >= ahead.len() {
+            break;
+        }
+        if let Value::Cover(cover) = step.value
+            && count(cover) > most
+        {
+            (best, most) = (cover, count(cover));
+        }
+    }
+    best
+}

@@ -1,0 +1,190 @@
+//! The IPv4 table: a root over the upper 16 bits of an address, and for each of them that has more than one answer a run
+//! of lines, each of them one cache line of the processor.
+//!
+//! ```text
+//!   root  [upper 16 bits]  ->  the cover, or where the run begins
+//!   first [lines of the run]   first number of each line but the first, which has the count of lines in its place
+//!   lines [one of them]        10 pieces: lower 16 bits, size, cover; and the background
+//! ```
+//!
+//! A look-up reads the root (256 KiB), the first numbers of the run (2 bytes a line, so that they stay in a cache near the
+//! processor) and one line of the large table. About 8 bytes a network where networks lie apart, as clients in block lists do.
+
+use super::cover::Cover;
+use super::intervals::Interval;
+use super::rank::{rank_of_10, rank_of_16};
+use super::runs::{self, OPEN, Step, Value};
+use crate::memory::{Watch, room};
+
+/// Pieces of a line.
+const PIECES: usize = 10;
+/// So many lines are compared at once.
+const AT_ONCE: usize = 16;
+/// An entry of the root that leads to a run.
+const RUN: u32 = 1 << 31;
+/// The size of a piece that lasts until the next one: more than there are numbers.
+const TO_THE_NEXT: u8 = 16;
+
+/// Ten pieces. Those that are not used come last, are at the last number there is, and say what holds there.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(64))]
+pub(super) struct Line {
+    starts: [u16; PIECES],
+    /// The lower and upper bits of the covers, as [`Cover::packed`] has them.
+    lower: [u16; PIECES],
+    upper: [u8; PIECES],
+    sizes: [u8; PIECES],
+    background: u32,
+}
+
+const _: () = assert!(size_of::<Line>() == 64, "a cache line, without holes");
+
+/// All IPv4 rules.
+#[derive(Clone, Debug)]
+pub(super) struct Table {
+    root: Vec<u32>,
+    first: Vec<u16>,
+    lines: Vec<Line>,
+    /// The covers of each line, if there are some that the lines have no room for.
+    wide: Vec<[u32; PIECES]>,
+}
+
+impl Table {
+    pub(super) fn new(intervals: &[Interval<u32>]) -> Table {
+        let is_wide = !intervals.iter().all(|interval| interval.cover.packed().is_some());
+        Table::of(intervals, is_wide)
+    }
+
+    /// As [`Table::new`]; a table that `is_wide` works for all covers.
+    pub(super) fn of(intervals: &[Interval<u32>], is_wide: bool) -> Table {
+        let mut table = Table { root: Vec::new(), first: Vec::new(), lines: Vec::new(), wide: Vec::new() };
+        let watch = Watch::begin();
+        if !room(&mut table.root, 1 << 16) {
+            return table;
+        }
+        let mut rest = intervals.iter().peekable();
+        let mut covering = Cover::NONE;
+        let mut steps = Vec::new();
+        for upper in 0..1u32 << 16 {
+            steps.clear();
+            while let Some(interval) = rest.next_if(|interval| interval.start >> 16 == upper) {
+                let start = (interval.start & 0xffff) as u16;
+                if start != 0 && steps.is_empty() {
+                    steps.push(Step { start: 0, value: Value::Cover(covering) });
+                }
+                steps.push(Step { start, value: Value::Cover(interval.cover) });
+                covering = interval.cover;
+            }
+            if steps.len() < 2 {
+                table.root.push(covering.number());
+            } else if !watch.is_short() {
+                table.push_run(&steps, is_wide);
+            }
+        }
+        // So that as many can be read behind the last one as are compared at once.
+        if room(&mut table.first, AT_ONCE) {
+            table.first.extend([0; AT_ONCE]);
+        }
+        table.first.shrink_to_fit();
+        table.lines.shrink_to_fit();
+        table
+    }
+
+    fn push_run(&mut self, steps: &[Step<u16>], is_wide: bool) {
+        let (begin, begin_first) = (self.lines.len(), self.first.len());
+        runs::lines(steps, 0, |line: &runs::Line<'_, u16, PIECES>| {
+            if !room(&mut self.lines, 1) || !room(&mut self.first, 1) || is_wide && !room(&mut self.wide, 1) {
+                return;
+            }
+            let last = packed(line.last, is_wide);
+            let mut packed_line = Line {
+                starts: [u16::MAX; PIECES],
+                lower: [last.0; PIECES],
+                upper: [last.1; PIECES],
+                sizes: [TO_THE_NEXT; PIECES],
+                background: line.background.number(),
+            };
+            let Line { starts, lower, upper, sizes, .. } = &mut packed_line;
+            let places = starts.iter_mut().zip(lower).zip(upper).zip(sizes);
+            for ((((start, lower), upper), size), piece) in places.zip(line.pieces) {
+                *start = piece.start;
+                (*lower, *upper) = packed(piece.value, is_wide);
+                *size = if piece.size == OPEN { TO_THE_NEXT } else { piece.size };
+            }
+            self.lines.push(packed_line);
+            self.first.push(line.start);
+            if is_wide {
+                let mut covers = [number(line.last); PIECES];
+                covers.iter_mut().zip(line.pieces).for_each(|(cover, piece)| *cover = number(piece.value));
+                self.wide.push(covers);
+            }
+        });
+        if let Some(first) = self.first.get_mut(begin_first) {
+            // There are at most 65,536 pieces, so at most 6,554 lines.
+            *first = u16::try_from(self.lines.len() - begin).unwrap_or(0);
+        }
+        // There are fewer lines than boundaries, which are at most twice as many as entries.
+        self.root.push(RUN | u32::try_from(begin).unwrap_or(0));
+    }
+
+    /// What covers an address.
+    #[inline]
+    pub(super) fn get(&self, address: u32) -> Cover {
+        let Some(entry) = self.root.get((address >> 16) as usize).copied() else { return Cover::NONE };
+        if entry & RUN == 0 {
+            return Cover::of_number(entry);
+        }
+        let (at, low) = ((entry & !RUN) as usize, (address & 0xffff) as u16);
+        let Some(at) = self.line(at, low) else { return Cover::NONE };
+        let Some(line) = self.lines.get(at) else { return Cover::NONE };
+        let piece = rank_of_10(&line.starts, low).max(1) - 1;
+        let (Some(start), Some(size)) = (line.starts.get(piece), line.sizes.get(piece)) else { return Cover::NONE };
+        // Before the first piece the distance is that to an earlier number than there is: larger than any size.
+        let inside = u32::from(low).wrapping_sub(u32::from(*start)) >> (size & 31) == 0;
+        let cover = if self.wide.is_empty() {
+            let (Some(lower), Some(upper)) = (line.lower.get(piece), line.upper.get(piece)) else { return Cover::NONE };
+            Cover::of_packed(u32::from(*lower) | u32::from(*upper) << 16)
+        } else {
+            Cover::of_number(self.wide.get(at).and_then(|covers| covers.get(piece)).copied().unwrap_or(0))
+        };
+        std::hint::select_unpredictable(inside, cover, Cover::of_number(line.background))
+    }
+
+    /// The line of a run in which a number lies.
+    #[inline]
+    fn line(&self, mut at: usize, low: u16) -> Option<usize> {
+        let mut lines = usize::from(*self.first.get(at)?);
+        while lines > AT_ONCE {
+            let half = lines / 2;
+            let later = *self.first.get(at + half)? <= low;
+            at = std::hint::select_unpredictable(later, at + half, at);
+            lines -= half;
+        }
+        let first: &[u16; AT_ONCE] = self.first.get(at + 1..)?.first_chunk()?;
+        // What stands behind the run does not count.
+        Some(at + rank_of_16(first, low, lines.saturating_sub(1)))
+    }
+
+    /// Whether nothing is covered.
+    pub(super) fn is_empty(&self) -> bool {
+        self.lines.is_empty() && self.root.iter().all(|entry| *entry == 0)
+    }
+
+    /// How much memory it takes, in bytes.
+    pub(super) fn bytes(&self) -> usize {
+        size_of_val(&self.root[..]) + size_of_val(&self.first[..]) + size_of_val(&self.lines[..]) + size_of_val(&self.wide[..])
+    }
+}
+
+fn packed(value: Value, is_wide: bool) -> (u16, u8) {
+    let packed = if is_wide { 0 } else { Cover::of_number(number(value)).packed().unwrap_or(0) };
+    ((packed & 0xffff) as u16, (packed >> 16 & 0xff) as u8)
+}
+
+fn number(value: Value) -> u32 {
+    match value {
+        Value::Cover(cover) => cover.number(),
+        // There are none: addresses end here.
+        Value::Run(_) => 0,
+    }
+}

@@ -1,0 +1,241 @@
+//! The IPv6 table: the upper half of an address in one run of lines, which an index finds (`index`); and for each upper half
+//! that has more than one answer, because networks in it are longer than /64, a run over the lower half.
+//!
+//! ```text
+//!   index  [upper half]   ->  the line in which it lies
+//!   lines  [that one]         5 pieces: upper half, size, cover; and the background
+//!   runs   [of a piece]   ->  lines over the lower half
+//! ```
+//!
+//! Networks of IPv6 lie in clusters: a root over some upper bits, as IPv4 has it, could not tell them apart. About 30 bytes a
+//! network.
+
+use super::cover::Cover;
+use super::index::Index;
+use super::intervals::Interval;
+use super::runs::{self, OPEN, Step, Value};
+use crate::memory::{Watch, room};
+
+/// Pieces of a line.
+const PIECES: usize = 5;
+/// The size of a piece that lasts until the next one: more than there are numbers.
+const TO_THE_NEXT: u8 = 64;
+/// Set in the size of a piece that leads to a run.
+const RUN: u8 = 1 << 7;
+
+/// Five pieces. Those that are not used come last, are at the last number there is, and say what holds there.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(64))]
+pub(super) struct Line {
+    starts: [u64; PIECES],
+    background: u32,
+    /// The lower and upper bits of the covers, as [`Cover::packed`] has them, or of the number of a run.
+    lower: [u16; PIECES],
+    upper: [u8; PIECES],
+    sizes: [u8; PIECES],
+}
+
+const _: () = assert!(size_of::<Line>() == 64, "a cache line, without holes");
+
+/// Lines over the lower half.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+struct Run {
+    begin: u32,
+    lines: u32,
+}
+
+/// All IPv6 rules.
+#[derive(Clone, Debug)]
+pub(super) struct Table {
+    index: Index,
+    lines: Vec<Line>,
+    runs: Vec<Run>,
+    /// The values of each line, if there are some that the lines have no room for.
+    wide: Vec<[u32; PIECES]>,
+}
+
+impl Table {
+    pub(super) fn new(intervals: &[Interval<u128>]) -> Table {
+        // There are fewer runs than intervals.
+        let fits = intervals.len() < 1 << 23 && intervals.iter().all(|interval| interval.cover.packed().is_some());
+        Table::of(intervals, !fits)
+    }
+
+    /// As [`Table::new`]; a table that `is_wide` works for all covers.
+    pub(super) fn of(intervals: &[Interval<u128>], is_wide: bool) -> Table {
+        let mut table = Table { index: Index::default(), lines: Vec::new(), runs: Vec::new(), wide: Vec::new() };
+        if intervals.is_empty() {
+            return table;
+        }
+        let upper = table.push_lower_halves(intervals, is_wide);
+        let lower = std::mem::take(&mut table.lines);
+        let lower_wide = std::mem::take(&mut table.wide);
+        let mut first = Vec::new();
+        table.push_lines(&upper, is_wide, Some(&mut first));
+        // The runs over lower halves come behind.
+        let before = u32::try_from(table.lines.len()).unwrap_or(u32::MAX);
+        table.runs.iter_mut().for_each(|run| run.begin = run.begin.saturating_add(before));
+        if room(&mut table.lines, lower.len()) && room(&mut table.wide, lower_wide.len()) {
+            table.lines.extend(lower);
+            table.wide.extend(lower_wide);
+        }
+        table.index = Index::new(first);
+        table
+    }
+
+    /// Makes runs over the lower halves, where there is more than one answer. What remains goes by the upper half.
+    fn push_lower_halves(&mut self, intervals: &[Interval<u128>], is_wide: bool) -> Vec<Step<u64>> {
+        let mut upper: Vec<Step<u64>> = Vec::new();
+        let (mut covering, watch) = (Cover::NONE, Watch::begin());
+        let mut steps = Vec::new();
+        // Before the first interval nothing holds.
+        if intervals.first().is_some_and(|interval| interval.start != 0) {
+            upper.push(Step { start: 0, value: Value::Cover(Cover::NONE) });
+        }
+        for group in intervals.chunk_by(|one, next| one.start >> 64 == next.start >> 64) {
+            let Some(Interval { start, cover }) = group.first() else { continue };
+            let half = (start >> 64) as u64;
+            if watch.is_short() || !room(&mut upper, 2) {
+                break;
+            }
+            // The half after one with a run goes by what holds at its end.
+            let after = upper.last().and_then(|last| matches!(last.value, Value::Run(_)).then(|| last.start.checked_add(1)).flatten());
+            if let Some(after) = after.filter(|after| *after != half) {
+                upper.push(Step { start: after, value: Value::Cover(covering) });
+            }
+            if group.len() == 1 && start & u128::from(u64::MAX) == 0 {
+                upper.push(Step { start: half, value: Value::Cover(*cover) });
+                covering = *cover;
+                continue;
+            }
+            steps.clear();
+            if start & u128::from(u64::MAX) != 0 {
+                steps.push(Step { start: 0, value: Value::Cover(covering) });
+            }
+            steps.extend(group.iter().map(|interval| Step { start: low(interval.start), value: Value::Cover(interval.cover) }));
+            covering = group.last().map_or(covering, |interval| interval.cover);
+            let begin = self.lines.len();
+            self.push_lines(&steps, is_wide, None);
+            let lines = self.lines.len() - begin;
+            if room(&mut self.runs, 1) {
+                let number = u32::try_from(self.runs.len()).unwrap_or(u32::MAX);
+                self.runs.push(Run { begin: u32::try_from(begin).unwrap_or(0), lines: u32::try_from(lines).unwrap_or(0) });
+                upper.push(Step { start: half, value: Value::Run(number) });
+            }
+        }
+        let after = upper.last().and_then(|last| matches!(last.value, Value::Run(_)).then(|| last.start.checked_add(1)).flatten());
+        upper.extend(after.map(|start| Step { start, value: Value::Cover(covering) }));
+        upper
+    }
+
+    fn push_lines(&mut self, steps: &[Step<u64>], is_wide: bool, mut first: Option<&mut Vec<u64>>) {
+        runs::lines(steps, 0, |line: &runs::Line<'_, u64, PIECES>| {
+            let first_room = first.as_mut().is_none_or(|first| room(first, 1));
+            if !first_room || !room(&mut self.lines, 1) || is_wide && !room(&mut self.wide, 1) {
+                return;
+            }
+            let last = packed(line.last, is_wide);
+            let mut packed_line = Line {
+                starts: [u64::MAX; PIECES],
+                background: line.background.number(),
+                lower: [last.0; PIECES],
+                upper: [last.1; PIECES],
+                sizes: [TO_THE_NEXT | run_flag(line.last); PIECES],
+            };
+            let Line { starts, lower, upper, sizes, .. } = &mut packed_line;
+            let places = starts.iter_mut().zip(lower).zip(upper).zip(sizes);
+            for ((((start, lower), upper), size), piece) in places.zip(line.pieces) {
+                *start = piece.start;
+                (*lower, *upper) = packed(piece.value, is_wide);
+                *size = if piece.size == OPEN { TO_THE_NEXT } else { piece.size } | run_flag(piece.value);
+            }
+            self.lines.push(packed_line);
+            if let Some(first) = &mut first {
+                first.push(line.start);
+            }
+            if is_wide {
+                let mut values = [number(line.last); PIECES];
+                values.iter_mut().zip(line.pieces).for_each(|(value, piece)| *value = number(piece.value));
+                self.wide.push(values);
+            }
+        });
+    }
+
+    /// What covers an address.
+    #[inline]
+    pub(super) fn get(&self, address: u128) -> Cover {
+        let half = (address >> 64) as u64;
+        let (value, is_run) = self.index.find(half).and_then(|at| self.look(at, half)).unwrap_or_default();
+        if !is_run { Cover::of_number(value) } else { self.lower(value, low(address)) }
+    }
+
+    /// What a line says about a number: a cover, or a run if it `is_run`.
+    #[inline]
+    fn look(&self, at: usize, number: u64) -> Option<(u32, bool)> {
+        let line = self.lines.get(at)?;
+        let before = line.starts.iter().map(|start| usize::from(*start <= number)).sum::<usize>();
+        let piece = before.max(1) - 1;
+        let (start, size) = (line.starts.get(piece)?, line.sizes.get(piece)?);
+        let (open, shift) = (*size & TO_THE_NEXT != 0, *size & (TO_THE_NEXT - 1));
+        let inside = (open | (number.wrapping_sub(*start) >> shift == 0)) & (before > 0);
+        let value = if self.wide.is_empty() {
+            u32::from(*line.lower.get(piece)?) | u32::from(*line.upper.get(piece)?) << 16
+        } else {
+            *self.wide.get(at)?.get(piece)?
+        };
+        let is_run = size & RUN != 0;
+        let cover = if self.wide.is_empty() { Cover::of_packed(value).number() } else { value };
+        // Inside or not, one is as likely as the other: a branch would be guessed wrong half of the time.
+        let mask = u32::from(inside).wrapping_neg();
+        Some(if inside & is_run { (value, true) } else { (cover & mask | line.background & !mask, false) })
+    }
+
+    /// What the run with that number says about a lower half.
+    fn lower(&self, run: u32, half: u64) -> Cover {
+        let Some(Run { begin, lines }) = self.runs.get(run as usize) else { return Cover::NONE };
+        let (begin, end) = (*begin as usize, *begin as usize + *lines as usize);
+        // Each line but the first begins with a piece.
+        let others = self.lines.get(begin + 1..end).unwrap_or(&[]);
+        let at = begin + others.partition_point(|line| line.starts[0] <= half);
+        match self.look(at, half) {
+            Some((value, false)) => Cover::of_number(value),
+            _ => Cover::NONE,
+        }
+    }
+
+    /// Whether nothing is covered.
+    pub(super) fn is_empty(&self) -> bool {
+        self.lines.is_empty()
+    }
+
+    /// How much memory it takes, in bytes.
+    pub(super) fn bytes(&self) -> usize {
+        self.index.bytes() + size_of_val(&self.lines[..]) + size_of_val(&self.runs[..]) + size_of_val(&self.wide[..])
+    }
+}
+
+/// The lower half of an address.
+fn low(address: u128) -> u64 {
+    u64::try_from(address & u128::from(u64::MAX)).unwrap_or(0)
+}
+
+fn run_flag(value: Value) -> u8 {
+    if matches!(value, Value::Run(_)) { RUN } else { 0 }
+}
+
+fn packed(value: Value, is_wide: bool) -> (u16, u8) {
+    let packed = match value {
+        _ if is_wide => 0,
+        Value::Cover(cover) => cover.packed().unwrap_or(0),
+        Value::Run(number) => number,
+    };
+    ((packed & 0xffff) as u16, (packed >> 16 & 0xff) as u8)
+}
+
+fn number(value: Value) -> u32 {
+    match value {
+        Value::Cover(cover) => cover.number(),
+        Value::Run(number) => number,
+    }
+}
