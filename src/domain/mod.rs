@@ -68,38 +68,35 @@ pub(crate) fn fold_into(place: &mut Folded, name: &[u8]) {
     }
 }
 
-/// The bytes of names in lower case, and full stops; 0 for all that names do not have.
-const FOLDED: [u8; 256] = {
-    let mut folded = [0; 256];
+/// Which bytes labels have.
+const OF_LABEL: [bool; 256] = {
+    let mut of_label = [false; 256];
     let mut byte = 0;
     while byte < 128 {
-        let of_name = (byte as u8).is_ascii_alphanumeric() || matches!(byte as u8, b'-' | b'_' | b'.');
-        folded[byte] = if of_name { (byte as u8).to_ascii_lowercase() } else { 0 };
+        of_label[byte] = (byte as u8).is_ascii_alphanumeric() || matches!(byte as u8, b'-' | b'_');
         byte += 1;
     }
-    folded
+    of_label
 };
 
 fn fold_ascii(place: &mut Folded, name: &[u8]) -> Option<()> {
     let name = name.strip_suffix(b".").unwrap_or(name);
-    let mut folded = [0; MAX_NAME];
-    let folded = folded.get_mut(..name.len())?;
-    // How long the label has become.
     let mut label = 0;
-    for (to, byte) in folded.iter_mut().zip(name) {
-        *to = *FOLDED.get(usize::from(*byte))?;
-        match *to {
-            0 => return None,
-            b'.' if label == 0 => return None,
-            b'.' => label = 0,
-            _ if label == MAX_LABEL => return None,
-            _ => label += 1,
+    for (at, byte) in name.iter().enumerate() {
+        if OF_LABEL.get(usize::from(*byte)) == Some(&true) {
+            continue;
         }
+        if *byte != b'.' || !(1..=MAX_LABEL).contains(&(at - label)) {
+            return None;
+        }
+        label = at + 1;
     }
-    if label == 0 {
+    if !(1..=MAX_LABEL).contains(&(name.len() - label)) {
         return None;
     }
-    place.try_push_str(std::str::from_utf8(folded).ok()?).ok()
+    place.try_push_str(std::str::from_utf8(name).ok()?).ok()?;
+    place.make_ascii_lowercase();
+    Some(())
 }
 
 /// Brings an address literal from a stranger (`[192.0.2.1]`, `[IPv6:2001:db8::1]`) into the form of the table.

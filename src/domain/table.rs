@@ -79,6 +79,13 @@ struct Found<'a> {
     name: &'a [u8],
 }
 
+impl Found<'_> {
+    /// Where the next name stands.
+    fn end(&self) -> usize {
+        self.place + HEAD + self.name.len()
+    }
+}
+
 /// A suffix of a name: how many labels it has, and its hash.
 struct Suffix<'a> {
     labels: u32,
@@ -185,8 +192,7 @@ impl DomainTable {
 
     /// All names, in the order in which they were added.
     fn all(&self) -> impl Iterator<Item = Found<'_>> {
-        let next = |found: &Found<'_>| self.name(found.place + HEAD + found.name.len());
-        std::iter::successors(self.name(0), next)
+        std::iter::successors(self.name(0), |found| self.name(found.end()))
     }
 
     fn set_covers(&mut self, place: usize, at: Cover, below: Cover) {
@@ -330,9 +336,10 @@ impl DomainTableBuilder {
             under.sort_by_key(|candidate| candidate.list);
             covers.push((cover(&here), cover(&under)));
         }
-        let places: Vec<usize> = self.table.all().map(|found| found.place).collect();
-        for (place, (at, below)) in places.into_iter().zip(covers) {
+        let mut place = 0;
+        for (at, below) in covers {
             self.table.set_covers(place, at, below);
+            place = self.table.name(place).map_or(usize::MAX, |found| found.end());
         }
         self.table
     }
