@@ -5,12 +5,12 @@
 
 mod table;
 
-use crate::address::show;
+use crate::address::push_address;
 use crate::diagnostic::{Fault, quote};
 use crate::idn;
 use crate::prefix::parse_address;
-use crate::reply::text;
-use arrayvec::ArrayString;
+use crate::reply::{push_cut, text};
+use arrayvec::{ArrayString, ArrayVec};
 use std::net::IpAddr;
 pub use table::DomainTable;
 pub(crate) use table::DomainTableBuilder;
@@ -103,11 +103,11 @@ fn fold_ascii(place: &mut Folded, name: &[u8]) -> Option<()> {
 pub fn fold_literal(literal: &[u8]) -> Option<Folded> {
     let inner = literal.strip_prefix(b"[")?.strip_suffix(b"]")?;
     let address = parse_address(std::str::from_utf8(inner).ok()?)?;
-    let mut folded = Folded::new();
-    for part in [if address.is_ipv4() { "[" } else { "[IPv6:" }, &text(&show(address)), "]"] {
-        folded.try_push_str(part).ok()?;
-    }
-    Some(folded)
+    let mut folded = ArrayVec::new();
+    push_cut(&mut folded, if address.is_ipv4() { b"[" } else { b"[IPv6:" });
+    push_address(&mut folded, address);
+    push_cut(&mut folded, b"]");
+    Some(text(&folded))
 }
 
 /// Reads an entry of a domain list.

@@ -405,7 +405,7 @@ mod tests {
             for (number, name) in (1..).zip(&others) {
                 let expected = if number <= count { Cover::entry(number) } else { Cover::NONE };
                 assert_eq!(get(name), expected, "{name}");
-                if number % 4 < 3 && !name.contains('@') {
+                if !name.contains(['@', '[']) {
                     assert_eq!(get(&format!("x.y.{name}")), expected, "{name}");
                     assert_eq!(get(&format!("x{name}")), Cover::NONE, "{name}");
                 }
