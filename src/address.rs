@@ -11,6 +11,7 @@ use std::net::{IpAddr, Ipv4Addr};
 const MAX_NETWORK: usize = 49;
 
 /// An octet as text with a full stop behind it, and how long that is.
+#[expect(clippy::cast_possible_truncation, clippy::indexing_slicing, reason = "what goes wrong here does not compile")]
 const OCTETS: [([u8; 4], usize); 256] = {
     let mut octets = [([b'.'; 4], 0); 256];
     let mut octet = 0;

@@ -69,6 +69,7 @@ pub(crate) fn fold_into(place: &mut Folded, name: &[u8]) {
 }
 
 /// Which bytes labels have.
+#[expect(clippy::cast_possible_truncation, clippy::indexing_slicing, reason = "what goes wrong here does not compile")]
 const OF_LABEL: [bool; 256] = {
     let mut of_label = [false; 256];
     let mut byte = 0;
