@@ -136,6 +136,9 @@ impl Ruleset {
     }
 
     /// The order of decision.
+    // This and what it calls always inline: what is handed on in memory and read at once in other sizes makes the processor
+    // wait, for longer than a look-up takes.
+    #[inline(always)]
     fn decide<'a>(&'a self, ask: Ask, question: &mut Question<'_>, live: &Live<'a>) -> Decision<'a> {
         if ask == Ask::Early {
             return self.by_address(question);
@@ -218,6 +221,7 @@ impl Ruleset {
     }
 
     /// What bans and lists come to: never-block set and allow lists, then bans, then block lists.
+    #[inline(always)]
     fn by_client<'a>(&'a self, question: &Question<'_>, live: &Live<'a>) -> Decision<'a> {
         let Some(by_ban) = self.by_ban(question, live) else { return self.by_address(question) };
         // Seldom: somebody is banned. The lists are asked whether one of them lets him in all the same.
@@ -369,6 +373,7 @@ impl Ruleset {
     }
 
     /// Takes a question apart. The place of its recipient is written where the caller keeps it, because it is long.
+    #[inline(always)]
     pub(crate) fn question<'a>(&self, ask: Ask, facts: &'a Facts<'a>, place: &'a mut Folded) -> Question<'a> {
         let mut question = Question::of_connection(facts);
         match ask {
@@ -393,6 +398,7 @@ impl Ruleset {
         question
     }
 
+    #[inline(always)]
     fn by_address<'a>(&'a self, question: &Question<'_>) -> Decision<'a> {
         let Some(address) = question.facts.address.map(|address| address.to_canonical()) else { return Decision::default() };
         let cover = self.networks.get(address);
@@ -425,6 +431,7 @@ impl Ruleset {
 
     /// What the lists come to that cover something. Names the first one that is only watched. A table that is damaged
     /// refuses nobody: an entry refuses what it `is_about`.
+    #[inline(always)]
     fn by_lists<'a>(
         &self,
         covering: Option<Covering<'a>>,
