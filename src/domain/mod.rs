@@ -5,12 +5,11 @@
 
 mod table;
 
-use crate::address::push_address;
 use crate::diagnostic::{Fault, quote};
 use crate::idn;
+use crate::line::Line;
 use crate::prefix::parse_address;
-use crate::reply::{push_cut, text};
-use arrayvec::{ArrayString, ArrayVec};
+use arrayvec::ArrayString;
 use std::net::IpAddr;
 pub use table::DomainTable;
 pub(crate) use table::DomainTableBuilder;
@@ -104,11 +103,12 @@ fn fold_ascii(place: &mut Folded, name: &[u8]) -> Option<()> {
 pub fn fold_literal(literal: &[u8]) -> Option<Folded> {
     let inner = literal.strip_prefix(b"[")?.strip_suffix(b"]")?;
     let address = parse_address(std::str::from_utf8(inner).ok()?)?;
-    let mut folded = ArrayVec::new();
-    push_cut(&mut folded, if address.is_ipv4() { b"[" } else { b"[IPv6:" });
-    push_address(&mut folded, address);
-    push_cut(&mut folded, b"]");
-    Some(text(&folded))
+    let mut place = [0; MAX_NAME];
+    let mut line = Line::new(&mut place);
+    line.push(if address.is_ipv4() { b"[" } else { b"[IPv6:" });
+    line.push_address(address);
+    line.push(b"]");
+    Some(line.text())
 }
 
 /// Reads an entry of a domain list.
