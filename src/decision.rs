@@ -139,7 +139,7 @@ impl Answer<'_> {
             },
             Placeholder::List => push(line, self.decision.list().as_bytes(), "local policy"),
             Placeholder::Reason => push(line, self.reason(&mut Reason::new()).as_bytes(), "no reason given"),
-            Placeholder::Domain => push(line, place.unwrap_or_default().as_bytes(), hostname),
+            Placeholder::Domain => push(line, place.unwrap_or_default(), hostname),
             Placeholder::Helo => push(line, facts.helo.unwrap_or_default(), "unknown"),
             Placeholder::Sender => {
                 let sender = facts.sender.map_or(&b"unknown"[..], <[u8]>::trim_ascii);
