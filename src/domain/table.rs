@@ -29,6 +29,7 @@ use crate::diagnostic::Fault;
 use crate::memory::{Watch, ran_out, room, with_room};
 use crate::networks::Cover;
 use crate::resolve::Candidate;
+use memchr::memchr;
 use rapidhash::v3::{RapidSecrets, rapidhash_v3_nano_inline};
 use std::hash::{BuildHasher, Hasher, RandomState};
 
@@ -245,6 +246,11 @@ impl Bucket {
     }
 }
 
+/// Whether a name is a mailbox or an address literal.
+fn stands_apart(name: &[u8]) -> bool {
+    name.starts_with(b"[") || memchr(b'@', name).is_some()
+}
+
 /// The hash of a name that has a label in front of another.
 fn joined(above: u64, label: u64) -> u64 {
     (above.rotate_left(32) ^ label).wrapping_mul(0x9E37_79B9_7F4A_7C15)
@@ -292,9 +298,8 @@ impl DomainTableBuilder {
     /// Adds an entry.
     pub(crate) fn add(&mut self, form: Form, name: &str, candidate: Candidate) -> Result<(), Fault> {
         let table = &self.table;
-        let apart = name.starts_with('[') || name.contains('@');
         let name = name.as_bytes();
-        let whole = if apart { None } else { table.suffixes(name).last() }.unwrap_or_else(|| table.apart(name));
+        let whole = if stands_apart(name) { None } else { table.suffixes(name).last() }.unwrap_or_else(|| table.apart(name));
         let (place, before) = match table.find(&whole) {
             Some(found) => (found.place, found.at.number()),
             None => (self.table.insert(&whole)?, 0),
@@ -358,12 +363,14 @@ impl DomainTableBuilder {
 
     /// The entries that a name inherits from those above it, the nearest first.
     fn inherit(&self, found: &Found<'_>, entries: &mut Vec<Own>, mut inherited: impl FnMut(Candidate)) {
-        if found.name.starts_with(b"[") || found.name.contains(&b'@') {
+        let labels = 1 + found.name.iter().filter(|byte| **byte == b'.').count();
+        // Whether there is a name with fewer labels.
+        let fewer = (1..labels.min(128)).any(|fewer| self.table.labels >> fewer & 1 == 1);
+        if !fewer || stands_apart(found.name) {
             return;
         }
-        let mut above: Vec<Found<'_>> = Vec::new();
         let suffixes = self.table.suffixes(found.name).take_while(|suffix| suffix.name.len() < found.name.len());
-        above.extend(suffixes.filter_map(|suffix| self.table.find(&suffix)));
+        let above: Vec<Found<'_>> = suffixes.filter_map(|suffix| self.table.find(&suffix)).collect();
         for above in above.iter().rev() {
             self.entries_of(above, entries);
             entries.iter().filter(|own| own.form != Form::Exact).for_each(|own| inherited(own.candidate));
