@@ -1,15 +1,18 @@
-//! `cargo bench --bench domains`: a check of a recipient whose domain has three labels, beside a hash table of the same
+//! `cargo bench --bench domains`: a check of a recipient, through the C ABI, whose domain has three labels, beside a hash table of the same
 //! names that is probed label by label and says no more than "there is one"; and how long the lists take to load. Both take
 //! turns in one run; printed are medians, and the medians of their ratios.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::indexing_slicing, reason = "a benchmark")]
+#![allow(unsafe_code, reason = "calls of the C ABI")]
 
 use hashbrown::HashTable;
-use mxgate::{Facts, Gate};
+use mxgate::capi::{self, mxgate_facts, mxgate_verdict};
 use rapidhash::v3::{RapidSecrets, rapidhash_v3_seeded};
+use std::ffi::CString;
 use std::fmt::Write as _;
 use std::fs;
 use std::hint::black_box;
+use std::ptr;
 use std::time::{Duration, Instant};
 
 const SIZES: [u32; 3] = [1_000, 100_000, 1_000_000];
@@ -81,8 +84,11 @@ fn main() {
         fs::write(directory.path().join("list.txt"), &list).unwrap();
         let policy = "hostname = \"mx.example.org\"\n[[domains]]\nname = \"parked\"\nfile = \"list.txt\"\n";
         fs::write(directory.path().join("mxgate.toml"), policy).unwrap();
-        let gate = Gate::new();
-        let ((), load) = time(|| drop(gate.load_file(&directory.path().join("mxgate.toml")).unwrap()));
+        let gate = capi::mxgate_new();
+        let path = CString::new(directory.path().join("mxgate.toml").to_str().unwrap()).unwrap();
+        // SAFETY: a gate, a path that ends with NUL, and no buffer.
+        let (loaded, load) = time(|| unsafe { capi::mxgate_load_file(gate, path.as_ptr(), ptr::null_mut(), 0) });
+        assert_eq!(loaded, 0);
         let plain = Plain::of(list.lines().map(|line| &line[1..]));
         println!("{size} names, in force after {} ms", load.as_millis());
         for (title, number, covered) in [("not listed", size, false), ("below a listed name", 0, true)] {
@@ -90,11 +96,15 @@ fn main() {
             let step = if covered { (size / QUESTIONS).max(1) } else { 1 };
             let domains: Vec<String> = (0..QUESTIONS).map(|nth| format!("www.{}", name(number + nth * step % size))).collect();
             let recipients: Vec<String> = domains.iter().map(|domain| format!("<user@{domain}>")).collect();
+            // SAFETY: plain numbers and pointers.
+            let (mut facts, mut verdict): (mxgate_facts, mxgate_verdict) = unsafe { std::mem::zeroed() };
             let (mut checks, mut plains, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
             for _ in 0..TURNS {
                 let (refused, ours) = time(|| {
                     let ask = |recipient: &&String| {
-                        !gate.check_rcpt(&Facts { recipient: Some(recipient.as_bytes()), ..Facts::default() }).is_accept()
+                        (facts.recipient, facts.recipient_length) = (recipient.as_ptr().cast(), recipient.len());
+                        // SAFETY: a gate and structures of this release.
+                        unsafe { capi::mxgate_check_rcpt(gate, &raw const facts, size_of::<mxgate_facts>(), &raw mut verdict) != 0 }
                     };
                     recipients.iter().filter(ask).count()
                 });
@@ -107,5 +117,7 @@ fn main() {
             }
             println!("  {title:20} check {:5.0} ns, hash table {:5.0} ns, ratio {:.2}", median(checks), median(plains), median(ratios));
         }
+        // SAFETY: nobody uses it any more.
+        unsafe { capi::mxgate_free(gate) };
     }
 }
