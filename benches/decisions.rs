@@ -13,7 +13,7 @@
 
 use hashbrown::HashMap;
 use libc::c_int;
-use measure::{latency, median, quick, throughput};
+use measure::{latency, median, processor_time, quick, throughput};
 use mxgate::capi::{self, mxgate_facts, mxgate_gate, mxgate_verdict};
 use mxgate::networks::NetworkTable;
 use proptest::test_runner::TestRng;
@@ -203,16 +203,8 @@ fn rcpt(directory: &Path, random: &mut TestRng) {
 
 /// Millions of checks a second, of the clock and of the processor time of this thread.
 fn rate(host: &Host, addresses: &[u32], stop: &AtomicBool) -> (f64, f64) {
-    let used = || {
-        // SAFETY: all-zero is a valid time, and there is room for one.
-        unsafe {
-            let mut time: libc::timespec = std::mem::zeroed();
-            libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time);
-            time.tv_sec as f64 * 1e6 + time.tv_nsec as f64 / 1e3
-        }
-    };
     let mut asker = Asker::new(host);
-    let (start, start_used) = (Instant::now(), used());
+    let (start, start_used) = (Instant::now(), processor_time());
     let (mut count, mut rejected) = (0, 0_u32);
     for part in addresses.chunks(1024).cycle() {
         for address in part {
@@ -224,7 +216,7 @@ fn rate(host: &Host, addresses: &[u32], stop: &AtomicBool) -> (f64, f64) {
         }
     }
     black_box(rejected);
-    (count as f64 / start.elapsed().as_secs_f64() / 1e6, count as f64 / (used() - start_used))
+    (count as f64 / start.elapsed().as_secs_f64() / 1e6, count as f64 / (processor_time() - start_used) / 1e6)
 }
 
 /// Two readers, while a list of a million networks is replaced by another one every second.
