@@ -1,66 +1,142 @@
-//! `cargo bench --bench load`: how long a list of a million lines takes from the file (in the page cache) to being in
-//! force, beside Postfix's own cidr: table reading the same file. Prints medians and their ratio.
+//! `cargo bench --bench load`: how long a list takes from a file in the page cache to being in force. Beside it what no
+//! loader can do without, reading the lines and sorting what they say, and Postfix's own cidr: table; all in turn, in one
+//! run. Prints medians and their ratios.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a benchmark")]
 
 use mxgate::Gate;
+use mxgate::prefix::leading_network4;
 use std::fmt::Write as _;
 use std::fs;
+use std::hint::black_box;
 use std::net::Ipv4Addr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-const LINES: u32 = 1_000_000;
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 7;
 
-fn median(mut times: Vec<Duration>) -> Duration {
-    times.sort_unstable();
-    times.get(times.len() / 2).copied().unwrap_or_default()
+/// What is loaded: name, lines, what stands on a line after the network.
+const LISTS: [(&str, u32, After); 3] = [
+    ("1M networks", 1_000_000, After::Nothing),
+    ("1M, a reason each", 1_000_000, After::Reason),
+    ("4M networks", 4_000_000, After::Nothing),
+];
+
+#[derive(Clone, Copy, PartialEq)]
+enum After {
+    Nothing,
+    Reason,
+    /// What a cidr: table has to have.
+    Action,
 }
 
-fn time(mut work: impl FnMut()) -> Duration {
+/// Numbers that are the same in every run (splitmix64).
+struct Numbers(u64);
+
+impl Numbers {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ mixed >> 31
+    }
+}
+
+/// Networks from all over the address space in no order: of a hundred 78 are hosts, 12 are /24, the others /16 to /31.
+fn list(lines: u32, after: After) -> String {
+    let mut numbers = Numbers(5);
+    let mut list = String::new();
+    for number in 0..lines {
+        let random = numbers.next();
+        let length = match random % 100 {
+            0..78 => 32,
+            78..90 => 24,
+            _ => 16 + u32::try_from(random >> 8 & 15).unwrap(),
+        };
+        let address = u32::try_from(random >> 32).unwrap() & u32::MAX << (32 - length);
+        write!(list, "{}", Ipv4Addr::from_bits(address)).unwrap();
+        if length < 32 {
+            write!(list, "/{length}").unwrap();
+        }
+        match after {
+            After::Nothing => list.push('\n'),
+            After::Reason => writeln!(list, " case {number}").unwrap(),
+            After::Action => list.push_str(" REJECT\n"),
+        }
+    }
+    list
+}
+
+/// The networks of a text that has one at the beginning of each line, in order.
+fn parse_and_sort(text: &[u8]) -> Vec<(u32, u8)> {
+    let mut networks = Vec::new();
+    let mut start = 0;
+    for end in memchr::memchr_iter(b'\n', text) {
+        networks.push(leading_network4(text.get(start..end).unwrap()).unwrap().0);
+        start = end + 1;
+    }
+    networks.sort_unstable();
+    networks
+}
+
+fn load(policy: &Path, lines: u32) -> Duration {
+    let gate = Gate::new();
+    let (_, time) = timed(|| gate.load_file(policy).unwrap());
+    assert_eq!(gate.ruleset().network_count(), lines as usize);
+    time
+}
+
+fn timed<T>(work: impl FnOnce() -> T) -> (T, Duration) {
     let start = Instant::now();
-    work();
-    start.elapsed()
+    let result = work();
+    (result, start.elapsed())
+}
+
+fn median(mut times: Vec<Duration>) -> f64 {
+    times.sort_unstable();
+    times.get(times.len() / 2).copied().unwrap_or_default().as_secs_f64() * 1e3
 }
 
 fn main() {
     let directory = tempfile::tempdir().unwrap();
     let path = |name: &str| directory.path().join(name);
-    // Spread over the address space, one in four a /24, each line with a reason: the second field of a cidr: table.
-    let list = (0..LINES).fold(String::new(), |mut list, n| {
-        let spread = n.wrapping_mul(2_654_435_761) | 0x0100_0000;
-        let (bits, length) = if n.is_multiple_of(4) { (spread & !0xff, 24) } else { (spread, 32) };
-        writeln!(list, "{}/{length} entry", Ipv4Addr::from_bits(bits)).unwrap();
-        list
-    });
-    fs::write(path("list.txt"), list).unwrap();
-    fs::write(path("main.cf"), "compatibility_level = 3.6\n").unwrap();
-    fs::write(path("mxgate.toml"), "hostname = \"mx.example.org\"\n[[list]]\nname = \"all\"\nfile = \"list.txt\"\n").unwrap();
-
-    let ours = || {
-        let gate = Gate::new();
-        gate.load_file(&path("mxgate.toml")).unwrap();
-        assert_eq!(gate.ruleset().network_count(), LINES as usize);
-    };
-    let postmap = ["/usr/sbin/postmap", "/usr/bin/postmap"].into_iter().find(|path| Path::new(path).exists());
-    let theirs = |postmap: &str| {
-        let table = format!("cidr:{}", path("list.txt").display());
-        Command::new(postmap).arg("-c").arg(directory.path()).args(["-q", "192.0.2.1", &table]).output().unwrap();
-    };
-    let (mut our_times, mut their_times) = (Vec::new(), Vec::new());
+    // A list of random networks has some of every kind: it must not be refused for that.
+    let policy = "hostname = \"mx.example.org\"\n[guards]\nwidest_v4 = 16\n";
+    let files: Vec<(PathBuf, PathBuf)> = LISTS
+        .iter()
+        .enumerate()
+        .map(|(number, (_, lines, after))| {
+            let (text, config) = (path(&format!("{number}.txt")), path(&format!("{number}.toml")));
+            fs::write(&text, list(*lines, *after)).unwrap();
+            fs::write(&config, format!("{policy}[[list]]\nname = \"all\"\nfile = \"{number}.txt\"\n")).unwrap();
+            (text, config)
+        })
+        .collect();
+    let mut times = LISTS.map(|_| (Vec::new(), Vec::new()));
     for _ in 0..ROUNDS {
-        our_times.push(time(ours));
-        their_times.extend(postmap.map(|postmap| time(|| theirs(postmap))));
+        for (((_, lines, _), (text, config)), (alone, whole)) in LISTS.iter().zip(&files).zip(&mut times) {
+            let text = fs::read(text).unwrap();
+            let (networks, time) = timed(|| parse_and_sort(black_box(&text)));
+            drop((black_box(networks), text));
+            alone.push(time);
+            whole.push(load(config, *lines));
+        }
     }
-    let our_time = median(our_times);
-    println!("mxgate, a million lines to in force: {} ms", our_time.as_millis());
-    if postmap.is_some() {
-        let their_time = median(their_times);
-        let ratio = their_time.as_secs_f64() / our_time.as_secs_f64();
-        println!("Postfix cidr: table, the same file:  {} ms ({ratio:.1} times as long)", their_time.as_millis());
-    } else {
-        println!("skipped: postmap is not installed, nothing to compare with");
+    println!("{:<20} {:>14} {:>14} {:>7}", "list", "parse and sort", "to in force", "ratio");
+    for ((name, ..), (alone, whole)) in LISTS.iter().zip(times) {
+        let (alone, whole) = (median(alone), median(whole));
+        println!("{name:<20} {alone:>11.0} ms {whole:>11.0} ms {:>6.2}x", whole / alone);
     }
+
+    let Some(postmap) = ["/usr/sbin/postmap", "/usr/bin/postmap"].into_iter().find(|path| Path::new(path).exists()) else {
+        println!("skipped: postmap is not installed, Postfix's cidr: table is not measured");
+        return;
+    };
+    fs::write(path("main.cf"), "compatibility_level = 3.6\n").unwrap();
+    fs::write(path("table"), list(1_000_000, After::Action)).unwrap();
+    let table = format!("cidr:{}", path("table").display());
+    let ask = || Command::new(postmap).arg("-c").arg(directory.path()).args(["-q", "192.0.2.1", &table]).output().unwrap();
+    let times = (0..ROUNDS).map(|_| timed(ask).1).collect();
+    println!("Postfix cidr: table, the 1M networks and one question: {:.0} ms", median(times));
 }

@@ -6,8 +6,7 @@
 
 use crate::diagnostic::Fault;
 use crate::list::Seconds;
-use crate::reply::{MAX_VALUE, clean};
-use arrayvec::ArrayString;
+use crate::reply::clean;
 use hashbrown::HashMap;
 use ipnet::IpNet;
 use std::net::IpAddr;
@@ -35,11 +34,6 @@ impl Ban {
     /// Whether it has ended.
     pub fn is_over(&self, now: u64) -> bool {
         self.until != 0 && self.until <= now
-    }
-
-    /// Its reason as a verdict has it.
-    pub(crate) fn reason(&self) -> ArrayString<MAX_VALUE> {
-        ArrayString::from(&self.reason).unwrap_or_default()
     }
 }
 

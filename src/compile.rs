@@ -20,6 +20,7 @@ use crate::rules::relay::Relay;
 use crate::ruleset::Ruleset;
 use crate::shown::span;
 use crate::verdict::Decider;
+use std::cell::Cell;
 use std::io::{self, BufRead};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -62,6 +63,10 @@ pub trait Files {
     fn modified(&self, _name: &str) -> Option<SystemTime> {
         None
     }
+
+    /// Called as a list is read, some thousand lines at a time: how many of its lines there were so far. Nothing waits for
+    /// what it does; it is for somebody who does.
+    fn progress(&self, _list: &str, _lines: u64) {}
 
     /// The time of the load, from which time spans count.
     fn now(&self) -> SystemTime {
@@ -196,8 +201,7 @@ impl Compiler<'_> {
             Place::Inline(patterns) | Place::Files(patterns) => {
                 let before = self.diagnostics.len();
                 let previous = self.previous.and_then(|ruleset| ruleset.list(name)).map(|list| &list.contents);
-                let given = given.then_some(name);
-                let contents = self.read_files(source, patterns, given, wanted, previous.map(|contents| &**contents));
+                let contents = self.read_files(name, source, patterns, given, wanted, previous.map(|contents| &**contents));
                 let failed = self.diagnostics.iter().skip(before).any(Diagnostic::is_error);
                 match previous.filter(|_| failed) {
                     Some(previous) if previous.files == contents.files || contents.files.is_empty() => {
@@ -246,29 +250,38 @@ impl Compiler<'_> {
 
     fn read_files(
         &mut self,
+        list: &ListName,
         source: &Source,
         patterns: &[Item],
-        given: Option<&ListName>,
+        given: bool,
         wanted: Wanted,
         previous: Option<&Contents>,
     ) -> Contents {
         let policy_item = Item { text: String::new(), line: 1, column: 1 };
-        let names: Vec<(&Item, String)> = match given {
-            Some(_) => vec![(patterns.first().unwrap_or(&policy_item), String::new())],
-            None => patterns.iter().flat_map(|item| self.expand(item)).collect(),
+        let names: Vec<(&Item, String)> = if given {
+            vec![(patterns.first().unwrap_or(&policy_item), String::new())]
+        } else {
+            patterns.iter().flat_map(|item| self.expand(item)).collect()
         };
-        let modified = |name: &String| if given.is_some() { None } else { self.files.modified(name) };
+        let modified = |name: &String| if given { None } else { self.files.modified(name) };
         let mut made = names.iter().filter_map(|(_, name)| modified(name)).max().map(seconds);
         let reading = Reading { about: wanted.about(), now: self.now, threshold: source.threshold };
         let mut collector = Collector::new(wanted, self.now, self.room, &mut self.diagnostics);
         let (mut whole, mut unread) = (Statement::default(), Vec::new());
+        // Lines of the files before this one, and of this one.
+        let (files_before, lines) = (Cell::new(0), Cell::new(0));
+        let tell = |read| {
+            lines.set(read);
+            self.files.progress(list, files_before.get() + read);
+        };
         for (item, name) in &names {
             // What the host gave is named like its list.
-            let file: Arc<str> = given.map_or_else(|| self.files.display(name), ToString::to_string).into();
+            let file: Arc<str> = if given { list.to_string() } else { self.files.display(name) }.into();
+            files_before.set(files_before.get() + lines.take());
             collector.begin_file(Arc::clone(&file));
             let before = collector.lines();
-            let opened = given.and_then(|list| self.files.given(list)).map_or_else(|| self.files.open(name), Ok);
-            match opened.and_then(|input| list::read(input, source.format, &reading, &mut collector)) {
+            let opened = if given { self.files.given(list) } else { None }.map_or_else(|| self.files.open(name), Ok);
+            match opened.and_then(|input| list::read(input, source.format, &reading, &mut collector, &tell)) {
                 Ok(statement) => {
                     collector.end_file(before);
                     whole = whole.and(statement);

@@ -1,8 +1,7 @@
 //! Lists in force, and which of their entries decides about one thing.
 
 use crate::compile::seconds;
-use crate::contents::{About, Contents, Entry as ListEntry};
-use crate::domain::Folded;
+use crate::contents::{Contents, Entry as ListEntry};
 use crate::facts::Facts;
 use crate::list::Seconds;
 use crate::networks::{Chains, Cover, EntryId, Link};
@@ -11,7 +10,6 @@ use crate::reply::Reply;
 use crate::ruleset::Ruleset;
 use crate::tally::Tally;
 use crate::verdict::{Decider, Entry, Verdict};
-use arrayvec::ArrayString;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -80,18 +78,11 @@ impl List {
     /// The file in which the entry that decided stands.
     pub fn file(&self, verdict: &Verdict) -> &str {
         // Lines count from 1 in each file; where a list has several, the entry tells which.
-        let found = self.contents.live().find(|(_, entry)| entry.line == verdict.line && self.shown(entry) == verdict.entry);
+        let found = self
+            .contents
+            .live()
+            .find(|(_, entry)| entry.line == verdict.line && self.contents.about(entry).map_or(Entry::None, Entry::from) == verdict.entry);
         found.map_or("", |(_, entry)| self.contents.file(entry))
-    }
-
-    /// An entry as verdicts show it.
-    pub(crate) fn shown(&self, entry: &ListEntry) -> Entry {
-        match self.contents.about(entry) {
-            Some(About::Network(network)) => Entry::Network(network),
-            Some(About::Domain(form, name)) => Entry::Domain(form, Folded::from(name).unwrap_or_default()),
-            Some(About::Mailbox(name)) => Entry::Mailbox(ArrayString::from(name).unwrap_or_default()),
-            None => Entry::None,
-        }
     }
 
     /// What it answers: that of the line first, then that of the stage.
@@ -116,6 +107,10 @@ pub(crate) struct Covering<'a> {
 }
 
 impl<'a> Covering<'a> {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.covers.iter().all(|cover| cover.is_none())
+    }
+
     /// The list, by its place, and the entry with a number.
     fn locate(&self, entry: EntryId) -> Option<(usize, &'a List, &'a ListEntry)> {
         let at = self.lists.partition_point(|list| list.base < entry).checked_sub(1)?;
@@ -149,11 +144,11 @@ impl<'a> Covering<'a> {
             loop {
                 let (list, entry) = self.next()?;
                 let passed = over.is_some_and(|over| std::ptr::eq(over, list)) || list.conduct.exempt.meets(situation);
-                if passed || entry.expires != 0 && entry.is_over(*now.get_or_insert_with(|| seconds(SystemTime::now()))) {
+                if passed || entry.ends() && list.contents.is_over(entry, *now.get_or_insert_with(|| seconds(SystemTime::now()))) {
                     continue;
                 }
                 over = Some(list);
-                if !entry.hole {
+                if !entry.is_hole() {
                     return Some((list, entry));
                 }
             }

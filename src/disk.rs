@@ -18,6 +18,7 @@ pub(crate) type Given = BTreeMap<String, Arc<[u8]>>;
 pub(crate) struct Disk<'a> {
     base: PathBuf,
     given: &'a Given,
+    progress: fn(&str, u64),
     seen: RefCell<Vec<Seen>>,
 }
 
@@ -62,8 +63,8 @@ impl Seen {
 }
 
 impl<'a> Disk<'a> {
-    pub(crate) fn new(base: &Path, given: &'a Given) -> Disk<'a> {
-        Disk { base: base.to_path_buf(), given, seen: RefCell::default() }
+    pub(crate) fn new(base: &Path, given: &'a Given, progress: fn(&str, u64)) -> Disk<'a> {
+        Disk { base: base.to_path_buf(), given, progress, seen: RefCell::default() }
     }
 
     /// Opens a file, and remembers what it was like.
@@ -99,6 +100,10 @@ impl Files for Disk<'_> {
 
     fn given(&self, list: &str) -> Option<Box<dyn BufRead + '_>> {
         self.given.get(list).map(|text| Box::new(&**text) as Box<dyn BufRead + '_>)
+    }
+
+    fn progress(&self, list: &str, lines: u64) {
+        (self.progress)(list, lines);
     }
 
     fn modified(&self, name: &str) -> Option<SystemTime> {

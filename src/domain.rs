@@ -8,15 +8,16 @@
 //! Names of two more kinds have no labels and nothing above or below them: address literals (`[192.0.2.1]`, RFC 5321
 //! section 4.1.3), which no rule about domains matches, and mailboxes (`user@example.org`, `user@`).
 
+use crate::address::show;
 use crate::diagnostic::{Fault, quote};
 use crate::idn;
 use crate::memory::{Watch, ran_out, room, room_for_text};
 use crate::networks::Cover;
 use crate::prefix::parse_address;
+use crate::reply::text;
 use crate::resolve::Candidate;
 use arrayvec::ArrayString;
 use hashbrown::{DefaultHashBuilder, HashTable};
-use std::fmt::Write;
 use std::hash::BuildHasher;
 use std::net::IpAddr;
 
@@ -50,41 +51,72 @@ impl Form {
             Form::Both => ".",
         }
     }
+
+    /// Whether an entry of this form covers a name, by the definition.
+    pub(crate) fn covers(self, entry: &str, name: &str) -> bool {
+        let below = name.strip_suffix(entry).is_some_and(|rest| rest.ends_with('.'));
+        name == entry && self != Form::Below || below && self != Form::Exact
+    }
 }
 
 /// Brings a name from a stranger into the form of the table; `None` if it is not a domain name. U-labels become
 /// A-labels, since both name the same domain (RFC 5890 section 2.3.2).
 pub fn fold(name: &[u8]) -> Option<Folded> {
-    if name.is_ascii() { fold_ascii(name) } else { fold_ascii(idn::to_ascii(name)?.as_bytes()) }
+    let mut folded = Folded::new();
+    fold_into(&mut folded, name);
+    Some(folded).filter(|folded| !folded.is_empty())
 }
 
-fn fold_ascii(name: &[u8]) -> Option<Folded> {
+/// As [`fold`], into an empty place, which stays empty if it is not a domain name.
+pub(crate) fn fold_into(place: &mut Folded, name: &[u8]) {
+    let folded = fold_ascii(place, name);
+    if folded.is_none() && !name.is_ascii() {
+        // What is no name then is none.
+        let _ = idn::to_ascii(name).and_then(|ascii| fold_ascii(place, ascii.as_bytes()));
+    }
+}
+
+/// The bytes of names in lower case, and full stops; 0 for all that names do not have.
+const FOLDED: [u8; 256] = {
+    let mut folded = [0; 256];
+    let mut byte = 0;
+    while byte < 128 {
+        let of_name = (byte as u8).is_ascii_alphanumeric() || matches!(byte as u8, b'-' | b'_' | b'.');
+        folded[byte] = if of_name { (byte as u8).to_ascii_lowercase() } else { 0 };
+        byte += 1;
+    }
+    folded
+};
+
+fn fold_ascii(place: &mut Folded, name: &[u8]) -> Option<()> {
     let name = name.strip_suffix(b".").unwrap_or(name);
-    let mut folded = Folded::new();
-    for label in name.split(|b| *b == b'.') {
-        if label.is_empty() || label.len() > MAX_LABEL {
-            return None;
-        }
-        if !folded.is_empty() {
-            folded.try_push('.').ok()?;
-        }
-        for byte in label {
-            if !(byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_')) {
-                return None;
-            }
-            folded.try_push(char::from(byte.to_ascii_lowercase())).ok()?;
+    let mut folded = [0; MAX_NAME];
+    let folded = folded.get_mut(..name.len())?;
+    // How long the label has become.
+    let mut label = 0;
+    for (to, byte) in folded.iter_mut().zip(name) {
+        *to = *FOLDED.get(usize::from(*byte))?;
+        match *to {
+            0 => return None,
+            b'.' if label == 0 => return None,
+            b'.' => label = 0,
+            _ if label == MAX_LABEL => return None,
+            _ => label += 1,
         }
     }
-    Some(folded)
+    if label == 0 {
+        return None;
+    }
+    place.try_push_str(std::str::from_utf8(folded).ok()?).ok()
 }
 
 /// Brings an address literal from a stranger (`[192.0.2.1]`, `[IPv6:2001:db8::1]`) into the form of the table.
 pub fn fold_literal(literal: &[u8]) -> Option<Folded> {
     let inner = literal.strip_prefix(b"[")?.strip_suffix(b"]")?;
+    let address = parse_address(std::str::from_utf8(inner).ok()?)?;
     let mut folded = Folded::new();
-    match parse_address(std::str::from_utf8(inner).ok()?)? {
-        IpAddr::V4(v4) => write!(folded, "[{v4}]").ok()?,
-        IpAddr::V6(v6) => write!(folded, "[IPv6:{v6}]").ok()?,
+    for part in [if address.is_ipv4() { "[" } else { "[IPv6:" }, &text(&show(address)), "]"] {
+        folded.try_push_str(part).ok()?;
     }
     Some(folded)
 }

@@ -82,8 +82,18 @@ impl AuthResult {
 
     /// The result with that number.
     pub(crate) fn of_number(number: u8) -> Option<AuthResult> {
-        let mut all = AuthResult::NAMED.iter().map(|(_, result)| *result).chain([AuthResult::Unknown]);
-        all.find(|result| *result as u8 == number)
+        Some(match number {
+            0 => AuthResult::Unknown,
+            1 => AuthResult::Pass,
+            2 => AuthResult::None,
+            3 => AuthResult::Neutral,
+            4 => AuthResult::Softfail,
+            5 => AuthResult::Fail,
+            6 => AuthResult::Temperror,
+            7 => AuthResult::Permerror,
+            8 => AuthResult::Policy,
+            _ => return None,
+        })
     }
 
     /// Its name in RFC 8601.

@@ -6,6 +6,7 @@
 
 use crate::bans::{self, Ban, Bans};
 use crate::compile::{Files, compile, seconds};
+use crate::decision::{Answer, verdict};
 use crate::diagnostic::{Diagnostic, Fault, Kind, Lines, render};
 use crate::disk::{Disk, Given, Seen};
 use crate::explain::{Explanation, explain};
@@ -16,7 +17,7 @@ use crate::memory::{Watch, with_room};
 use crate::mode::Mode;
 use crate::policy::{self, MAX_POLICY, Policy};
 use crate::published::Published;
-use crate::ruleset::{Live, Ruleset, Stages};
+use crate::ruleset::{Ask, Live, Ruleset, Stages};
 use crate::stage::Stage;
 use crate::tally::Tally;
 use crate::turn::Turn;
@@ -45,6 +46,8 @@ pub struct Gate {
     /// Changes come one after the other.
     turn: Turn,
     tallies: Tallies,
+    /// Whom loads tell how far they have got.
+    progress: fn(&str, u64),
 }
 
 /// All that decides.
@@ -156,10 +159,16 @@ type Loaded = Result<Vec<Diagnostic>, LoadError>;
 impl Gate {
     /// A gate without rules: it accepts everything.
     pub fn new() -> Gate {
-        let (ruleset, _) = compile(Policy::default(), &"".into(), &Disk::new(Path::new(""), &Given::new()), None);
+        Gate::with_progress(|_, _| {})
+    }
+
+    /// A gate without rules whose loads of files tell how far they have got: the name of the list that is being read, and
+    /// how many of its lines have been; some thousand lines at a time.
+    pub fn with_progress(progress: fn(&str, u64)) -> Gate {
+        let (ruleset, _) = compile(Policy::default(), &"".into(), &Disk::new(Path::new(""), &Given::new(), progress), None);
         let (limits, began) = (Arc::new(Limits::none()), Instant::now());
         let in_force = InForce { ruleset: Arc::new(ruleset), bans: Arc::default(), mode: None, limits, began, origin: Arc::default() };
-        Gate { in_force: Published::new(in_force), turn: Turn::default(), tallies: Tallies::default() }
+        Gate { in_force: Published::new(in_force), turn: Turn::default(), tallies: Tallies::default(), progress }
     }
 
     /// Puts the rules of a policy file in the place of the rules in force. If anything is wrong the old ones
@@ -248,7 +257,7 @@ impl Gate {
             Source::File(path) => path.parent().unwrap_or(Path::new("")).to_path_buf(),
             Source::Text { .. } | Source::Unknown => PathBuf::new(),
         };
-        let files = Disk::new(&base, &given);
+        let files = Disk::new(&base, &given, self.progress);
         let compiled = read_policy(&origin.policy, &files).and_then(|(text, name)| self.compile(&text, &name, &files));
         let seen = files.into_seen();
         let in_force = self.in_force();
@@ -347,22 +356,27 @@ impl Gate {
 
     /// Decides about a client that has just connected.
     pub fn check_connect(&self, facts: &Facts<'_>) -> Verdict {
-        self.counted(|ruleset, live| ruleset.at_connect(facts, live, true))
+        self.ask(Ask::Connect, facts, verdict)
     }
 
     /// Decides about a client that has just connected by those lists alone that ask for it (`at = "connect"`).
     pub fn check_early(&self, facts: &Facts<'_>) -> Verdict {
-        self.counted(|ruleset, live| ruleset.at_early(facts, live, true))
+        self.ask(Ask::Early, facts, verdict)
     }
 
     /// Decides about a sender, the client's address included.
     pub fn check_mail(&self, facts: &Facts<'_>) -> Verdict {
-        self.counted(|ruleset, live| ruleset.at_mail(facts, live, true))
+        self.ask(Ask::Mail, facts, verdict)
     }
 
     /// Decides about one recipient, the client's address included.
     pub fn check_rcpt(&self, facts: &Facts<'_>) -> Verdict {
-        self.counted(|ruleset, live| ruleset.at_rcpt(facts, live, true))
+        self.ask(Ask::Rcpt, facts, verdict)
+    }
+
+    /// Decides, counts, and hands over the answer to be written to where it is wanted.
+    pub(crate) fn ask<T>(&self, ask: Ask, facts: &Facts<'_>, write: impl FnOnce(&Answer<'_>) -> T) -> T {
+        self.in_force.read().decide(|ruleset, live| ruleset.ask(ask, facts, live, true, self.counting(write)))
     }
 
     /// Ends a session that [`Gate::check_connect`] has let in, for the limit of concurrent sessions. Once for each; the
@@ -379,24 +393,18 @@ impl Gate {
 
     /// The refusal of a recipient whose client exceeds a limit, unless limits do not apply to who asks.
     pub(crate) fn check_held(&self, facts: &Facts<'_>, which: &str) -> Option<Verdict> {
-        let verdict = self.in_force.read().decide(|ruleset, _| ruleset.by_held_limit(facts, which))?;
-        self.count(&verdict);
-        Some(verdict)
+        self.in_force.read().decide(|ruleset, _| ruleset.by_held_limit(facts, which, self.counting(verdict)))
     }
 
-    /// Decides and counts. The verdict is large: it is looked at where it is, not handed on.
-    fn counted(&self, ask: impl FnOnce(&Ruleset, &Live<'_>) -> Verdict) -> Verdict {
-        let verdict = self.in_force.read().decide(ask);
-        self.count(&verdict);
-        verdict
-    }
-
-    fn count(&self, verdict: &Verdict) {
-        match &verdict.rejection {
-            Some(rejection) if rejection.code >= 500 => self.tallies.rejected.add(),
-            Some(_) => self.tallies.deferred.add(),
-            None if !verdict.shadow.is_empty() => self.tallies.watched.add(),
-            None => {}
+    fn counting<T>(&self, write: impl FnOnce(&Answer<'_>) -> T) -> impl FnOnce(&Answer<'_>) -> T {
+        |answer| {
+            match answer.decision.reply {
+                Some(reply) if reply.code >= 500 => self.tallies.rejected.add(),
+                Some(_) => self.tallies.deferred.add(),
+                None if !answer.decision.shadow.is_empty() => self.tallies.watched.add(),
+                None => {}
+            }
+            write(answer)
         }
     }
 

@@ -76,10 +76,15 @@ pub(crate) fn check(contents: &Contents, guards: &Guards, made: Option<Seconds>,
 
 /// Entries whose prefix is shorter than the policy or the list itself allows.
 fn wide<'a>(contents: &'a Contents, guards: &'a Guards) -> impl Iterator<Item = (&'a Entry, String)> {
-    let widest_v4 = guards.widest_v4.max(contents.statement.widest_v4.unwrap_or(0));
-    contents.live().filter(|(_, entry)| !entry.hole).filter_map(move |(_, entry)| match contents.about(entry)? {
+    let widest = [guards.widest_v4.max(contents.statement.widest_v4.unwrap_or(0)), guards.widest_v6];
+    // Lists without any, which is nearly all of them, are not searched entry by entry.
+    let some = contents.shortest.iter().zip(widest).any(|(shortest, widest)| *shortest < widest);
+    let entries = if some { contents.entries.as_slice() } else { &[] };
+    let live = entries.iter().filter(|entry| !entry.is_deleted() && !entry.is_hole());
+    live.filter_map(move |entry| match contents.about(entry)? {
         About::Network(network) => {
-            let widest = if network.addr().is_ipv4() { widest_v4 } else { guards.widest_v6 };
+            let [widest_v4, widest_v6] = widest;
+            let widest = if network.addr().is_ipv4() { widest_v4 } else { widest_v6 };
             (network.prefix_len() < widest).then(|| (entry, format!("{network}")))
         }
         About::Domain(..) | About::Mailbox(_) => None,
@@ -104,7 +109,14 @@ pub(crate) fn covering(contents: &Contents, protected: &Contents) -> Option<(usi
         }
         _ => false,
     };
-    let mut found = contents.live().map(|(_, entry)| entry).filter(|entry| !entry.hole && meets(entry));
+    // Nearly all entries are seen to be elsewhere by how they begin.
+    let near = [octets(&protected.v4), octets(&protected.v6)];
+    let may_meet = |entry: &&Entry| {
+        let octets = contents.first_octet(entry).and_then(|(family, octet)| near.get(family)?.get(usize::from(octet)));
+        octets.is_none_or(|near| *near)
+    };
+    let live = contents.entries.iter().filter(|entry| !entry.is_deleted() && !entry.is_hole());
+    let mut found = live.filter(may_meet).filter(|entry| meets(entry));
     let first = found.next()?;
     let mut named = vec![first];
     let mut count = 1;
@@ -121,6 +133,17 @@ pub(crate) fn covering(contents: &Contents, protected: &Contents) -> Option<(usi
     let names: Vec<String> = named.iter().map(show).collect();
     let more = if count > NAMED { ", ..." } else { "" };
     Some((count, first.line, format!("{}{more}", names.join(", "))))
+}
+
+/// For each first octet of an address whether something is covered that has it.
+fn octets<N: Number>(intervals: &[Interval<N>]) -> [bool; 256] {
+    let mut some = [false; 256];
+    let ends = intervals.iter().skip(1).map(|next| next.start.octet()).chain([255]);
+    for (interval, end) in intervals.iter().zip(ends).filter(|(interval, _)| !interval.cover.is_none()) {
+        // The next interval may begin with its octet: one more does no harm.
+        some.iter_mut().take(usize::from(end) + 1).skip(interval.start.octet().into()).for_each(|some| *some = true);
+    }
+    some
 }
 
 /// Whether something is covered by both. The second list is the shorter one.

@@ -28,6 +28,7 @@ mod memory;
 #[cfg(feature = "capi")]
 mod reserve;
 
+mod address;
 pub mod domain;
 mod idn;
 pub mod prefix;
@@ -58,6 +59,7 @@ mod rules;
 
 mod bans;
 mod compile;
+mod decision;
 mod disk;
 mod ruleset;
 

@@ -3,7 +3,7 @@
 use crate::covering::List;
 use crate::policy::{At, AuthRule, BANS, Check};
 use crate::reply::{Reply, Values};
-use crate::rules::authentication::{AUTHENTICATION, Failures, failures};
+use crate::rules::authentication::{AUTHENTICATION, failures};
 use crate::ruleset::{Live, Ruleset};
 use crate::stage::Stage;
 use crate::verdict::{Decider, Rejection};
@@ -102,7 +102,7 @@ impl<'a> Refusing<'a> {
         let list = if self.name.is_empty() || decider == Decider::Authentication { "local policy" } else { self.name };
         // At RCPT there is always a domain; other rules are asked at CONNECT too.
         let domain = if is_at_rcpt(decider) { SAMPLE.domain } else { hostname };
-        let failures = if self.checks.is_empty() { Failures::new() } else { failures(self.checks.iter().copied()).unwrap_or_default() };
+        let failures = failures(self.checks.iter().copied());
         let reason = if failures.is_empty() { SAMPLE.reason } else { &failures };
         let rejection = Rejection::of(self.reply, &Values { list, reason, domain, hostname, ..SAMPLE });
         let stages = |profile| stages(profile, decider, self.early).iter().map(move |stage| (profile, *stage));

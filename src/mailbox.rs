@@ -3,7 +3,7 @@
 //! Nothing is guessed: what is not an address has neither local part nor domain, and no rule matches it. Whether
 //! its syntax is acceptable is the mail server's business.
 
-use crate::domain::{Folded, fold, fold_literal};
+use crate::domain::{Folded, fold_into, fold_literal};
 use arrayvec::ArrayString;
 
 /// Longest mailbox that a list can name, in bytes: 64 for the local part and 255 for the domain are more than the 256
@@ -54,7 +54,18 @@ impl<'a> Mailbox<'a> {
 
     /// Where the mailbox is: its domain or address literal in the form of the tables.
     pub fn place(&self) -> Option<Folded> {
-        self.domain.map_or_else(|| self.literal.and_then(fold_literal), fold)
+        let mut place = Folded::new();
+        self.place_into(&mut place);
+        Some(place).filter(|place| !place.is_empty())
+    }
+
+    /// As [`Mailbox::place`], into an empty string, which stays empty if it is nowhere.
+    pub(crate) fn place_into(&self, place: &mut Folded) {
+        if let Some(domain) = self.domain {
+            fold_into(place, domain);
+        } else if let Some(literal) = self.literal {
+            *place = fold_literal(literal).unwrap_or_default();
+        }
     }
 
     /// Whether the local part names a way on (`user%other.example`, `other.example!user`, `user@other.example`), which
@@ -83,7 +94,11 @@ impl<'a> Mailbox<'a> {
     }
 
     fn is(&self, name: &[u8]) -> bool {
-        self.bare().map(|byte| byte.to_ascii_lowercase()).eq(name.iter().copied())
+        if self.local.starts_with(b"\"") {
+            self.bare().map(|byte| byte.to_ascii_lowercase()).eq(name.iter().copied())
+        } else {
+            self.local.eq_ignore_ascii_case(name)
+        }
     }
 
     /// The local part without quotation marks, and the backslashes in them.
@@ -115,6 +130,12 @@ fn without_route(address: &[u8]) -> &[u8] {
 
 /// Splits at the last `@` that is outside quotation marks.
 fn last_at(address: &[u8]) -> Option<(&[u8], &[u8])> {
+    let last = if address.contains(&b'"') { last_unquoted_at(address) } else { address.iter().rposition(|byte| *byte == b'@') };
+    let (local, at_domain) = address.split_at_checked(last?)?;
+    Some((local, at_domain.get(1..)?))
+}
+
+fn last_unquoted_at(address: &[u8]) -> Option<usize> {
     let (mut quoted, mut escaped, mut last) = (false, false, None);
     for (at, byte) in address.iter().enumerate() {
         match byte {
@@ -125,8 +146,7 @@ fn last_at(address: &[u8]) -> Option<(&[u8], &[u8])> {
             _ => {}
         }
     }
-    let (local, at_domain) = address.split_at_checked(last?)?;
-    Some((local, at_domain.get(1..)?))
+    last
 }
 
 #[cfg(test)]

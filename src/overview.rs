@@ -73,17 +73,15 @@ fn row(list: &List, (v4, v6): (Size, Size), now: Seconds) -> Row {
     let contents = &list.contents;
     let live = || contents.live().map(|(_, entry)| entry);
     // One entry that stays keeps the list in force.
-    let last = live()
-        .map(|entry| if entry.expires == 0 { None } else { Some(entry.expires) })
-        .try_fold(0, |last, expires| Some(last.max(expires?)));
+    let last = live().map(|entry| contents.expires(entry)).try_fold(0, |last, expires| Some(last.max(expires?)));
     let unique = |size: &Size| (list.role == Decider::Block && size.all > 0).then(|| ratio(size.unique, size.all));
     Row {
         name: list.name.to_string(),
         kind: shown::kind(list),
         entries: live().count(),
-        expired: live().filter(|entry| entry.is_over(now)).count(),
+        expired: live().filter(|entry| contents.is_over(entry, now)).count(),
         made: contents.made,
-        expires: contents.statement.expires.or(last.filter(|last| *last > 0).map(Seconds::from)),
+        expires: contents.statement.expires.or(last.filter(|last| *last > 0)),
         files: contents.files.iter().map(ToString::to_string).collect(),
         v4_addresses: v4.all,
         v6_addresses: v6.all,
@@ -154,7 +152,7 @@ fn places(lists: &[List], wanted: impl Fn(&List) -> bool) -> Vec<usize> {
 /// Whether a cover in a list covers anything at a time.
 fn counts(contents: &Contents, cover: Cover, now: Seconds) -> bool {
     let mut entries = contents.chains.entries(cover).filter_map(|entry| contents.entry(entry));
-    entries.find(|entry| !entry.is_over(now)).is_some_and(|entry| !entry.hole)
+    entries.find(|entry| !contents.is_over(entry, now)).is_some_and(|entry| !entry.is_hole())
 }
 
 /// The lengths of intervals that cover something.

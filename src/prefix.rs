@@ -39,6 +39,42 @@ pub fn parse_network(text: &str) -> Result<IpNet, Fault> {
     if network.prefix_len() == 0 { Err(every_address(text)) } else { Ok(network) }
 }
 
+/// The IPv4 network that a text begins with, as its address and the length of its prefix, and what stands after it, if it is
+/// one that [`parse_network`] takes; the quick way for what nearly all lines of long lists have. For anything else there is
+/// the long way: it may be right all the same, and if not, that one says why.
+pub fn leading_network4(text: &[u8]) -> Option<((u32, u8), &[u8])> {
+    let (address, after) = leading_address4(text)?;
+    let Some(after) = after.strip_prefix(b"/") else { return Some(((address, 32), after)) };
+    let (length, after) = match after {
+        [tens @ b'1'..=b'3', ones @ b'0'..=b'9', after @ ..] => (10 * (tens - b'0') + (ones - b'0'), after),
+        [ones @ b'1'..=b'9', after @ ..] => (ones - b'0', after),
+        _ => return None,
+    };
+    let host_bits = u32::MAX.checked_shr(length.into()).unwrap_or(0);
+    (length <= 32 && address & host_bits == 0).then_some(((address, length), after))
+}
+
+/// The IPv4 address that a text begins with, and what stands after it, as [`leading_network4`] does.
+pub(crate) fn leading_address4(text: &[u8]) -> Option<(u32, &[u8])> {
+    let (first, text) = leading_octet(text)?;
+    let (second, text) = leading_octet(text.strip_prefix(b".")?)?;
+    let (third, text) = leading_octet(text.strip_prefix(b".")?)?;
+    let (fourth, text) = leading_octet(text.strip_prefix(b".")?)?;
+    Some((first << 24 | second << 16 | third << 8 | fourth, text))
+}
+
+/// One to three digits without leading zeros, up to 255. (Adding up the digits without branches is not quicker.)
+fn leading_octet(text: &[u8]) -> Option<(u32, &[u8])> {
+    let digit = |byte: u8| u32::from(byte - b'0');
+    let (octet, after) = match text {
+        [a @ b'1'..=b'9', b @ b'0'..=b'9', c @ b'0'..=b'9', after @ ..] => (100 * digit(*a) + 10 * digit(*b) + digit(*c), after),
+        [a @ b'1'..=b'9', b @ b'0'..=b'9', after @ ..] => (10 * digit(*a) + digit(*b), after),
+        [a @ b'0'..=b'9', after @ ..] => (digit(*a), after),
+        _ => return None,
+    };
+    (octet <= 255).then_some((octet, after))
+}
+
 fn every_address(text: &str) -> Fault {
     Fault::new(
         format!("{} covers every address", quote(text.as_bytes())),
@@ -135,6 +171,7 @@ pub(crate) fn unmap(network: IpNet) -> IpNet {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn networks() {
@@ -206,6 +243,42 @@ mod tests {
         }
         for text in ["", "unknown", "127.1", "010.0.0.1", "fe80::1%lo", "IPv6:192.0.2.1", "[192.0.2.1", "\u{ff11}.2.3.4"] {
             assert_eq!(parse_address(text), None, "{text}");
+        }
+    }
+
+    proptest! {
+        /// The quick way and the long one agree, or the quick one is not taken.
+        #[test]
+        fn the_quick_way_is_right_or_not_taken(
+            octets in prop::collection::vec((0..=260_u32, prop::bool::weighted(0.05)), 3..6),
+            length in prop::option::of((0..=34_u8, prop::bool::weighted(0.05))),
+            clear in prop::bool::weighted(0.8),
+            change in prop::option::weighted(0.3, (any::<prop::sample::Index>(), "[0-9./ :a-f%-]{0,2}")),
+        ) {
+            let bits = octets.iter().take(4).fold(0, |bits, (octet, _)| bits << 8 | octet & 255);
+            let host_bits = length.map_or(0, |(length, _)| u32::MAX.checked_shr(length.into()).unwrap_or(0));
+            let mut text = if clear && octets.len() == 4 {
+                Ipv4Addr::from_bits(bits & !host_bits).to_string()
+            } else {
+                octets.iter().map(|(octet, padded)| format!("{}{octet}", if *padded { "0" } else { "" })).collect::<Vec<_>>().join(".")
+            };
+            if let Some((length, padded)) = length {
+                text += &format!("/{}{length}", if padded { "0" } else { "" });
+            }
+            if let Some((at, by)) = change {
+                let at = at.index(text.len());
+                text.replace_range(at..=at, &by);
+            }
+            let quick = leading_network4(text.as_bytes());
+            match quick {
+                Some(((bits, length), [])) => prop_assert_eq!(parse_network(&text), Ok(IpNet::new_assert(Ipv4Addr::from_bits(bits).into(), length)), "{}", text),
+                // What follows a digit may still belong to the number: whoever asks looks at that.
+                Some((_, rest)) => prop_assert!(text.as_bytes().ends_with(rest)),
+                // It is taken whenever it can be.
+                None => prop_assert!(!matches!(parse_network(&text), Ok(IpNet::V4(_)) if !text.contains(':')), "{}", text),
+            }
+            let address = leading_address4(text.as_bytes()).filter(|(_, rest)| rest.is_empty()).map(|(bits, _)| IpAddr::from(Ipv4Addr::from_bits(bits)));
+            prop_assert_eq!(address, text.parse::<Ipv4Addr>().ok().map(IpAddr::V4), "{}", text);
         }
     }
 }

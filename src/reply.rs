@@ -5,7 +5,7 @@
 //! section 4.2, RFC 2034 section 4, RFC 3463).
 
 use crate::diagnostic::{Fault, quote};
-use arrayvec::ArrayString;
+use arrayvec::{ArrayString, ArrayVec};
 
 /// Longest text of a reply, without code and enhanced status code, in octets. With `521 5.999.999 ` before
 /// it and CR LF behind it a reply stays below the 512 octets of RFC 5321 section 4.5.3.1.5.
@@ -20,8 +20,12 @@ const NO_TEXT: &str = "Service unavailable";
 pub type Status = ArrayString<9>;
 /// A text ready for the wire: printable ASCII, one line.
 pub type Text = ArrayString<MAX_TEXT>;
+/// The same in the making.
+pub(crate) type Filled = ArrayVec<u8, MAX_TEXT>;
 
 /// A reply as the policy states it, placeholders not yet filled in.
+///
+/// Its text is taken apart once, when it is read: a client who is refused costs a few copies.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reply {
     /// Reply code, 400 to 559.
@@ -30,8 +34,30 @@ pub struct Reply {
     pub status: Status,
     /// Whether the connection is to be closed after the reply.
     pub hang_up: bool,
-    /// Text with `{placeholders}`; printable ASCII, never empty, all placeholders known.
-    text: String,
+    /// The text without its placeholders: printable ASCII.
+    literal: String,
+    /// For each placeholder how many bytes of `literal` come before it, since the start.
+    placeholders: Vec<(u16, Placeholder)>,
+}
+
+/// What the text of a reply leaves to be filled in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Placeholder {
+    /// `{ip}`
+    Ip,
+    /// `{list}`
+    List,
+    /// `{reason}`
+    Reason,
+    /// `{domain}`
+    Domain,
+    /// `{helo}`
+    Helo,
+    /// `{sender}`
+    Sender,
+    /// `{hostname}`
+    Hostname,
 }
 
 /// What the placeholders of a reply stand for.
@@ -56,18 +82,37 @@ pub struct Values<'a> {
 /// Names of the placeholders, for messages.
 const PLACEHOLDERS: &str = "{ip}, {list}, {reason}, {domain}, {helo}, {sender}, {hostname}";
 
+impl Placeholder {
+    const ALL: [(&str, Placeholder); 7] = [
+        ("ip", Placeholder::Ip),
+        ("list", Placeholder::List),
+        ("reason", Placeholder::Reason),
+        ("domain", Placeholder::Domain),
+        ("helo", Placeholder::Helo),
+        ("sender", Placeholder::Sender),
+        ("hostname", Placeholder::Hostname),
+    ];
+
+    fn named(name: &str) -> Option<Placeholder> {
+        Placeholder::ALL.iter().find(|row| row.0 == name).map(|row| row.1)
+    }
+
+    fn name(self) -> &'static str {
+        Placeholder::ALL.iter().find(|row| row.1 == self).map_or("", |row| row.0)
+    }
+}
+
 impl<'a> Values<'a> {
-    fn get(&self, name: &str) -> Option<&'a str> {
-        Some(match name {
-            "ip" => self.ip,
-            "list" => self.list,
-            "reason" => self.reason,
-            "domain" => self.domain,
-            "helo" => self.helo,
-            "sender" => self.sender,
-            "hostname" => self.hostname,
-            _ => return None,
-        })
+    fn get(&self, placeholder: Placeholder) -> &'a str {
+        match placeholder {
+            Placeholder::Ip => self.ip,
+            Placeholder::List => self.list,
+            Placeholder::Reason => self.reason,
+            Placeholder::Domain => self.domain,
+            Placeholder::Helo => self.helo,
+            Placeholder::Sender => self.sender,
+            Placeholder::Hostname => self.hostname,
+        }
     }
 }
 
@@ -123,7 +168,7 @@ impl Reply {
             )
         })?;
         check_text(text)?;
-        Ok(Reply { code, status, hang_up: matches!(code, 421 | 521), text: text.into() })
+        Ok(Reply::new(code, status, matches!(code, 421 | 521), text))
     }
 
     /// The reply that the default table has under a name.
@@ -138,19 +183,47 @@ impl Reply {
 
     fn default_reply(literal: &str, hang_up: bool) -> Option<Reply> {
         let (code, status, text) = split(literal)?;
-        Some(Reply { code, status, hang_up, text: text.into() })
+        Some(Reply::new(code, status, hang_up, text))
+    }
+
+    /// Takes a text apart that has passed its check.
+    fn new(code: u16, status: Status, hang_up: bool, text: &str) -> Reply {
+        let (mut literal, mut placeholders) = (String::new(), Vec::new());
+        for (nth, part) in text.split(['{', '}']).enumerate() {
+            match Placeholder::named(part).filter(|_| nth % 2 == 1) {
+                // A text has at most MAX_TEXT bytes.
+                Some(placeholder) => placeholders.push((u16::try_from(literal.len()).unwrap_or(u16::MAX), placeholder)),
+                None => literal.push_str(part),
+            }
+        }
+        Reply { code, status, hang_up, literal, placeholders }
+    }
+
+    /// The text before each placeholder, with the placeholder, and the text behind the last.
+    fn parts(&self) -> impl Iterator<Item = (&str, Option<Placeholder>)> {
+        let ends = self.placeholders.iter().map(|(end, placeholder)| (usize::from(*end), Some(*placeholder)));
+        ends.chain([(self.literal.len(), None)]).scan(0, |start, (end, placeholder)| {
+            let literal = self.literal.get(std::mem::replace(start, end)..end).unwrap_or("");
+            Some((literal, placeholder))
+        })
+    }
+
+    /// The text with its placeholders.
+    fn text(&self) -> String {
+        let placeholder = |placeholder: Option<Placeholder>| placeholder.map_or_else(String::new, |it| format!("{{{}}}", it.name()));
+        self.parts().map(|(literal, next)| literal.to_owned() + &placeholder(next)).collect()
     }
 
     /// The reply as a policy states it, `550 5.7.1 text`, with its placeholders.
     pub(crate) fn literal(&self) -> String {
-        format!("{} {} {}", self.code, self.status, self.text)
+        format!("{} {} {}", self.code, self.status, self.text())
     }
 
     /// Adds where a refused client learns more.
     pub(crate) fn add_contact(&mut self, contact: &str) -> Result<(), Fault> {
-        let text = format!("{}; {contact}", self.text);
+        let text = format!("{}; {contact}", self.text());
         check_text(&text)?;
-        self.text = text;
+        *self = Reply::new(self.code, self.status, self.hang_up, &text);
         Ok(())
     }
 
@@ -161,18 +234,21 @@ impl Reply {
 
     /// The text with its placeholders filled in: printable ASCII, never empty, at most [`MAX_TEXT`] octets.
     pub fn fill(&self, values: &Values<'_>) -> Text {
-        let mut filled = Text::new();
-        let mut rest = self.text.as_str();
-        while let Some((before, after)) = rest.split_once('{') {
-            push(&mut filled, before.bytes());
-            let (name, after) = after.split_once('}').unwrap_or((after, ""));
-            push(&mut filled, harmless(values.get(name).unwrap_or("").as_bytes()));
-            rest = after;
+        text(&self.fill_with(|placeholder, filled| push_harmless(filled, values.get(placeholder).as_bytes())))
+    }
+
+    /// As [`Reply::fill`]; who fills in appends the value, by [`push_harmless`].
+    pub(crate) fn fill_with(&self, mut fill_in: impl FnMut(Placeholder, &mut Filled)) -> Filled {
+        let mut filled = Filled::new();
+        for (literal, placeholder) in self.parts() {
+            push_cut(&mut filled, literal.as_bytes());
+            if let Some(placeholder) = placeholder {
+                fill_in(placeholder, &mut filled);
+            }
         }
-        push(&mut filled, rest.bytes());
-        if filled.trim().is_empty() {
+        if filled.iter().all(|byte| *byte == b' ') {
             filled.clear();
-            push(&mut filled, NO_TEXT.bytes());
+            push_cut(&mut filled, NO_TEXT.as_bytes());
         }
         filled
     }
@@ -224,7 +300,7 @@ fn check_text(text: &str) -> Result<(), Fault> {
         let (_, from) = rest.split_at(at);
         let name = from.strip_prefix('{').and_then(|inner| inner.split_once('}'));
         match name {
-            Some((name, after)) if Values::default().get(name).is_some() => rest = after,
+            Some((name, after)) if Placeholder::named(name).is_some() => rest = after,
             _ => {
                 return Err(Fault::new(
                     format!("{} is not a placeholder", quote(from.as_bytes())),
@@ -245,27 +321,50 @@ pub(crate) fn push<const N: usize>(to: &mut ArrayString<N>, ascii: impl Iterator
     }
 }
 
-/// What is left of a value from outside: white space becomes a space; `%`, which MTAs take for themselves,
-/// and all that is not printable ASCII becomes `?`; cut after [`MAX_VALUE`].
-fn harmless(value: &[u8]) -> impl Iterator<Item = u8> {
-    value.iter().take(MAX_VALUE).map(|byte| match byte {
+/// Appends bytes, cut where there is no more room.
+pub(crate) fn push_cut<const N: usize>(to: &mut ArrayVec<u8, N>, bytes: &[u8]) {
+    // What is cut fits.
+    let _ = to.try_extend_from_slice(bytes.get(..to.remaining_capacity()).unwrap_or(bytes));
+}
+
+/// Appends what is left of a value from outside: white space becomes a space; `%`, which MTAs take for themselves, and
+/// all that is not printable ASCII becomes `?`; cut after [`MAX_VALUE`], and where there is no more room.
+pub(crate) fn push_harmless<const N: usize>(to: &mut ArrayVec<u8, N>, value: &[u8]) {
+    let value = value.get(..MAX_VALUE).unwrap_or(value);
+    // Nearly all are harmless as they are. All bytes are looked at, so that it goes by many at a time.
+    if value.iter().fold(true, |harmless, byte| harmless & (made_harmless(*byte) == *byte)) {
+        push_cut(to, value);
+    } else {
+        to.extend(value.iter().map(|byte| made_harmless(*byte)).take(to.remaining_capacity()));
+    }
+}
+
+fn made_harmless(byte: u8) -> u8 {
+    match byte {
         b'\t' | b'\n' | b'\r' => b' ',
         b'%' => b'?',
-        b' '..=b'~' => *byte,
+        b' '..=b'~' => byte,
         _ => b'?',
-    })
+    }
 }
 
 /// A text from a list or a stranger, fit for a reply and for a log line.
-pub fn clean(text: &[u8]) -> ArrayString<MAX_VALUE> {
-    let mut cleaned = ArrayString::new();
-    push(&mut cleaned, harmless(text));
-    cleaned
+pub fn clean(value: &[u8]) -> ArrayString<MAX_VALUE> {
+    let mut cleaned = ArrayVec::<u8, MAX_VALUE>::new();
+    push_harmless(&mut cleaned, value);
+    text(&cleaned)
+}
+
+/// ASCII as a string.
+pub(crate) fn text<const N: usize>(ascii: &ArrayVec<u8, N>) -> ArrayString<N> {
+    std::str::from_utf8(ascii).ok().and_then(|text| ArrayString::from(text).ok()).unwrap_or_default()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+    use proptest::test_runner::TestRunner;
 
     /// What every filled-in reply must be, whatever it was filled with.
     fn well_formed(line: &str) -> bool {
@@ -292,7 +391,8 @@ mod tests {
             let reply = Reply::default_reply(literal, hang_up).unwrap();
             let line = format!("{} {} {}", reply.code, reply.status, reply.fill(&values));
             assert!(well_formed(&line), "{name}: {line}");
-            assert_eq!(Reply::parse(literal).map(|r| r.text), Ok(reply.text), "{name}");
+            assert_eq!(Reply::parse(literal).map(|r| r.text()), Ok(reply.text()), "{name}");
+            assert_eq!(reply.literal(), literal);
         }
         assert_eq!(Reply::parse("policy").unwrap().fill(&values).as_str(), "Service unavailable; client [192.0.2.7] blocked using example");
     }
@@ -346,6 +446,48 @@ mod tests {
             assert!(well_formed(&line), "{value:?}: {line:?}");
             assert!(!line.contains('%'), "{line}");
         }
+    }
+
+    /// What a text is with its placeholders filled in, byte by byte by the definition.
+    fn filled_in(text: &str, values: &Values<'_>) -> String {
+        let harmless = |value: &str| -> String {
+            let byte = |byte: u8| match byte {
+                b'\t' | b'\n' | b'\r' => ' ',
+                b' '..=b'~' if byte != b'%' => char::from(byte),
+                _ => '?',
+            };
+            value.bytes().take(MAX_VALUE).map(byte).collect()
+        };
+        let (mut filled, mut rest) = (String::new(), text);
+        while let Some((before, after)) = rest.split_once('{') {
+            let (name, after) = after.split_once('}').unwrap();
+            filled = filled + before + &harmless(values.get(Placeholder::named(name).unwrap()));
+            rest = after;
+        }
+        filled += rest;
+        filled.truncate(MAX_TEXT);
+        if filled.trim().is_empty() { NO_TEXT.into() } else { filled }
+    }
+
+    #[test]
+    fn a_text_that_was_taken_apart_is_filled_in_as_by_the_definition() {
+        let mut runner = TestRunner::default();
+        let literal = || "[ -$&-z|~]{0,30}".prop_map(|text| text.replace(['{', '}'], ""));
+        let placeholder = proptest::sample::select(&Placeholder::ALL[..]).prop_map(|(name, _)| format!("{{{name}}}"));
+        let text = (literal(), proptest::collection::vec((placeholder, literal()), 0..5));
+        let value = || prop_oneof!["[ -~]{0,40}", " {0,300}", "\\PC{0,300}", any::<String>()];
+        let values = proptest::array::uniform7(value());
+        let check = |((first, parts), values): ((String, Vec<(String, String)>), [String; 7])| {
+            let text = parts.into_iter().fold(first, |text, (placeholder, literal)| text + &placeholder + &literal);
+            let [ip, list, reason, domain, helo, sender, hostname] = &values;
+            let values = Values { ip, list, reason, domain, helo, sender, hostname };
+            let reply = Reply::new(550, Status::from("5.7.1").unwrap(), false, &text);
+            prop_assert_eq!(reply.text(), text.clone());
+            let filled = reply.fill(&values);
+            prop_assert_eq!(filled.as_str(), filled_in(&text, &values));
+            Ok(())
+        };
+        runner.run(&(text, values), check).unwrap();
     }
 
     #[test]

@@ -2,8 +2,9 @@
 
 use crate::bans::Bans;
 use crate::compile::seconds;
-use crate::contents::{About, Entry as ListEntry};
+use crate::contents::About;
 use crate::covering::{Covering, List};
+use crate::decision::{Answer, By, Decision, verdict};
 use crate::diagnostic::Fault;
 use crate::domain::Folded;
 use crate::facts::Facts;
@@ -11,17 +12,14 @@ use crate::limits::{self, Nanoseconds};
 use crate::mailbox::Mailbox;
 use crate::mode::Mode;
 use crate::networks::{Chains, Cover, NetworkTable};
-use crate::policy::{At, BANS, BanRule, Exempt, Limits, ListName, NEVER_BLOCK, PRIVATE};
+use crate::policy::{At, BanRule, Exempt, Limits, NEVER_BLOCK, PRIVATE};
 use crate::prefix::unmap;
-use crate::reply::{Reply, Values, clean};
-use crate::rules::authentication::Authentication;
+use crate::reply::Reply;
+use crate::rules::authentication::{AUTHENTICATION, Authentication};
 use crate::rules::names::Names;
 use crate::rules::relay::Relay;
-use crate::verdict::{Decider, Entry, Rejection, Verdict};
-use arrayvec::ArrayString;
+use crate::verdict::{Decider, Verdict};
 use ipnet::IpNet;
-use std::fmt::Write;
-use std::net::IpAddr;
 use std::time::{Instant, SystemTime};
 
 /// A compiled policy.
@@ -82,11 +80,12 @@ pub struct Stages {
 }
 
 /// A question about a connection or one recipient, taken apart.
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Question<'a> {
     pub facts: &'a Facts<'a>,
     pub recipient: Mailbox<'a>,
     /// Domain or address literal of the recipient.
-    pub place: Option<Folded>,
+    pub place: Option<&'a str>,
     /// Who asks, as far as lists pass somebody over for it.
     pub situation: Exempt,
     pub connect: bool,
@@ -94,35 +93,65 @@ pub(crate) struct Question<'a> {
     pub counted: bool,
 }
 
+/// What is asked about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ask {
+    /// A client that has just connected, by those lists alone that ask for it (`at = "connect"`): for a milter, which gives
+    /// all other verdicts at RCPT, where their text reaches the client.
+    Early,
+    /// A client that has just connected.
+    Connect,
+    /// A sender: the client's address as at CONNECT, then the rules about senders and what is known of their
+    /// authentication.
+    Mail,
+    /// A recipient, the client's address included.
+    Rcpt,
+}
+
 impl Ruleset {
     /// Decides about a client that has just connected.
     pub fn connect(&self, facts: &Facts<'_>) -> Verdict {
-        self.at_connect(facts, &Live::default(), true)
+        self.ask(Ask::Connect, facts, &Live::default(), true, verdict)
     }
 
     /// Decides about one recipient, the client's address included.
     pub fn rcpt(&self, facts: &Facts<'_>) -> Verdict {
-        self.at_rcpt(facts, &Live::default(), true)
+        self.ask(Ask::Rcpt, facts, &Live::default(), true, verdict)
     }
 
-    /// Decides about a client that has just connected by those lists alone that ask for it (`at = "connect"`): for a
-    /// milter, which gives all other verdicts at RCPT, where their text reaches the client.
-    pub(crate) fn at_early(&self, facts: &Facts<'_>, live: &Live<'_>, counted: bool) -> Verdict {
-        if self.mode_reply(live).is_some() {
-            return self.accept();
-        }
-        let mut question = Question { counted, ..Question::of_connection(facts) };
-        question.situation = question.situation.and(Exempt::EARLY);
-        self.by_address(&question)
+    /// Decides, and hands over the answer to be written. Only if it is `counted` it is a hit of the lists that come to word.
+    pub(crate) fn ask<T>(&self, ask: Ask, facts: &Facts<'_>, live: &Live<'_>, counted: bool, write: impl FnOnce(&Answer<'_>) -> T) -> T {
+        let mode = self.mode_reply(live);
+        // In a mode that answers everybody nothing is asked.
+        let mut place = Folded::new();
+        let mut question = self.question(if mode.is_some() { Ask::Connect } else { ask }, facts, &mut place);
+        question.counted = counted;
+        let decision = match mode {
+            None => self.decide(ask, &mut question, live),
+            Some(_) if ask == Ask::Early => Decision::default(),
+            Some(reply) => Decision::refusal(By::Mode, reply),
+        };
+        write(&Answer { ruleset: self, question: &question, decision })
     }
 
-    /// As [`Ruleset::connect`]; only if it is `counted` it is a hit of the lists that come to word.
-    pub(crate) fn at_connect(&self, facts: &Facts<'_>, live: &Live<'_>, counted: bool) -> Verdict {
-        if let Some(reply) = self.mode_reply(live) {
-            return self.by_mode(reply, facts);
+    /// The order of decision.
+    fn decide<'a>(&'a self, ask: Ask, question: &mut Question<'_>, live: &Live<'a>) -> Decision<'a> {
+        if ask == Ask::Early {
+            return self.by_address(question);
         }
-        let question = Question { counted, ..Question::of_connection(facts) };
-        self.by_client_and(question, live, |question, _| self.by_connection_limits(question, live))
+        let by_client = self.by_client(question, live);
+        if by_client.decider() == Decider::NeverBlock || !by_client.is_accept() {
+            return by_client;
+        }
+        self.let_in(question, by_client.decider());
+        let mut shadow = by_client.shadow;
+        let refusal = match ask {
+            Ask::Early => None,
+            Ask::Connect => self.by_connection_limits(question, live),
+            Ask::Mail => self.by_sender(question, &mut shadow),
+            Ask::Rcpt => self.by_recipient_limits(question, live).or_else(|| self.by_names(question, &mut shadow)),
+        };
+        Decision { shadow, ..refusal.unwrap_or(by_client) }
     }
 
     /// Counts a connection without deciding about it by lists: for a milter, which decides at RCPT. The limit that it
@@ -133,7 +162,7 @@ impl Ruleset {
         self.exceeds(&Question { counted: true, ..question }, live)
     }
 
-    /// Ends what [`Ruleset::at_connect`] or [`Ruleset::begin_session`] has counted.
+    /// Ends what [`Ask::Connect`] or [`Ruleset::begin_session`] has counted.
     pub(crate) fn end_session(&self, facts: &Facts<'_>, live: &Live<'_>) {
         if let (Some((limits, now)), Some(address)) = (live.limits(), facts.address)
             && self.limited(facts).is_some()
@@ -145,15 +174,15 @@ impl Ruleset {
     /// The question of a connection, if limits apply to the client.
     fn limited<'a>(&self, facts: &'a Facts<'a>) -> Option<Question<'a>> {
         let mut question = Question::of_connection(facts);
-        let by_address = self.by_address(&question);
-        self.let_in(&mut question, by_address.decider);
-        (by_address.decider != Decider::NeverBlock && !self.limits.exempt.meets(question.situation)).then_some(question)
+        let decider = self.by_address(&question).decider();
+        self.let_in(&mut question, decider);
+        (decider != Decider::NeverBlock && !self.limits.exempt.meets(question.situation)).then_some(question)
     }
 
     /// The limits of connections and sessions.
-    fn by_connection_limits(&self, question: &Question<'_>, live: &Live<'_>) -> Option<Verdict> {
+    fn by_connection_limits<'a>(&'a self, question: &Question<'_>, live: &Live<'_>) -> Option<Decision<'a>> {
         let which = self.exceeds(question, live)?;
-        self.by_limit(question, which)
+        self.by_limit(which)
     }
 
     /// The limit of connections or sessions that a client exceeds, by its key in the policy.
@@ -163,89 +192,41 @@ impl Ruleset {
     }
 
     /// The limits of recipients.
-    fn by_recipient_limits(&self, question: &Question<'_>, live: &Live<'_>) -> Option<Verdict> {
+    fn by_recipient_limits<'a>(&'a self, question: &Question<'_>, live: &Live<'_>) -> Option<Decision<'a>> {
         let (limits, now) = live.limits().filter(|_| question.counted && !self.limits.exempt.meets(question.situation))?;
         let sender = question.facts.sender.filter(|_| limits.settings().sender_domain.is_some());
         let sender = sender.and_then(|sender| Mailbox::parse(sender).place());
-        let exceeded = limits.recipient(question.facts.address, sender.as_deref(), question.place.as_deref(), now)?;
-        self.by_limit(question, exceeded.which)
+        let exceeded = limits.recipient(question.facts.address, sender.as_deref(), question.place, now)?;
+        self.by_limit(exceeded.which)
     }
 
     /// The refusal of a recipient by a limit that the connection exceeds, unless limits do not apply to who asks.
-    pub(crate) fn by_held_limit(&self, facts: &Facts<'_>, which: &str) -> Option<Verdict> {
-        let question = self.question(facts);
-        if self.limits.exempt.meets(question.situation) { None } else { self.by_limit(&question, which) }
+    pub(crate) fn by_held_limit<T>(&self, facts: &Facts<'_>, which: &str, write: impl FnOnce(&Answer<'_>) -> T) -> Option<T> {
+        let mut place = Folded::new();
+        let question = self.question(Ask::Rcpt, facts, &mut place);
+        let decision = if self.limits.exempt.meets(question.situation) { None } else { self.by_limit(which) }?;
+        Some(write(&Answer { ruleset: self, question: &question, decision }))
     }
 
     /// The refusal by a limit, named by its key in the policy.
-    pub(crate) fn by_limit(&self, question: &Question<'_>, which: &str) -> Option<Verdict> {
-        Some(self.by_rule(Decider::Limit, self.limits.reply.as_ref()?, question, which))
-    }
-
-    /// Decides about a sender: the client's address as at CONNECT, then the rules about senders and what is known of
-    /// their authentication. Only if it is `counted` it is a hit of the lists that come to word.
-    pub(crate) fn at_mail(&self, facts: &Facts<'_>, live: &Live<'_>, counted: bool) -> Verdict {
-        if let Some(reply) = self.mode_reply(live) {
-            return self.by_mode(reply, facts);
-        }
-        let question = Question { counted, connect: false, ..Question::of_connection(facts) };
-        self.by_client_and(question, live, |question, shadow| self.by_sender(question, shadow))
-    }
-
-    /// As [`Ruleset::rcpt`]; only if it is `counted` it is a hit of the lists that come to word.
-    pub(crate) fn at_rcpt(&self, facts: &Facts<'_>, live: &Live<'_>, counted: bool) -> Verdict {
-        if let Some(reply) = self.mode_reply(live) {
-            return self.by_mode(reply, facts);
-        }
-        let question = Question { counted, ..self.question(facts) };
-        self.by_client_and(question, live, |question, shadow| {
-            self.by_recipient_limits(question, live).or_else(|| self.by_names(question, shadow))
-        })
-    }
-
-    /// What the client's address comes to, and if that lets it in, what further rules do: never for the never-block set.
-    fn by_client_and<'a>(
-        &self,
-        mut question: Question<'a>,
-        live: &Live<'_>,
-        further: impl FnOnce(&Question<'a>, &mut ListName) -> Option<Verdict>,
-    ) -> Verdict {
-        let mut by_client = self.by_client(&question, live);
-        if by_client.decider == Decider::NeverBlock || !by_client.is_accept() {
-            return by_client;
-        }
-        self.let_in(&mut question, by_client.decider);
-        match further(&question, &mut by_client.shadow) {
-            Some(mut refusal) => {
-                refusal.shadow = by_client.shadow;
-                refusal
-            }
-            None => by_client,
-        }
+    fn by_limit<'a>(&'a self, which: &'a str) -> Option<Decision<'a>> {
+        Some(Decision::refusal(By::Limit(which), self.limits.reply.as_ref()?))
     }
 
     /// What bans and lists come to: never-block set and allow lists, then bans, then block lists.
-    fn by_client(&self, question: &Question<'_>, live: &Live<'_>) -> Verdict {
+    fn by_client<'a>(&'a self, question: &Question<'_>, live: &Live<'a>) -> Decision<'a> {
         let Some(by_ban) = self.by_ban(question, live) else { return self.by_address(question) };
         // Seldom: somebody is banned. The lists are asked whether one of them lets him in all the same.
         let without_ban = self.by_address(&Question { counted: false, ..*question });
-        if matches!(without_ban.decider, Decider::NeverBlock | Decider::Allow) { self.by_address(question) } else { by_ban }
+        if matches!(without_ban.decider(), Decider::NeverBlock | Decider::Allow) { self.by_address(question) } else { by_ban }
     }
 
     /// What a ban of the client comes to.
-    pub(crate) fn by_ban(&self, question: &Question<'_>, live: &Live<'_>) -> Option<Verdict> {
-        let address = question.facts.address?.to_canonical();
+    pub(crate) fn by_ban<'a>(&'a self, question: &Question<'_>, live: &Live<'a>) -> Option<Decision<'a>> {
+        let bans = live.bans.filter(|bans| !bans.is_empty())?;
         let now = || question.facts.now.unwrap_or_else(|| seconds(SystemTime::now()));
-        let ban = live.bans?.covering(address, now).filter(|_| !self.bans.exempt.meets(question.situation))?;
-        let reason = ban.reason();
-        let values = question.values(BANS, &reason);
-        let mut verdict = self.accept();
-        verdict.rejection = Some(self.rejection(self.bans.reply.as_ref()?, question.facts, &values));
-        verdict.decider = Decider::Ban;
-        verdict.list = ListName::from(BANS).unwrap_or_default();
-        verdict.entry = Entry::Network(ban.network);
-        verdict.reason = reason;
-        Some(verdict)
+        let ban = bans.covering(question.facts.address?.to_canonical(), now)?;
+        if self.bans.exempt.meets(question.situation) { None } else { Some(Decision::refusal(By::Ban(ban), self.bans.reply.as_ref()?)) }
     }
 
     /// What it means for the rules about names how the address was let in.
@@ -259,37 +240,42 @@ impl Ruleset {
     }
 
     /// The rules about recipient and sender, in the order in which they decide.
-    fn by_names(&self, question: &Question<'_>, shadow: &mut ListName) -> Option<Verdict> {
-        let Question { facts, recipient, place, situation, .. } = question;
+    fn by_names<'a>(&'a self, question: &Question<'_>, shadow: &mut &'a str) -> Option<Decision<'a>> {
+        let Question { facts, recipient, place, situation, .. } = *question;
         if facts.recipient.is_some()
-            && let Some(reply) = self.relay.refuses(recipient, place.as_ref(), *situation, facts)
+            && let Some(reply) = self.relay.refuses(&recipient, place, situation, facts)
         {
-            return Some(self.by_rule(Decider::Relay, reply, question, ""));
+            return Some(Decision::refusal(By::Relay, reply));
         }
-        let covering = place.as_ref().and_then(|place| self.domains.of_place(place));
-        if let Some(refusal) = self.by_lists(covering, question, shadow) {
-            return Some(refusal);
-        }
-        let covering = self.recipients.of_mailbox(recipient, place.as_ref());
-        if let Some(refusal) = self.by_lists(covering, question, shadow) {
-            return Some(refusal);
-        }
-        self.by_sender(question, shadow)
+        let covering = place.and_then(|place| self.domains.of_place(place));
+        self.by_lists(covering, question, shadow, |about| Names::is_of_place(about, place))
+            .or_else(|| self.by_mailbox(&self.recipients, &recipient, place, question, shadow))
+            .or_else(|| self.by_sender(question, shadow))
     }
 
     /// The rules about the sender, and about what is known of its authentication.
-    fn by_sender(&self, question: &Question<'_>, shadow: &mut ListName) -> Option<Verdict> {
-        let Question { facts, situation, .. } = question;
+    fn by_sender<'a>(&'a self, question: &Question<'_>, shadow: &mut &'a str) -> Option<Decision<'a>> {
         if !self.senders.is_empty() {
             // The empty sender has neither a local part nor a domain, so that no entry is about it.
-            let sender = Mailbox::parse(facts.sender.unwrap_or_default());
-            let covering = self.senders.of_mailbox(&sender, sender.place().as_ref());
-            if let Some(refusal) = self.by_lists(covering, question, shadow) {
-                return Some(refusal);
+            let sender = Mailbox::parse(question.facts.sender.unwrap_or_default());
+            let refusal = self.by_mailbox(&self.senders, &sender, sender.place().as_deref(), question, shadow);
+            if refusal.is_some() {
+                return refusal;
             }
         }
-        let (reply, failures) = self.authentication.decide(facts, *situation, question.counted, shadow)?;
-        Some(self.by_rule(Decider::Authentication, reply, question, &failures))
+        self.by_authentication(question, shadow)
+    }
+
+    /// The rule about what authentication came to. If it is only watched, its name is that of the list that would refuse.
+    pub(crate) fn by_authentication<'a>(&'a self, question: &Question<'_>, shadow: &mut &'a str) -> Option<Decision<'a>> {
+        let reply = self.authentication.decide(question.facts, question.situation, question.counted)?;
+        if !self.authentication.policy.shadow {
+            return Some(Decision::refusal(By::Authentication, reply));
+        }
+        if shadow.is_empty() {
+            *shadow = AUTHENTICATION;
+        }
+        None
     }
 
     /// What a mail server has to tell for this ruleset to work.
@@ -335,7 +321,7 @@ impl Ruleset {
         }
         for list in self.lists.iter().filter(|list| [NEVER_BLOCK, PRIVATE].contains(&list.name.as_str())) {
             let has = |about| matches!(about, Some(About::Network(protected)) if protected.contains(&network));
-            if list.contents.live().any(|(_, entry)| !entry.hole && has(list.contents.about(entry))) {
+            if list.contents.live().any(|(_, entry)| !entry.is_hole() && has(list.contents.about(entry))) {
                 let cause = format!(
                     "{network} is {}, which nothing refuses",
                     if list.name.as_str() == PRIVATE { "a private network" } else { "in the never-block set" }
@@ -378,85 +364,72 @@ impl Ruleset {
         self.domains.lists.iter().map(List::len).sum()
     }
 
-    pub(crate) fn accept(&self) -> Verdict {
-        Verdict::accept(self.generation)
-    }
-
-    fn by_mode(&self, reply: &Reply, facts: &Facts<'_>) -> Verdict {
-        let rejection = self.rejection(reply, facts, &Values::default());
-        Verdict { rejection: Some(rejection), decider: Decider::Mode, ..self.accept() }
-    }
-
-    pub(crate) fn question<'a>(&self, facts: &'a Facts<'a>) -> Question<'a> {
-        let recipient = Mailbox::parse(facts.recipient.unwrap_or_default());
-        let place = recipient.place();
-        let mut situation = situation(facts, &recipient);
-        if let Some(covering) = self.opt_outs.of_mailbox(&recipient, place.as_ref()) {
-            for (list, _) in covering.deciding(Exempt::default(), facts) {
-                situation = situation.and(list.opt_out);
+    /// Takes a question apart. The place of its recipient is written where the caller keeps it, because it is long.
+    pub(crate) fn question<'a>(&self, ask: Ask, facts: &'a Facts<'a>, place: &'a mut Folded) -> Question<'a> {
+        let mut question = Question::of_connection(facts);
+        match ask {
+            Ask::Early => question.situation = question.situation.and(Exempt::EARLY),
+            Ask::Connect => {}
+            Ask::Mail => question.connect = false,
+            Ask::Rcpt => {
+                let recipient = Mailbox::parse(facts.recipient.unwrap_or_default());
+                recipient.place_into(place);
+                let place = Some(place.as_str()).filter(|place| !place.is_empty());
+                let mut situation = situation(facts, &recipient);
+                if let Some(covering) = self.opt_outs.of_mailbox(&recipient, place) {
+                    for (list, _) in covering.deciding(Exempt::default(), facts) {
+                        situation = situation.and(list.opt_out);
+                    }
+                }
+                question = Question { recipient, place, situation, connect: false, ..question };
             }
         }
-        Question { facts, recipient, place, situation, connect: false, counted: false }
+        question
     }
 
-    fn by_address(&self, question: &Question<'_>) -> Verdict {
-        let Some(address) = question.facts.address.map(|address| address.to_canonical()) else { return self.accept() };
+    fn by_address<'a>(&'a self, question: &Question<'_>) -> Decision<'a> {
+        let Some(address) = question.facts.address.map(|address| address.to_canonical()) else { return Decision::default() };
         let covers = [self.networks.get(address), Cover::NONE, Cover::NONE];
         let covering = Covering { lists: &self.lists, chains: &self.address_chains, covers };
-        let mut shadow = ListName::new();
-        let mut verdict = self.by_lists(Some(covering), question, &mut shadow).unwrap_or_else(|| self.accept());
-        verdict.shadow = shadow;
-        verdict
+        let covering = Some(covering).filter(|covering| !covering.is_empty());
+        let mut shadow = "";
+        let decision = self.by_lists(covering, question, &mut shadow, |about| match about {
+            About::Network(network) => network.contains(&address),
+            About::Domain(..) | About::Mailbox(_) => false,
+        });
+        Decision { shadow, ..decision.unwrap_or_default() }
     }
 
-    /// What the lists come to that cover something. Names the first one that is only watched.
-    fn by_lists(&self, covering: Option<Covering<'_>>, question: &Question<'_>, shadow: &mut ListName) -> Option<Verdict> {
+    /// What lists that have mailboxes come to.
+    fn by_mailbox<'a>(
+        &self,
+        names: &'a Names,
+        mailbox: &Mailbox<'_>,
+        place: Option<&str>,
+        question: &Question<'_>,
+        shadow: &mut &'a str,
+    ) -> Option<Decision<'a>> {
+        self.by_lists(names.of_mailbox(mailbox, place), question, shadow, |about| Names::is_of_mailbox(about, mailbox, place))
+    }
+
+    /// What the lists come to that cover something. Names the first one that is only watched. A table that is damaged
+    /// refuses nobody: an entry refuses what it `is_about`.
+    fn by_lists<'a>(
+        &self,
+        covering: Option<Covering<'a>>,
+        question: &Question<'_>,
+        shadow: &mut &'a str,
+        is_about: impl FnOnce(About<'_>) -> bool,
+    ) -> Option<Decision<'a>> {
         let (decided, watched) = covering?.decide(question.situation, question.facts, question.counted);
         if let Some(list) = watched
             && shadow.is_empty()
         {
-            *shadow = list.name;
+            *shadow = &list.name;
         }
-        decided.map(|(list, entry)| self.by_entry(list, entry, question))
-    }
-
-    /// What an entry that decides comes to.
-    pub(crate) fn by_entry(&self, list: &List, entry: &ListEntry, question: &Question<'_>) -> Verdict {
-        let reason = list.contents.reason(entry);
-        let reply = list.reply(entry, question.connect);
-        Verdict {
-            rejection: reply.map(|reply| self.rejection(reply, question.facts, &question.values(&list.name, &reason))),
-            decider: list.role,
-            list: list.name,
-            entry: list.shown(entry),
-            line: entry.line,
-            reason,
-            ..self.accept()
-        }
-    }
-
-    /// A refusal by a rule that has no list.
-    pub(crate) fn by_rule(&self, decider: Decider, reply: &Reply, question: &Question<'_>, reason: &str) -> Verdict {
-        let rejection = Some(self.rejection(reply, question.facts, &question.values("", reason)));
-        Verdict { rejection, decider, reason: ArrayString::from(reason).unwrap_or_default(), ..self.accept() }
-    }
-
-    /// Fills in a reply. What is not known reads as a word, so that no reply has a gap.
-    fn rejection(&self, reply: &Reply, facts: &Facts<'_>, values: &Values<'_>) -> Rejection {
-        let ip = facts.address.map_or_else(|| ArrayString::from("unknown").unwrap_or_default(), show_address);
-        let sender = facts.sender.map(|sender| sender.trim_ascii()).unwrap_or(b"unknown");
-        let sender = clean(sender.strip_prefix(b"<").and_then(|inner| inner.strip_suffix(b">")).unwrap_or(sender));
-        let helo = clean(facts.helo.unwrap_or_default());
-        let values = Values {
-            ip: &ip,
-            helo: or(&helo, "unknown"),
-            sender: or(&sender, "<>"),
-            list: or(values.list, "local policy"),
-            reason: or(values.reason, "no reason given"),
-            domain: or(values.domain, &self.hostname),
-            hostname: &self.hostname,
-        };
-        Rejection { code: reply.code, status: reply.status, hang_up: reply.hang_up, text: reply.fill(&values), host: self.hostname }
+        let (list, entry) = decided?;
+        let decision = Decision::by_entry(list, entry, question.connect);
+        (decision.is_accept() || decision.entry().is_some_and(is_about)).then_some(decision)
     }
 }
 
@@ -466,10 +439,6 @@ impl<'a> Question<'a> {
         let authenticated = if facts.authenticated { Exempt::AUTHENTICATED } else { Exempt::default() };
         let situation = authenticated.and(Exempt::CONNECTION);
         Question { facts, recipient: Mailbox::default(), place: None, situation, connect: true, counted: false }
-    }
-
-    fn values<'v>(&'v self, list: &'v str, reason: &'v str) -> Values<'v> {
-        Values { list, reason, domain: self.place.as_deref().unwrap_or(""), ..Values::default() }
     }
 }
 
@@ -484,17 +453,4 @@ fn situation(facts: &Facts<'_>, mailbox: &Mailbox<'_>) -> Exempt {
         }
     }
     situation
-}
-
-/// A value, or what stands for it where there is none.
-fn or<'a>(value: &'a str, default: &'a str) -> &'a str {
-    if value.is_empty() { default } else { value }
-}
-
-/// An address as text without allocating; 45 bytes hold the longest one.
-fn show_address(address: IpAddr) -> ArrayString<45> {
-    let mut text = ArrayString::new();
-    // Cannot fail: the text of every address fits.
-    let _ = write!(text, "{}", address.to_canonical());
-    text
 }

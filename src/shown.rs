@@ -1,6 +1,6 @@
 //! How entries, places, times and shares are shown to people.
 
-use crate::contents::{About, Contents, Entry};
+use crate::contents::{Contents, Entry};
 use crate::covering::List;
 use crate::list::Seconds;
 use jiff::Timestamp;
@@ -11,14 +11,10 @@ const DAY: u64 = 24 * HOUR;
 
 /// An entry as a list has it: a host without its prefix length, a hole with its mark.
 pub(crate) fn entry(contents: &Contents, entry: &Entry) -> String {
-    let mark = if entry.hole { "!" } else { "" };
-    match contents.about(entry) {
-        Some(About::Network(network)) if network.prefix_len() == network.max_prefix_len() => format!("{mark}{}", network.addr()),
-        Some(About::Network(network)) => format!("{mark}{network}"),
-        Some(About::Domain(form, name)) => format!("{mark}{}{name}", form.prefix()),
-        Some(About::Mailbox(mailbox)) => format!("{mark}{mailbox}"),
-        None => String::new(),
-    }
+    let mut shown = String::from(if entry.is_hole() { "!" } else { "" });
+    // A String takes all.
+    let _ = contents.about(entry).map(|about| about.write(&mut shown));
+    shown
 }
 
 /// Where an entry stands: `file:line`.

@@ -1,5 +1,6 @@
 //! The answer to a question: accept, or a reply, and who decided.
 
+use crate::contents::About;
 use crate::domain::{Folded, Form};
 use crate::mailbox::MAX_MAILBOX;
 use crate::reply::{MAX_VALUE, Reply, Status, Text, Values};
@@ -165,10 +166,9 @@ impl fmt::Display for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Entry::None => Ok(()),
-            Entry::Network(network) if network.prefix_len() == network.max_prefix_len() => network.addr().fmt(f),
-            Entry::Network(network) => network.fmt(f),
-            Entry::Domain(form, name) => write!(f, "{}{name}", form.prefix()),
-            Entry::Mailbox(name) => f.write_str(name),
+            Entry::Network(network) => About::Network(*network).write(f),
+            Entry::Domain(form, name) => About::Domain(*form, name).write(f),
+            Entry::Mailbox(name) => About::Mailbox(name).write(f),
         }
     }
 }

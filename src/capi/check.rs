@@ -6,7 +6,7 @@ use super::{MXGATE_ACCEPT, MXGATE_EINVAL};
 use crate::facts::Facts;
 use crate::gate::Gate;
 use crate::prefix::parse_address;
-use crate::verdict::Verdict;
+use crate::ruleset::Ask;
 use libc::{c_char, c_int};
 use std::net::IpAddr;
 use std::ptr;
@@ -63,7 +63,7 @@ pub unsafe extern "C" fn mxgate_check_connect(
     verdict: *mut mxgate_verdict,
 ) -> c_int {
     // SAFETY: the contract is the same.
-    unsafe { check(gate, facts, facts_size, verdict, Gate::check_connect) }
+    unsafe { check(gate, facts, facts_size, verdict, of(Ask::Connect)) }
 }
 
 /// Checks a sender: the client as mxgate_check_connect() does, then the rules about
@@ -78,7 +78,7 @@ pub unsafe extern "C" fn mxgate_check_mail(
     verdict: *mut mxgate_verdict,
 ) -> c_int {
     // SAFETY: the contract is the same.
-    unsafe { check(gate, facts, facts_size, verdict, Gate::check_mail) }
+    unsafe { check(gate, facts, facts_size, verdict, of(Ask::Mail)) }
 }
 
 /// Checks one recipient, and the client with it. Otherwise as
@@ -95,7 +95,7 @@ pub unsafe extern "C" fn mxgate_check_rcpt(
     verdict: *mut mxgate_verdict,
 ) -> c_int {
     // SAFETY: the contract is the same.
-    unsafe { check(gate, facts, facts_size, verdict, Gate::check_rcpt) }
+    unsafe { check(gate, facts, facts_size, verdict, of(Ask::Rcpt)) }
 }
 
 /// Ends a session that mxgate_check_connect() has let in, with the same facts: for the limit of concurrent sessions
@@ -115,6 +115,11 @@ pub unsafe extern "C" fn mxgate_end_session(gate: *const mxgate_gate, facts: *co
     })
 }
 
+/// Asks a gate; the answer is written where the caller wants it, and nowhere before.
+fn of(ask: Ask) -> impl FnOnce(&Gate, &Facts<'_>, &mut mxgate_verdict) -> c_int {
+    move |gate, facts, verdict| gate.ask(ask, facts, |answer| store(verdict, answer))
+}
+
 /// # Safety
 /// `gate` is NULL or a gate; `facts` is NULL or points to `size` bytes; `verdict` is NULL or points to a verdict.
 unsafe fn check(
@@ -122,7 +127,7 @@ unsafe fn check(
     facts: *const mxgate_facts,
     size: usize,
     verdict: *mut mxgate_verdict,
-    decide: fn(&Gate, &Facts<'_>) -> Verdict,
+    decide: impl FnOnce(&Gate, &Facts<'_>, &mut mxgate_verdict) -> c_int,
 ) -> c_int {
     // SAFETY: the caller gives a verdict or NULL. Plain numbers: whatever the memory holds is a valid value.
     let Some(verdict) = (unsafe { verdict.as_mut() }) else { return MXGATE_EINVAL };
@@ -135,7 +140,7 @@ unsafe fn check(
         let known = unsafe { copy_facts(facts, size) }?;
         // SAFETY: the caller filled in strings of those lengths.
         let facts = unsafe { known.facts() }?;
-        Some(store(verdict, &decide(gate, &facts)))
+        Some(decide(gate, &facts, verdict))
     });
     if result < 0 {
         store_accept(verdict);
@@ -161,21 +166,22 @@ mod tests {
         (facts.address_size, facts.address[0], facts.address[2]) = (4, 192, 2);
         // SAFETY: likewise.
         let mut verdict = unsafe { MaybeUninit::<mxgate_verdict>::zeroed().assume_init() };
-        let mut ask = |decide: fn(&Gate, &Facts<'_>) -> Verdict| {
+        let mut ask = |decide: fn(&Gate, &Facts<'_>, &mut mxgate_verdict) -> c_int| {
             // SAFETY: all three are what they have to be.
             let result = unsafe { check(gate, &raw const facts, size_of::<mxgate_facts>(), &raw mut verdict, decide) };
             (result, verdict.code, verdict.generation)
         };
-        assert_eq!(ask(Gate::check_connect), (1, 550, 1));
+        let connect = |gate: &Gate, facts: &Facts<'_>, verdict: &mut mxgate_verdict| of(Ask::Connect)(gate, facts, verdict);
+        assert_eq!(ask(connect), (1, 550, 1));
         let before = std::panic::take_hook();
         std::panic::set_hook(Box::new(|_| {}));
-        let caught = ask(|gate, facts| {
-            gate.check_connect(facts);
+        let caught = ask(|gate, facts, verdict| {
+            of(Ask::Connect)(gate, facts, verdict);
             panic!("a bug")
         });
         std::panic::set_hook(before);
         assert_eq!(caught, (MXGATE_EBUG, 0, 0));
-        assert_eq!(ask(Gate::check_connect), (1, 550, 1));
+        assert_eq!(ask(connect), (1, 550, 1));
         // SAFETY: nobody uses it any more.
         unsafe { mxgate_free(gate) };
     }

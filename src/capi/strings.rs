@@ -34,17 +34,11 @@ pub(super) fn string_in(array: &[c_char]) -> Option<&str> {
     std::str::from_utf8(bytes).ok()
 }
 
-/// Stores a text as a string. All that a verdict holds fits.
+/// Stores a text over an empty string. All that a verdict holds fits.
 pub(super) fn put(array: &mut [c_char], text: &str) {
-    // Output cuts, it never fails.
-    let _ = Output::of(array).write_str(text);
-}
-
-/// As [`put`], of what first has to be written out.
-pub(super) fn print(array: &mut [c_char], text: &impl fmt::Display) {
-    let mut output = Output::of(array);
-    // Output cuts, it never fails.
-    let _ = write!(output, "{text}");
+    if !text.is_empty() {
+        Output::of(array).push(text.as_bytes());
+    }
 }
 
 /// Runs the body of a function that changes a gate, and reports into the caller's buffer. A buffer that is impossible is
@@ -82,7 +76,7 @@ pub(super) fn written<T: AsRef<str>>(buffer: Option<Output<'_>>, make: impl FnOn
 
 /// A buffer of the caller's that takes text, always NUL-terminated; what does not fit is dropped. Holds what is
 /// still free, so that text can come in pieces.
-pub(super) struct Output<'a>(&'a mut [c_char]);
+pub(super) struct Output<'a>(&'a mut [u8]);
 
 impl<'a> Output<'a> {
     /// An empty string in the caller's buffer; `None` for NULL with a size.
@@ -96,13 +90,14 @@ impl<'a> Output<'a> {
         // No text of ours is longer, and the size is then one that a slice may have.
         let size = size.min(1 << 30);
         // SAFETY: the caller says so. The bytes need not be initialised by it: they are written, never read.
-        let output = Output(unsafe { std::slice::from_raw_parts_mut(buffer, size) });
+        let output = Output(unsafe { std::slice::from_raw_parts_mut(buffer.cast(), size) });
         Some(output.finish())
     }
 
     /// An empty string in an array.
     pub(super) fn of(array: &'a mut [c_char]) -> Output<'a> {
-        Output(array)
+        // SAFETY: c_char and u8 have the same size and alignment, and the bytes are borrowed from the array.
+        Output(unsafe { std::slice::from_raw_parts_mut(array.as_mut_ptr().cast(), array.len()) })
     }
 
     /// Ends the string here.
@@ -112,20 +107,22 @@ impl<'a> Output<'a> {
         }
         self
     }
-}
 
-impl Write for Output<'_> {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        let room = self.0.len().saturating_sub(1);
-        let fitting = text.as_bytes().get(..room).unwrap_or(text.as_bytes());
+    /// Appends what fits.
+    pub(super) fn push(&mut self, text: &[u8]) {
+        let fitting = text.get(..self.0.len().saturating_sub(1)).unwrap_or(text);
         let (to, rest) = std::mem::take(&mut self.0).split_at_mut(fitting.len());
-        for (to, from) in to.iter_mut().zip(fitting) {
-            *to = c_char::from_ne_bytes([*from]);
-        }
+        to.copy_from_slice(fitting);
         if let Some(first) = rest.first_mut() {
             *first = 0;
         }
         self.0 = rest;
+    }
+}
+
+impl Write for Output<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.push(text.as_bytes());
         Ok(())
     }
 }

@@ -1,12 +1,14 @@
 //! What a check came to: `struct mxgate_verdict`, and the reply that it means.
 
-use super::strings::{Output, print, put, string_in, written};
+use super::strings::{Output, put, string_in, written};
 use super::{MXGATE_ACCEPT, MXGATE_REJECT};
+use crate::contents::Reason;
+use crate::decision::Answer;
 use crate::domain::{Folded, MAX_NAME};
 use crate::mailbox::MAX_MAILBOX;
 use crate::reply::{MAX_TEXT, MAX_VALUE, Status, Text};
 use crate::stage::Stage;
-use crate::verdict::{Decider, Entry, MAX_LIST_NAME, Rejection, Verdict};
+use crate::verdict::{Decider, MAX_LIST_NAME, Rejection};
 use arrayvec::ArrayString;
 use libc::{c_char, c_int};
 use std::fmt::Write;
@@ -228,23 +230,25 @@ pub(super) fn store_accept(verdict: &mut mxgate_verdict) {
     }
 }
 
-/// Stores a verdict over an "accept".
-pub(super) fn store(verdict: &mut mxgate_verdict, decided: &Verdict) -> c_int {
-    verdict.decider = decided.decider as u16;
-    verdict.line = decided.line;
-    verdict.generation = decided.generation;
-    put(&mut verdict.list, &decided.list);
-    put(&mut verdict.shadow, &decided.shadow);
-    put(&mut verdict.reason, &decided.reason);
-    if decided.entry != Entry::None {
-        print(&mut verdict.entry, &decided.entry);
+/// Stores an answer over an "accept".
+pub(super) fn store(verdict: &mut mxgate_verdict, answer: &Answer<'_>) -> c_int {
+    let Answer { ruleset, decision, .. } = answer;
+    verdict.decider = decision.decider() as u16;
+    verdict.line = decision.line();
+    verdict.generation = ruleset.generation();
+    put(&mut verdict.shadow, decision.shadow);
+    if let Some(entry) = decision.entry() {
+        let mut shown = Output::of(&mut verdict.entry);
+        entry.pieces(|piece| shown.push(piece));
     }
-    let Some(rejection) = &decided.rejection else { return MXGATE_ACCEPT };
-    verdict.code = rejection.code;
-    verdict.hangup = rejection.hang_up.into();
-    print(&mut verdict.status, &rejection.status);
-    put(&mut verdict.host, &rejection.host);
-    put(&mut verdict.text, &rejection.text);
+    put(&mut verdict.list, decision.list());
+    put(&mut verdict.reason, answer.reason(&mut Reason::new()));
+    let Some(reply) = decision.reply else { return MXGATE_ACCEPT };
+    verdict.code = reply.code;
+    verdict.hangup = reply.hang_up.into();
+    put(&mut verdict.status, &reply.status);
+    put(&mut verdict.host, ruleset.hostname());
+    Output::of(&mut verdict.text).push(&answer.text(reply));
     MXGATE_REJECT
 }
 

@@ -56,6 +56,8 @@ pub struct Request<'a> {
     pub lossy: bool,
     /// The time, for what lasts for a time span.
     pub now: SystemTime,
+    /// Is told as the list is read: its name, and how many lines of it there were so far; some thousand lines at a time.
+    pub progress: fn(&str, u64),
 }
 
 /// What a list is about.
@@ -85,7 +87,8 @@ impl About {
 
 impl Default for Request<'_> {
     fn default() -> Self {
-        Request { name: "list", from: None, to: "plain", about: About::Addresses, threshold: None, lossy: false, now: SystemTime::now() }
+        let (name, to, now) = ("list", "plain", SystemTime::now());
+        Request { name, from: None, to, about: About::Addresses, threshold: None, lossy: false, now, progress: |_, _| {} }
     }
 }
 
@@ -194,7 +197,7 @@ fn read(input: Box<dyn BufRead + '_>, from: Option<Format>, request: &Request<'_
     let mut diagnostics = Vec::new();
     let mut collector = Collector::new(wanted, now, MAX_ENTRIES, &mut diagnostics);
     collector.begin_file(Arc::clone(file));
-    let (statement, error) = match list::read(input, from, &reading, &mut collector) {
+    let (statement, error) = match list::read(input, from, &reading, &mut collector, &|lines| (request.progress)(file, lines)) {
         Ok(statement) => (statement, None),
         Err(error) => (Statement::default(), Some(error)),
     };

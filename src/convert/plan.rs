@@ -69,13 +69,13 @@ impl<'a> Plan<'a> {
         if names {
             return plan;
         }
-        let holes_fit = plan.live().all(|(_, entry)| !entry.hole || plan.hole_fits(entry));
+        let holes_fit = plan.live().all(|(_, entry)| !entry.is_hole() || plan.hole_fits(entry));
         if contents.statement.ordered || !holds.nested || !holes_fit {
             plan.way = Way::Effective;
         } else if holds.first_match {
             // Of two for the same network a hole counts, else the first.
             let mut sorted: Vec<_> =
-                plan.live().map(|(number, entry)| (Reverse(prefix_len(contents, entry)), !entry.hole, number)).collect();
+                plan.live().map(|(number, entry)| (Reverse(prefix_len(contents, entry)), !entry.is_hole(), number)).collect();
             sorted.sort_unstable();
             plan.way = Way::Sorted(sorted.into_iter().map(|(_, _, number)| number).collect());
         }
@@ -85,7 +85,7 @@ impl<'a> Plan<'a> {
     /// The entries that count and still last.
     fn live(&self) -> impl Iterator<Item = (EntryId, &'a Entry)> {
         let now = self.now;
-        self.contents.live().filter(move |(_, entry)| !entry.is_over(now))
+        self.contents.live().filter(move |(_, entry)| !self.contents.is_over(entry, now))
     }
 
     fn hole_fits(&self, hole: &Entry) -> bool {
@@ -125,8 +125,8 @@ impl<'a> Plan<'a> {
             About::Domain(form, name) => Subject::Name(form, name),
             About::Mailbox(mailbox) => Subject::Mailbox(mailbox),
         };
-        let expires = (entry.expires != 0).then(|| entry.expires.into());
-        let (hole, line, reply) = (entry.hole, entry.line, contents.reply(entry));
+        let expires = contents.expires(entry);
+        let (hole, line, reply) = (entry.is_hole(), entry.line, contents.reply(entry));
         let reason = Reason::from(contents.reason(entry).trim()).unwrap_or_default();
         Some(Item { subject, hole, reason, reply, expires, line })
     }
@@ -157,7 +157,7 @@ impl<'a> Plan<'a> {
     /// The entries that decide, one after the other as they cease; of use here is the first if there is no expiry.
     fn winners(&self, cover: Cover) -> Vec<&'a Entry> {
         let entries = self.contents.chains.entries(cover).filter_map(|number| self.contents.entry(number));
-        let lasting = entries.filter(|entry| !entry.is_over(self.now)).take_while(|entry| !entry.hole);
+        let lasting = entries.filter(|entry| !self.contents.is_over(entry, self.now)).take_while(|entry| !entry.is_hole());
         lasting.take(if self.holds.expiry { usize::MAX } else { 1 }).collect()
     }
 
@@ -167,8 +167,8 @@ impl<'a> Plan<'a> {
         one.len() == other.len()
             && one.iter().zip(other).all(|(one, other)| {
                 (!holds.reasons || contents.reason(one) == contents.reason(other))
-                    && (!holds.replies || one.reply == other.reply)
-                    && (!holds.expiry || one.expires == other.expires)
+                    && (!holds.replies || contents.reply_number(one) == contents.reply_number(other))
+                    && (!holds.expiry || contents.expires(one) == contents.expires(other))
             })
     }
 

@@ -222,12 +222,12 @@ type Key<'a> = (u8, u128, u8, &'a str, bool);
 fn key(contents: &Contents, number: EntryId) -> Option<Key<'_>> {
     let entry = contents.entry(number)?;
     Some(match contents.about(entry)? {
-        About::Network(IpNet::V4(net)) => (0, net.network().to_bits().into(), net.prefix_len(), "", entry.hole),
-        About::Network(IpNet::V6(net)) => (1, net.network().to_bits(), net.prefix_len(), "", entry.hole),
-        About::Domain(Form::Exact, name) => (2, 0, 0, name, entry.hole),
-        About::Domain(Form::Below, name) => (3, 0, 0, name, entry.hole),
-        About::Domain(Form::Both, name) => (4, 0, 0, name, entry.hole),
-        About::Mailbox(mailbox) => (5, 0, 0, mailbox, entry.hole),
+        About::Network(IpNet::V4(net)) => (0, net.network().to_bits().into(), net.prefix_len(), "", entry.is_hole()),
+        About::Network(IpNet::V6(net)) => (1, net.network().to_bits(), net.prefix_len(), "", entry.is_hole()),
+        About::Domain(Form::Exact, name) => (2, 0, 0, name, entry.is_hole()),
+        About::Domain(Form::Below, name) => (3, 0, 0, name, entry.is_hole()),
+        About::Domain(Form::Both, name) => (4, 0, 0, name, entry.is_hole()),
+        About::Mailbox(mailbox) => (5, 0, 0, mailbox, entry.is_hole()),
     })
 }
 
@@ -274,7 +274,7 @@ fn newly_covered(old: &Ruleset, new: &Ruleset) -> (Vec<Covered>, usize) {
     let before = blocks(old);
     let (mut covered, mut count) = (Vec::new(), 0);
     for list in new.lists.iter().filter(|list| list.role != Decider::Block) {
-        for (_, entry) in list.contents.live().filter(|(_, entry)| !entry.hole) {
+        for (_, entry) in list.contents.live().filter(|(_, entry)| !entry.is_hole()) {
             let Some(About::Network(network)) = list.contents.about(entry) else { continue };
             let covers = |contents: &Contents| covers_whole(contents, &network);
             let Some(by) = new.lists.iter().find(|list| list.role == Decider::Block && covers(&list.contents)) else { continue };
@@ -307,7 +307,7 @@ fn covers_whole(contents: &Contents, network: &IpNet) -> bool {
 }
 
 fn everywhere<N: crate::networks::Number>(contents: &Contents, intervals: &[Interval<N>], first: N, last: N) -> bool {
-    let covers = |cover: Cover| contents.chains.entries(cover).any(|entry| contents.entry(entry).is_some_and(|entry| !entry.hole));
+    let covers = |cover: Cover| contents.chains.entries(cover).any(|entry| contents.entry(entry).is_some_and(|entry| !entry.is_hole()));
     let from = intervals.partition_point(|interval| interval.start <= first);
     let to = intervals.partition_point(|interval| interval.start <= last);
     covers(covering(intervals, first)) && intervals.get(from..to).unwrap_or(&[]).iter().all(|interval| covers(interval.cover))

@@ -89,10 +89,8 @@ impl<'a> Judged<'a> {
         Judged::new(list, exempt, now, false, |about| match about {
             About::Domain(form, name) => {
                 let place = place?;
-                let below = place.strip_suffix(name).is_some_and(|rest| rest.ends_with('.'));
-                let covers = place == name && form != Form::Below || below && form != Form::Exact;
                 // Behind the mailbox itself, before the local part at any domain.
-                covers.then_some((Reverse(name.len()), form != Form::Exact))
+                form.covers(name, place).then_some((Reverse(name.len()), form != Form::Exact))
             }
             About::Mailbox(name) if own.is_some_and(|own| own.as_str() == name) => Some((Reverse(usize::MAX), false)),
             About::Mailbox(name) if anywhere.is_some_and(|anywhere| anywhere.as_str() == name) => Some((Reverse(0), true)),
@@ -105,23 +103,23 @@ impl<'a> Judged<'a> {
         let mut ranked: Vec<_> = ranked.collect();
         if !ordered {
             // The order of the file is kept among those that are alike.
-            ranked.sort_by_key(|(rank, _, entry)| (*rank, !entry.hole));
+            ranked.sort_by_key(|(rank, _, entry)| (*rank, !entry.is_hole()));
         }
         let speaks = match ranked.first()? {
             // In an ordered list nothing comes after the first entry, not even when it has expired.
-            (_, _, first) if ordered => Some(first).filter(|first| !first.is_over(now)),
-            _ => ranked.iter().map(|(_, _, entry)| entry).find(|entry| !entry.is_over(now)),
+            (_, _, first) if ordered => Some(first).filter(|first| !list.contents.is_over(first, now)),
+            _ => ranked.iter().map(|(_, _, entry)| entry).find(|entry| !list.contents.is_over(entry, now)),
         };
         let own = match speaks {
             _ if exempt => Own::Exempt,
             None => Own::Expired,
-            Some(entry) if entry.hole => Own::Hole,
+            Some(entry) if entry.is_hole() => Own::Hole,
             Some(_) => Own::Covers,
         };
         let winner = ranked.iter().find(|(_, _, entry)| speaks.is_some_and(|speaks| std::ptr::eq(*speaks, *entry))).map(|(rank, ..)| *rank);
         let beaten = |rank: Rank, entry: &Entry| match (speaks, winner) {
             (Some(speaks), _) if std::ptr::eq(*speaks, entry) => None,
-            _ if entry.is_over(now) => Some(Beaten::Expired),
+            _ if list.contents.is_over(entry, now) => Some(Beaten::Expired),
             _ if ordered => Some(Beaten::Later),
             (_, Some(winner)) if winner == rank => Some(Beaten::Alike),
             _ => Some(Beaten::LessSpecific),

@@ -20,12 +20,14 @@ mod show;
 
 use crate::compile::seconds;
 use crate::covering::List;
+use crate::decision::{self, Answer, By, Decision};
+use crate::domain::Folded;
 use crate::facts::Facts;
 use crate::list::Seconds;
 use crate::mailbox::Mailbox;
 use crate::policy::Exempt;
 use crate::reply::clean;
-use crate::ruleset::{Live, Question, Ruleset};
+use crate::ruleset::{Ask, Live, Question, Ruleset};
 use crate::shown;
 use crate::stage::Stage;
 use crate::verdict::{Decider, Verdict};
@@ -139,12 +141,9 @@ pub struct Read {
 pub(crate) fn explain(ruleset: &Ruleset, live: &Live<'_>, facts: &Facts<'_>, stage: Stage) -> Explanation {
     let now = facts.now.unwrap_or_else(|| seconds(SystemTime::now()));
     let facts = &Facts { now: Some(now), recipient: facts.recipient.filter(|_| stage == Stage::Rcpt), ..*facts };
-    let asked = Asked::new(ruleset, live, facts, stage, now);
-    let verdict = match asked.stage {
-        Stage::Rcpt => ruleset.at_rcpt(facts, live, false),
-        Stage::Mail => ruleset.at_mail(facts, live, false),
-        Stage::Connect | Stage::Helo => ruleset.at_connect(facts, live, false),
-    };
+    let mut place = Folded::new();
+    let asked = Asked::new(ruleset, live, facts, stage, now, &mut place);
+    let verdict = ruleset.ask(asked.ask, facts, live, false, decision::verdict);
     let decides = asked.decides(&verdict);
     let left_out = match decides {
         Some(judged) => Some(LeftOut::List(judged.list)),
@@ -154,14 +153,15 @@ pub(crate) fn explain(ruleset: &Ruleset, live: &Live<'_>, facts: &Facts<'_>, sta
             rule.then_some(LeftOut::Rule(verdict.decider))
         }
     };
-    let without = left_out.map(|left_out| asked.evaluate(left_out));
+    let answer = |decision| decision::verdict(&Answer { ruleset, question: &asked.question, decision });
+    let without = left_out.map(|left_out| answer(asked.evaluate(left_out)));
     let all = asked.addresses.iter().chain(&asked.names);
     Explanation {
         client: facts.address.map(|address| address.to_canonical()),
         port: facts.port,
         helo: facts.helo.map(|helo| clean(helo).to_string()),
         tls: facts.tls,
-        domain: asked.question.place.as_ref().map(ToString::to_string),
+        domain: asked.question.place.map(ToString::to_string),
         stage: asked.stage,
         now,
         why: asked.why(&verdict, decides),
@@ -197,6 +197,7 @@ struct Asked<'a> {
     ruleset: &'a Ruleset,
     live: &'a Live<'a>,
     stage: Stage,
+    ask: Ask,
     facts: &'a Facts<'a>,
     question: Question<'a>,
     now: Seconds,
@@ -206,19 +207,20 @@ struct Asked<'a> {
 }
 
 impl<'a> Asked<'a> {
-    fn new(ruleset: &'a Ruleset, live: &'a Live<'a>, facts: &'a Facts<'a>, stage: Stage, now: Seconds) -> Asked<'a> {
+    fn new(ruleset: &'a Ruleset, live: &'a Live<'a>, facts: &'a Facts<'a>, stage: Stage, now: Seconds, place: &'a mut Folded) -> Asked<'a> {
         // Nothing is asked at HELO.
         let stage = if stage == Stage::Helo { Stage::Connect } else { stage };
-        let question = match stage {
-            Stage::Rcpt => ruleset.question(facts),
-            Stage::Mail => Question { connect: false, ..Question::of_connection(facts) },
-            Stage::Connect | Stage::Helo => Question::of_connection(facts),
+        let ask = match stage {
+            Stage::Rcpt => Ask::Rcpt,
+            Stage::Mail => Ask::Mail,
+            Stage::Connect | Stage::Helo => Ask::Connect,
         };
+        let question = ruleset.question(ask, facts, place);
         let addresses = facts.address.map_or_else(Vec::new, |address| {
             let judged = |list| Judged::address(list, address.to_canonical(), question.situation, now);
             ruleset.lists.iter().filter_map(judged).collect()
         });
-        let mut asked = Asked { ruleset, live, stage, facts, question, now, addresses, names: Vec::new() };
+        let mut asked = Asked { ruleset, live, stage, ask, facts, question, now, addresses, names: Vec::new() };
         if asked.is_named() {
             let by_address = first(&asked.addresses, None).0.map_or(Decider::Nothing, |(list, _)| list.role);
             ruleset.let_in(&mut asked.question, by_address);
@@ -239,52 +241,47 @@ impl<'a> Asked<'a> {
         let judged = |list: &'a List| {
             let recipient = Some(&self.question.recipient).filter(|_| list.role == Decider::Recipient);
             let of_sender = list.role == Decider::Sender;
-            let (mailbox, place) =
-                if of_sender { (Some(&sender), sender_place.as_ref()) } else { (recipient, self.question.place.as_ref()) };
-            Judged::name(list, mailbox, place.map(|place| place.as_str()), situation, self.now)
+            let (mailbox, place) = if of_sender { (Some(&sender), sender_place.as_deref()) } else { (recipient, self.question.place) };
+            Judged::name(list, mailbox, place, situation, self.now)
         };
         self.ruleset.name_lists().filter_map(judged).collect()
     }
 
     /// The answer by the order of decision, as if the mode were open and something were not there.
-    fn evaluate(&self, left_out: LeftOut<'_>) -> Verdict {
-        let Asked { ruleset, facts, question, .. } = self;
+    fn evaluate(&self, left_out: LeftOut<'_>) -> Decision<'a> {
+        let Asked { ruleset, facts, question, .. } = *self;
         let (decided, watched) = first(&self.addresses, left_out.list());
-        let mut verdict = decided.map_or_else(|| ruleset.accept(), |(list, entry)| ruleset.by_entry(list, entry, question));
-        verdict.shadow = watched.map_or(verdict.shadow, |list| list.name);
-        if !matches!(verdict.decider, Decider::NeverBlock | Decider::Allow)
+        let mut decision = decided.map_or_else(Decision::default, |(list, entry)| Decision::by_entry(list, entry, question.connect));
+        decision.shadow = watched.map_or("", |list| &list.name);
+        let decider = decision.decider();
+        if !matches!(decider, Decider::NeverBlock | Decider::Allow)
             && !left_out.is(Decider::Ban)
-            && let Some(by_ban) = ruleset.by_ban(question, self.live)
+            && let Some(by_ban) = ruleset.by_ban(&question, self.live)
         {
             return by_ban;
         }
-        if !self.is_named() || verdict.decider == Decider::NeverBlock || !verdict.is_accept() {
-            return verdict;
+        if !self.is_named() || decider == Decider::NeverBlock || !decision.is_accept() {
+            return decision;
         }
         // As it would have been let in, not as it was.
-        let mut question = ruleset.question(facts);
-        ruleset.let_in(&mut question, verdict.decider);
-        let relay = ruleset.relay.refuses(&question.recipient, question.place.as_ref(), question.situation, facts);
+        let mut place = Folded::new();
+        let mut question = ruleset.question(self.ask, facts, &mut place);
+        ruleset.let_in(&mut question, decider);
+        let relay = ruleset.relay.refuses(&question.recipient, question.place, question.situation, facts);
         if let Some(reply) = relay.filter(|_| facts.recipient.is_some() && !left_out.is(Decider::Relay)) {
-            return Verdict { shadow: verdict.shadow, ..ruleset.by_rule(Decider::Relay, reply, &question, "") };
+            return Decision { shadow: decision.shadow, ..Decision::refusal(By::Relay, reply) };
         }
         let names = self.names(question.situation);
         let (decided, watched) = first(&names, left_out.list());
-        if let Some(list) = watched.filter(|_| verdict.shadow.is_empty()) {
-            verdict.shadow = list.name;
+        if let Some(list) = watched.filter(|_| decision.shadow.is_empty()) {
+            decision.shadow = &list.name;
         }
-        if let Some((list, entry)) = decided {
-            return Verdict { shadow: verdict.shadow, ..ruleset.by_entry(list, entry, &question) };
-        }
-        if left_out.is(Decider::Authentication) {
-            return verdict;
-        }
-        match ruleset.authentication.decide(facts, question.situation, false, &mut verdict.shadow) {
-            Some((reply, failures)) => {
-                Verdict { shadow: verdict.shadow, ..ruleset.by_rule(Decider::Authentication, reply, &question, &failures) }
-            }
-            None => verdict,
-        }
+        let refusal = match decided {
+            Some((list, entry)) => Some(Decision::by_entry(list, entry, false)),
+            None if left_out.is(Decider::Authentication) => None,
+            None => ruleset.by_authentication(&question, &mut decision.shadow),
+        };
+        Decision { shadow: decision.shadow, ..refusal.unwrap_or(decision) }
     }
 
     /// The list that a verdict names.
@@ -334,11 +331,11 @@ impl<'a> Asked<'a> {
         };
         let entries = judged.entries.iter().map(|(entry, beaten)| Matching {
             entry: shown::entry(&list.contents, entry),
-            hole: entry.hole,
+            hole: entry.is_hole(),
             file: if entry.line == 0 { String::new() } else { list.contents.file(entry).into() },
             line: entry.line,
             reason: list.contents.reason(entry).to_string(),
-            expires: (entry.expires != 0).then_some(entry.expires.into()),
+            expires: list.contents.expires(entry),
             beaten: beaten.map(covering::Beaten::name),
         });
         let entries = entries.collect();
@@ -411,12 +408,10 @@ fn read(verdict: &Verdict, facts: &Facts<'_>, asked: &Asked<'_>) -> Vec<Read> {
     let (sender, recipient) = (bare(facts.sender, "sender"), bare(facts.recipient, "recipient"));
     let envelope = Envelope { client: &client, helo: "helo", sender: &sender, recipient: &recipient };
     let told = Facts { address: facts.address, now: facts.now, ..Facts::default() };
-    let at_connect = asked.ruleset.at_early(&told, asked.live, false);
-    let at_rcpt = asked.ruleset.at_rcpt(
-        &Facts { sender: facts.sender, recipient: facts.recipient, authenticated: facts.authenticated, ..told },
-        asked.live,
-        false,
-    );
+    let ask = |ask, facts: &Facts<'_>| asked.ruleset.ask(ask, facts, asked.live, false, decision::verdict);
+    let at_connect = ask(Ask::Early, &told);
+    let envelope_too = Facts { sender: facts.sender, recipient: facts.recipient, authenticated: facts.authenticated, ..told };
+    let at_rcpt = ask(Ask::Rcpt, &envelope_too);
     let by_milter = if at_connect.is_accept() { (Stage::Rcpt, &at_rcpt) } else { (Stage::Connect, &at_connect) };
     let read = Profile::ALL.into_iter().filter_map(|profile| {
         let (stage, verdict) = match profile {

@@ -21,6 +21,10 @@ use std::io::{self, BufRead};
 pub(super) fn read(input: &mut dyn BufRead, reading: &Reading, sink: &mut dyn Sink) -> io::Result<Statement> {
     let mut statement = Statement::default();
     each_line(input, |number, text| {
+        // All but the header.
+        if text.as_ref().is_ok_and(|text| text.first().is_some_and(u8::is_ascii_digit)) {
+            return read_line(number, text, reading, sink);
+        }
         match text.as_ref().ok().and_then(|text| header(text)) {
             Some((Name::Date, value)) => statement.made = earlier(statement.made, dates::header(value, number, sink)),
             Some((Name::Entries, value)) => match count(value) {

@@ -1,50 +1,81 @@
 //! Text to lines, for all formats that go by lines: LF and CR LF, a byte-order mark, and a limit.
 
 use crate::diagnostic::Fault;
-use std::io::{self, BufRead, Read};
+use memchr::memchr;
+use std::io::{self, BufRead, ErrorKind};
 
 /// Longest line of a list, in bytes.
 pub(crate) const MAX_LINE: usize = 4096;
 
+/// How much of a line that goes over the end of a block is kept: enough to see that it is too long, whatever its end.
+const KEPT: usize = MAX_LINE + 2;
+
 /// Calls `each` with the number and the bytes of every line, without its line end (LF or CR LF) and without a
 /// byte-order mark. A line that is too long is handed over as a fault.
-pub(crate) fn each_line(mut input: &mut dyn BufRead, mut each: impl FnMut(u32, Result<&[u8], Fault>)) -> io::Result<()> {
-    let limit = u64::try_from(MAX_LINE).unwrap_or(u64::MAX) + 2;
-    let mut buffer = Vec::with_capacity(256);
-    let mut number = 0_u32;
+///
+/// The input is read in its own blocks, and lines are handed over as they stand there. What is left of a block is kept
+/// until the next one has come.
+pub(crate) fn each_line(input: &mut dyn BufRead, mut each: impl FnMut(u32, Result<&[u8], Fault>)) -> io::Result<()> {
+    let mut number = 1_u32;
+    let mut begun: Vec<u8> = Vec::new();
     loop {
-        number = number.saturating_add(1);
-        buffer.clear();
-        // CR LF do not count, hence 2 more; a longer line is read to its end and thrown away.
-        if Read::by_ref(&mut input).take(limit).read_until(b'\n', &mut buffer)? == 0 {
+        let block = match input.fill_buf() {
+            Ok(block) => block,
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
+        let size = block.len();
+        if size == 0 {
             break;
         }
-        let complete = buffer.ends_with(b"\n");
-        // Before the mark is taken off: without it the beginning of a long line may look like all of one.
-        let whole = complete || u64::try_from(buffer.len()).is_ok_and(|length| length < limit);
-        let line = buffer.strip_suffix(b"\n").unwrap_or(&buffer);
-        let line = line.strip_suffix(b"\r").unwrap_or(line);
-        // Some tools turn CR LF into CR CR LF.
-        let line = line.strip_suffix(b"\r").unwrap_or(line);
-        let line = if number == 1 { line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line) } else { line };
-        if whole && !complete && line.contains(&b'\r') && line.len() <= MAX_LINE {
-            // Old Mac text has no other line ends: all but the first entry would be lost as its reason.
-            each(number, Err(Fault::new("a carriage return stands inside the line", "save the list with LF or CR LF line ends")));
-        } else if whole && line.len() <= MAX_LINE {
-            each(number, Ok(line));
-        } else {
-            each(number, Err(Fault::limit(format!("the line is longer than {MAX_LINE} bytes"), "give one entry a line")));
-            if !complete {
-                input.skip_until(b'\n')?;
+        let mut rest = block;
+        while let Some((mut line, after)) = memchr(b'\n', rest).and_then(|end| Some((rest.get(..end)?, rest.get(end + 1..)?))) {
+            rest = after;
+            if !begun.is_empty() {
+                keep(&mut begun, line);
+                line = &begun;
             }
+            each(number, bare(number, line, true));
+            begun.clear();
+            number = number.saturating_add(1);
         }
+        keep(&mut begun, rest);
+        input.consume(size);
+    }
+    if !begun.is_empty() {
+        each(number, bare(number, &begun, false));
     }
     Ok(())
+}
+
+fn keep(begun: &mut Vec<u8>, more: &[u8]) {
+    let room = KEPT.saturating_sub(begun.len());
+    begun.extend_from_slice(more.get(..room).unwrap_or(more));
+}
+
+/// A line without CR LF and byte-order mark; `ended` if an LF stood behind it.
+#[inline]
+fn bare(number: u32, whole: &[u8], ended: bool) -> Result<&[u8], Fault> {
+    let line = whole.strip_suffix(b"\r").unwrap_or(whole);
+    // Some tools turn CR LF into CR CR LF.
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    let line = if number == 1 { line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line) } else { line };
+    // A carriage return may come on top. The mark counts: without it the beginning of a long line may look like all of one.
+    if whole.len() > MAX_LINE + 1 || line.len() > MAX_LINE {
+        return Err(Fault::limit(format!("the line is longer than {MAX_LINE} bytes"), "give one entry a line"));
+    }
+    if !ended && line.contains(&b'\r') {
+        // Old Mac text has no other line ends: all but the first entry would be lost as its reason.
+        return Err(Fault::new("a carriage return stands inside the line", "save the list with LF or CR LF line ends"));
+    }
+    Ok(line)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+    use std::io::BufReader;
 
     #[test]
     fn line_ends_marks_and_long_lines() {
@@ -81,5 +112,22 @@ mod tests {
         })
         .unwrap();
         assert_eq!(seen, [Ok(b"a".to_vec()), Ok(b"a reason\rgoes on".to_vec()), Err("save the list with LF or CR LF line ends".into())]);
+    }
+
+    proptest! {
+        /// Blocks may end anywhere.
+        #[test]
+        fn blocks_do_not_matter(parts in prop::collection::vec((0..5_usize, 0..40_usize), 0..30), size in 1..300_usize) {
+            let pieces: [&[u8]; 5] = [b"\n", b"\r\n", b"192.0.2.1", b"\xef\xbb\xbf", &[b'x'; MAX_LINE / 20]];
+            let text: Vec<u8> = parts.iter().flat_map(|(piece, count)| pieces[*piece].repeat(*count)).collect();
+            let lines = |input: &mut dyn BufRead| {
+                let mut seen = Vec::new();
+                each_line(input, |number, line| seen.push((number, line.map(<[u8]>::to_vec)))).unwrap();
+                seen
+            };
+            let whole = lines(&mut text.as_slice());
+            prop_assert_eq!(&lines(&mut BufReader::with_capacity(size, text.as_slice())), &whole);
+            prop_assert_eq!(whole.len(), text.split_inclusive(|b| *b == b'\n').count());
+        }
     }
 }

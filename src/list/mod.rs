@@ -23,6 +23,7 @@ pub(crate) mod plain;
 mod postfix;
 pub(crate) mod postfix_access;
 mod postfix_cidr;
+mod progress;
 pub(crate) mod rbldnsd;
 mod region;
 mod scored;
@@ -35,9 +36,10 @@ mod tests;
 use crate::diagnostic::{Fault, quote};
 use crate::domain::{self, Folded, Form};
 use crate::prefix::{parse_network, parse_range};
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
+use progress::Told;
 use std::io::{self, BufRead};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 /// Seconds since 1970-01-01 UTC.
 pub(crate) type Seconds = u64;
@@ -126,6 +128,12 @@ pub(crate) trait Sink {
     fn record_around(&mut self, record: Record<'_>) {
         self.record(record);
     }
+    /// An IPv4 network, by its address and the length of its prefix, about which a line says nothing but a reason. Lines of
+    /// long lists are of this kind, nearly all of them; for a sink this may be a shorter way than [`Sink::record`].
+    fn network4(&mut self, line: u32, column: u32, network: (u32, u8), reason: &[u8]) {
+        let subject = Subject::Network(Ipv4Net::new_assert(Ipv4Addr::from_bits(network.0), network.1).into());
+        self.record(Record { line, column, subject, field: Field::Any, action: Action::Cover, reason, expires: None });
+    }
     /// An entry that is taken back (CrowdSec `deleted`): records of the same subject before it do not count.
     fn delete(&mut self, subject: Subject<'_>);
     /// A mistake: the load fails.
@@ -190,10 +198,17 @@ pub(crate) enum Format {
     Iplsearch,
 }
 
-/// Reads a whole list, packed or not, in a format or in the one that its text shows.
-pub(crate) fn read(input: Box<dyn BufRead + '_>, format: Option<Format>, reading: &Reading, sink: &mut dyn Sink) -> io::Result<Statement> {
-    let input = compressed::open(input)?;
-    let (format, mut input) = match format {
+/// Reads a whole list, packed or not, in a format or in the one that its text shows. `tell` is told for each block how
+/// many lines there were so far.
+pub(crate) fn read<'a>(
+    input: Box<dyn BufRead + 'a>,
+    format: Option<Format>,
+    reading: &Reading,
+    sink: &mut dyn Sink,
+    tell: &'a dyn Fn(u64),
+) -> io::Result<Statement> {
+    let input = Box::new(Told::new(compressed::open(input)?, tell));
+    let (format, mut input): (_, Box<dyn BufRead>) = match format {
         Some(format) => (Ok(format), input),
         None => detect::detect(input, reading.about)?,
     };

@@ -15,6 +15,7 @@
 use super::lines::each_line;
 use super::{About, Action, Field, Reading, Record, Sink, Statement, Subject};
 use crate::diagnostic::Fault;
+use crate::prefix::leading_network4;
 use std::io::{self, BufRead};
 
 /// Reads a list.
@@ -25,6 +26,12 @@ pub(super) fn read(input: &mut dyn BufRead, reading: &Reading, sink: &mut dyn Si
 
 /// Reads a line.
 pub(super) fn read_line(number: u32, text: Result<&[u8], Fault>, reading: &Reading, sink: &mut dyn Sink) {
+    if let Ok(text) = &text
+        && reading.about == About::Addresses
+        && quick(number, text, sink)
+    {
+        return;
+    }
     match text.and_then(parse_line) {
         Ok(None) => {}
         Ok(Some(line)) => match line.record(number, reading.about) {
@@ -33,6 +40,36 @@ pub(super) fn read_line(number: u32, text: Result<&[u8], Fault>, reading: &Readi
         },
         Err(fault) => sink.fault(number, 1, fault),
     }
+}
+
+/// Takes what stands on nearly all lines of long lists: an IPv4 network or address at the beginning, perhaps a reason after
+/// it. Says whether it was that; if not, or if it may be something else or wrong, the line is to be taken apart.
+pub(super) fn quick(number: u32, text: &[u8], sink: &mut dyn Sink) -> bool {
+    match quick_line(text) {
+        Some((network, reason)) => {
+            sink.network4(number, 1, network, reason);
+            true
+        }
+        None => false,
+    }
+}
+
+#[inline]
+fn quick_line(text: &[u8]) -> Option<((u32, u8), &[u8])> {
+    let (network, rest) = leading_network4(text)?;
+    let reason = match rest {
+        [] => rest,
+        [b' ' | b'\t' | b'#' | b';', ..] => reason(rest),
+        _ => return None,
+    };
+    // It may be the other end of a range.
+    (!reason.starts_with(b"-")).then_some((network, reason))
+}
+
+/// The reason in what stands after an entry.
+fn reason(rest: &[u8]) -> &[u8] {
+    let sign = rest.iter().take_while(|b| b.is_ascii_whitespace() || matches!(b, b'#' | b';')).count();
+    rest.get(sign..).unwrap_or_default().trim_ascii_end()
 }
 
 /// A line that has an entry.
@@ -82,10 +119,8 @@ pub(crate) fn parse_line(line: &[u8]) -> Result<Option<Line<'_>>, Fault> {
     let Ok(entry) = std::str::from_utf8(entry) else {
         return Err(Fault::new("the entry is not UTF-8 text", "give a text file with one entry a line, not a compressed or binary one"));
     };
-    let sign = rest.iter().take_while(|b| b.is_ascii_whitespace() || matches!(b, b'#' | b';')).count();
-    let (_, reason) = rest.split_at(sign);
     let column = u32::try_from(start + 1 + usize::from(hole)).unwrap_or(u32::MAX);
-    Ok(Some(Line { hole, entry, reason: reason.trim_ascii_end(), column }))
+    Ok(Some(Line { hole, entry, reason: reason(rest), column }))
 }
 
 /// What stands before white space or a comment.
@@ -120,6 +155,7 @@ fn address_like(word: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn lines() {
@@ -152,5 +188,36 @@ mod tests {
             assert_eq!(parse_line(text.as_bytes()), Ok(want), "{text}");
         }
         assert!(parse_line(b"\x1f\x8b\x08\xff").is_err());
+    }
+
+    proptest! {
+        /// The quick way is the long one or none.
+        #[test]
+        fn the_quick_way_says_the_same(
+            (start, word, middle, end) in (
+                "|!| |\t|\\[",
+                "192\\.0\\.2\\.[0-9]{1,4}|198\\.51\\.100\\.0/[0-9]{1,3}|(0?[0-9]{1,3}\\.){3}[0-9]{1,3}(/[0-9]{1,2})?|2001:db8::1",
+                "[ \t\r#;,x-]{0,3}",
+                "|192\\.0\\.2\\.9|-192\\.0\\.2\\.9|- 192\\.0\\.2\\.9|because #;|[ -~]{0,6}|\\PC{0,3}|\r| ",
+            ),
+        ) {
+            let text = format!("{start}{word}{middle}{end}");
+            if let Some(((address, length), reason)) = quick_line(text.as_bytes()) {
+                let line = parse_line(text.as_bytes()).unwrap().unwrap();
+                prop_assert_eq!((line.hole, line.reason, line.column), (false, reason, 1), "{}", text);
+                let network = ipnet::Ipv4Net::new_assert(address.into(), length);
+                prop_assert_eq!(Subject::parse(line.entry, About::Addresses), Ok(Subject::Network(network.into())), "{}", text);
+            }
+        }
+    }
+
+    #[test]
+    fn what_most_lines_have_goes_the_quick_way() {
+        for text in ["192.0.2.1", "192.0.2.0/24", "192.0.2.0/24 ; SBL1", "192.0.2.0/24\twhy - what", "192.0.2.1#", "192.0.2.1 "] {
+            assert!(quick_line(text.as_bytes()).is_some(), "{text}");
+        }
+        for text in ["192.0.2.1 - 192.0.2.9", "192.0.2.1-192.0.2.9", "!192.0.2.1", "192.0.2.1\r192.0.2.2", "192.0.2.1x", "192.0.2.1/24"] {
+            assert!(quick_line(text.as_bytes()).is_none(), "{text}");
+        }
     }
 }

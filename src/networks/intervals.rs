@@ -18,6 +18,8 @@ pub(crate) trait Number: Copy + Ord + std::fmt::Debug {
     fn last(self, prefix_len: u8) -> Self;
     /// The address after this one.
     fn next(self) -> Option<Self>;
+    /// Its first octet.
+    fn octet(self) -> u8;
     /// Sorts networks so that what comes later lies on top of what encloses it: of entries for the same network holes
     /// last, if they count for more, else the first one last.
     fn sort(networks: &mut [Network<Self>], order: Order) {
@@ -32,6 +34,10 @@ impl Number for u32 {
 
     fn next(self) -> Option<u32> {
         self.checked_add(1)
+    }
+
+    fn octet(self) -> u8 {
+        self.to_be_bytes()[0]
     }
 
     /// As numbers, which are sorted in a third of the time.
@@ -72,6 +78,10 @@ impl Number for u128 {
 
     fn next(self) -> Option<u128> {
         self.checked_add(1)
+    }
+
+    fn octet(self) -> u8 {
+        self.to_be_bytes()[0]
     }
 }
 

@@ -17,7 +17,9 @@
 //! checked, so that the arrays work wherever they lie; `cargo bench --bench networks` compares them with others.
 
 mod cover;
+mod index;
 mod intervals;
+mod rank;
 mod runs;
 mod v4;
 mod v6;

@@ -119,10 +119,3 @@ fn choose<K>(rest: &[Step<K>], before: Cover) -> Cover {
     }
     best
 }
-
-/// How many of the keys of a line, which are in order, are at most that number.
-#[inline(always)]
-pub(super) fn rank<K: Copy + PartialOrd, const N: usize>(keys: &[K; N], number: K) -> usize {
-    // All of them, without a branch: the compiler compares several at once.
-    keys.iter().map(|key| usize::from(*key <= number)).sum()
-}

@@ -12,7 +12,8 @@
 
 use super::cover::Cover;
 use super::intervals::Interval;
-use super::runs::{self, OPEN, Step, Value, rank};
+use super::rank::{rank_of_10, rank_of_16};
+use super::runs::{self, OPEN, Step, Value};
 use crate::memory::{Watch, room};
 
 /// Pieces of a line.
@@ -136,7 +137,7 @@ impl Table {
         let (at, low) = ((entry & !RUN) as usize, (address & 0xffff) as u16);
         let Some(at) = self.line(at, low) else { return Cover::NONE };
         let Some(line) = self.lines.get(at) else { return Cover::NONE };
-        let piece = rank(&line.starts, low).max(1) - 1;
+        let piece = rank_of_10(&line.starts, low).max(1) - 1;
         let (Some(start), Some(size)) = (line.starts.get(piece), line.sizes.get(piece)) else { return Cover::NONE };
         // Before the first piece the distance is that to an earlier number than there is: larger than any size.
         let inside = u32::from(low).wrapping_sub(u32::from(*start)) >> (size & 31) == 0;
@@ -160,11 +161,8 @@ impl Table {
             lines -= half;
         }
         let first: &[u16; AT_ONCE] = self.first.get(at + 1..)?.first_chunk()?;
-        let mut before = 0;
-        for (number, first) in (1..).zip(first) {
-            before += usize::from(*first <= low) & usize::from(number < lines);
-        }
-        Some(at + before)
+        // What stands behind the run does not count.
+        Some(at + rank_of_16(first, low, lines.saturating_sub(1)))
     }
 
     /// Whether nothing is covered.

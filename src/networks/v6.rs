@@ -1,27 +1,23 @@
-//! The IPv6 table: the upper half of an address in one run of lines, found through an index that has as many bits below the
-//! upper 16 as there are lines to tell apart; and for each upper half that has more than one answer, because networks in it
-//! are longer than /64, a run over the lower half.
+//! The IPv6 table: the upper half of an address in one run of lines, which an index finds (`index`); and for each upper half
+//! that has more than one answer, because networks in it are longer than /64, a run over the lower half.
 //!
 //! ```text
-//!   top    [upper 16 bits]   ->  where its part of the index begins, and how many more bits it goes by
-//!   index  [those bits]      ->  the last line that begins at or before them
-//!   first  [a few lines]         first number of each line
-//!   lines  [one of them]         5 pieces: upper half, size, cover; and the background
-//!   runs   [of a piece]      ->  lines over the lower half
+//!   index  [upper half]   ->  the line in which it lies
+//!   lines  [that one]         5 pieces: upper half, size, cover; and the background
+//!   runs   [of a piece]   ->  lines over the lower half
 //! ```
 //!
-//! Networks lie in clusters, which an index of fixed width could not tell apart. A look-up reads one slot each of the top and
-//! the index, and one line, or two. About 30 bytes a network.
+//! Networks of IPv6 lie in clusters: a root over some upper bits, as IPv4 has it, could not tell them apart. About 30 bytes a
+//! network.
 
 use super::cover::Cover;
+use super::index::Index;
 use super::intervals::Interval;
-use super::runs::{self, OPEN, Step, Value, rank};
+use super::runs::{self, OPEN, Step, Value};
 use crate::memory::{Watch, room};
 
 /// Pieces of a line.
 const PIECES: usize = 5;
-/// Most bits of the index below the upper 16.
-const MAX_BITS: u32 = 32;
 /// The size of a piece that lasts until the next one: more than there are numbers.
 const TO_THE_NEXT: u8 = 64;
 /// Set in the size of a piece that leads to a run.
@@ -41,14 +37,6 @@ pub(super) struct Line {
 
 const _: () = assert!(size_of::<Line>() == 64, "a cache line, without holes");
 
-/// Where the part of the index for some upper 16 bits begins, and how many more bits it goes by.
-#[derive(Clone, Copy, Debug)]
-#[repr(C)]
-struct Top {
-    begin: u32,
-    bits: u32,
-}
-
 /// Lines over the lower half.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
@@ -60,9 +48,7 @@ struct Run {
 /// All IPv6 rules.
 #[derive(Clone, Debug)]
 pub(super) struct Table {
-    top: Vec<Top>,
-    index: Vec<u32>,
-    first: Vec<u64>,
+    index: Index,
     lines: Vec<Line>,
     runs: Vec<Run>,
     /// The values of each line, if there are some that the lines have no room for.
@@ -78,15 +64,15 @@ impl Table {
 
     /// As [`Table::new`]; a table that `is_wide` works for all covers.
     pub(super) fn of(intervals: &[Interval<u128>], is_wide: bool) -> Table {
-        let mut table =
-            Table { top: Vec::new(), index: Vec::new(), first: Vec::new(), lines: Vec::new(), runs: Vec::new(), wide: Vec::new() };
+        let mut table = Table { index: Index::default(), lines: Vec::new(), runs: Vec::new(), wide: Vec::new() };
         if intervals.is_empty() {
             return table;
         }
         let upper = table.push_lower_halves(intervals, is_wide);
         let lower = std::mem::take(&mut table.lines);
         let lower_wide = std::mem::take(&mut table.wide);
-        table.push_lines(&upper, is_wide, true);
+        let mut first = Vec::new();
+        table.push_lines(&upper, is_wide, Some(&mut first));
         // The runs over lower halves come behind.
         let before = u32::try_from(table.lines.len()).unwrap_or(u32::MAX);
         table.runs.iter_mut().for_each(|run| run.begin = run.begin.saturating_add(before));
@@ -94,7 +80,7 @@ impl Table {
             table.lines.extend(lower);
             table.wide.extend(lower_wide);
         }
-        table.push_index();
+        table.index = Index::new(first);
         table
     }
 
@@ -130,7 +116,7 @@ impl Table {
             steps.extend(group.iter().map(|interval| Step { start: low(interval.start), value: Value::Cover(interval.cover) }));
             covering = group.last().map_or(covering, |interval| interval.cover);
             let begin = self.lines.len();
-            self.push_lines(&steps, is_wide, false);
+            self.push_lines(&steps, is_wide, None);
             let lines = self.lines.len() - begin;
             if room(&mut self.runs, 1) {
                 let number = u32::try_from(self.runs.len()).unwrap_or(u32::MAX);
@@ -143,9 +129,10 @@ impl Table {
         upper
     }
 
-    fn push_lines(&mut self, steps: &[Step<u64>], is_wide: bool, indexed: bool) {
+    fn push_lines(&mut self, steps: &[Step<u64>], is_wide: bool, mut first: Option<&mut Vec<u64>>) {
         runs::lines(steps, 0, |line: &runs::Line<'_, u64, PIECES>| {
-            if !room(&mut self.lines, 1) || indexed && !room(&mut self.first, 1) || is_wide && !room(&mut self.wide, 1) {
+            let first_room = first.as_mut().is_none_or(|first| room(first, 1));
+            if !first_room || !room(&mut self.lines, 1) || is_wide && !room(&mut self.wide, 1) {
                 return;
             }
             let last = packed(line.last, is_wide);
@@ -164,8 +151,8 @@ impl Table {
                 *size = if piece.size == OPEN { TO_THE_NEXT } else { piece.size } | run_flag(piece.value);
             }
             self.lines.push(packed_line);
-            if indexed {
-                self.first.push(line.start);
+            if let Some(first) = &mut first {
+                first.push(line.start);
             }
             if is_wide {
                 let mut values = [number(line.last); PIECES];
@@ -175,81 +162,33 @@ impl Table {
         });
     }
 
-    /// Makes the index over the lines of the upper half.
-    fn push_index(&mut self) {
-        if !room(&mut self.top, 1 << 16) {
-            return;
-        }
-        let mut at = 0;
-        let line_of = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
-        for top in 0..1u64 << 16 {
-            let begin = |first: &&u64| **first >> 48 <= top;
-            let inside = self.first.get(at + 1..).unwrap_or(&[]).iter().take_while(begin).count();
-            // About two slots a line, if lines were spread evenly.
-            let bits = (usize::BITS - inside.leading_zeros()).min(MAX_BITS);
-            if !room(&mut self.index, 1 << bits) {
-                return;
-            }
-            self.top.push(Top { begin: line_of(self.index.len()), bits });
-            for slot in 0..1u64 << bits {
-                let key = top << 48 | (slot << 1) << (47 - bits);
-                while self.first.get(at + 1).is_some_and(|first| *first <= key) {
-                    at += 1;
-                }
-                self.index.push(line_of(at));
-            }
-            // On to the last line that begins here.
-            while self.first.get(at + 1).is_some_and(|first| *first >> 48 <= top) {
-                at += 1;
-            }
-        }
-        if room(&mut self.index, 1) {
-            self.index.push(line_of(at));
-        }
-    }
-
     /// What covers an address.
     #[inline]
     pub(super) fn get(&self, address: u128) -> Cover {
         let half = (address >> 64) as u64;
-        let (value, is_run) = self.line(half).and_then(|at| self.look(at, half)).unwrap_or_default();
+        let (value, is_run) = self.index.find(half).and_then(|at| self.look(at, half)).unwrap_or_default();
         if !is_run { Cover::of_number(value) } else { self.lower(value, low(address)) }
-    }
-
-    /// The line that an upper half lies in.
-    #[inline]
-    fn line(&self, half: u64) -> Option<usize> {
-        let Top { begin, bits } = *self.top.get((half >> 48) as usize)?;
-        let slot = begin as usize + ((half << 16) >> 1 >> (63 - (bits & 63))) as usize;
-        let (mut at, last) = (*self.index.get(slot)? as usize, *self.index.get(slot + 1)? as usize);
-        // The line is one of these.
-        let mut lines = (last + 1).saturating_sub(at);
-        while lines > 1 {
-            let middle = lines / 2;
-            let later = *self.first.get(at + middle)? <= half;
-            at = std::hint::select_unpredictable(later, at + middle, at);
-            lines -= middle;
-        }
-        Some(at)
     }
 
     /// What a line says about a number: a cover, or a run if it `is_run`.
     #[inline]
     fn look(&self, at: usize, number: u64) -> Option<(u32, bool)> {
         let line = self.lines.get(at)?;
-        let before = rank(&line.starts, number);
+        let before = line.starts.iter().map(|start| usize::from(*start <= number)).sum::<usize>();
         let piece = before.max(1) - 1;
         let (start, size) = (line.starts.get(piece)?, line.sizes.get(piece)?);
-        let distance = number.wrapping_sub(*start).checked_shr(u32::from(size & !RUN)).unwrap_or(0);
-        let inside = distance == 0 && before > 0;
-        let is_run = size & RUN != 0;
+        let (open, shift) = (*size & TO_THE_NEXT != 0, *size & (TO_THE_NEXT - 1));
+        let inside = (open | (number.wrapping_sub(*start) >> shift == 0)) & (before > 0);
         let value = if self.wide.is_empty() {
-            let packed = u32::from(*line.lower.get(piece)?) | u32::from(*line.upper.get(piece)?) << 16;
-            if is_run { packed } else { Cover::of_packed(packed).number() }
+            u32::from(*line.lower.get(piece)?) | u32::from(*line.upper.get(piece)?) << 16
         } else {
             *self.wide.get(at)?.get(piece)?
         };
-        Some(if inside { (value, is_run) } else { (line.background, false) })
+        let is_run = size & RUN != 0;
+        let cover = if self.wide.is_empty() { Cover::of_packed(value).number() } else { value };
+        // Inside or not, one is as likely as the other: a branch would be guessed wrong half of the time.
+        let mask = u32::from(inside).wrapping_neg();
+        Some(if inside & is_run { (value, true) } else { (cover & mask | line.background & !mask, false) })
     }
 
     /// What the run with that number says about a lower half.
@@ -272,8 +211,7 @@ impl Table {
 
     /// How much memory it takes, in bytes.
     pub(super) fn bytes(&self) -> usize {
-        let index = size_of_val(&self.top[..]) + size_of_val(&self.index[..]) + size_of_val(&self.first[..]);
-        index + size_of_val(&self.lines[..]) + size_of_val(&self.runs[..]) + size_of_val(&self.wide[..])
+        self.index.bytes() + size_of_val(&self.lines[..]) + size_of_val(&self.runs[..]) + size_of_val(&self.wide[..])
     }
 }
 

@@ -6,7 +6,7 @@
 use crate::contents::About;
 use crate::covering::{Covering, List};
 use crate::diagnostic::Fault;
-use crate::domain::{DomainTable, DomainTableBuilder, Folded, Form};
+use crate::domain::{DomainTable, DomainTableBuilder, Form};
 use crate::mailbox::Mailbox;
 use crate::memory::Watch;
 use crate::networks::{Chains, Cover};
@@ -43,7 +43,7 @@ impl Names {
                     Some(About::Mailbox(name)) => (Form::Exact, name),
                     Some(About::Network(_)) | None => continue,
                 };
-                let candidate = Candidate { list: number, entry, hole: found.hole, expires: found.expires != 0 };
+                let candidate = Candidate { list: number, entry, hole: found.is_hole(), expires: found.ends() };
                 // One is as good as many: the table is full, or memory is short.
                 fault = fault.or_else(|| watch.check().and_then(|()| builder.add(form, name, candidate)).err());
             }
@@ -63,7 +63,7 @@ impl Names {
     }
 
     /// What covers a mailbox, which is at a place; `None` if nothing does.
-    pub(crate) fn of_mailbox(&self, mailbox: &Mailbox<'_>, place: Option<&Folded>) -> Option<Covering<'_>> {
+    pub(crate) fn of_mailbox(&self, mailbox: &Mailbox<'_>, place: Option<&str>) -> Option<Covering<'_>> {
         // What is no address matches nothing, not even by its local part.
         let invalid = place.is_none() && (mailbox.domain.is_some() || mailbox.literal.is_some());
         if self.is_empty() || invalid {
@@ -75,7 +75,20 @@ impl Names {
     }
 
     fn covering(&self, covers: [Cover; 3]) -> Option<Covering<'_>> {
-        let covered = covers.iter().any(|cover| !cover.is_none());
-        covered.then_some(Covering { lists: &self.lists, chains: &self.chains, covers })
+        Some(Covering { lists: &self.lists, chains: &self.chains, covers }).filter(|covering| !covering.is_empty())
+    }
+
+    /// Whether an entry covers a place.
+    pub(crate) fn is_of_place(about: About<'_>, place: Option<&str>) -> bool {
+        matches!((about, place), (About::Domain(form, name), Some(place)) if form.covers(name, place))
+    }
+
+    /// Whether an entry covers a mailbox, which is at a place.
+    pub(crate) fn is_of_mailbox(about: About<'_>, mailbox: &Mailbox<'_>, place: Option<&str>) -> bool {
+        let named = |at: &str, entry: &str| mailbox.name(at).is_some_and(|name| name.as_str() == entry);
+        match about {
+            About::Mailbox(name) => named("", name) || place.is_some_and(|place| named(place, name)),
+            About::Domain(..) | About::Network(_) => Names::is_of_place(about, place),
+        }
     }
 }

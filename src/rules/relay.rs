@@ -2,7 +2,6 @@
 
 use super::names::Names;
 use crate::contents::Contents;
-use crate::domain::Folded;
 use crate::facts::Facts;
 use crate::mailbox::Mailbox;
 use crate::policy::Exempt;
@@ -29,7 +28,7 @@ impl Relay {
         address.is_loopback() || {
             let cover = self.trusted.covering(address);
             let entry = self.trusted.chains.entries(cover).next().and_then(|entry| self.trusted.entry(entry));
-            entry.is_some_and(|entry| !entry.hole)
+            entry.is_some_and(|entry| !entry.is_hole())
         }
     }
 
@@ -38,7 +37,7 @@ impl Relay {
     /// No domain is local. A place that is neither a domain nor an address is nobody's. A way on in the local part
     /// (`user%other.example@example.org`) is refused whatever the domain: servers that follow it would relay
     /// (RFC 2505 section 2.1).
-    pub(crate) fn refuses(&self, recipient: &Mailbox<'_>, place: Option<&Folded>, situation: Exempt, facts: &Facts<'_>) -> Option<&Reply> {
+    pub(crate) fn refuses(&self, recipient: &Mailbox<'_>, place: Option<&str>, situation: Exempt, facts: &Facts<'_>) -> Option<&Reply> {
         let reply = self.reply.as_ref()?;
         if situation.meets(Exempt::AUTHENTICATED.and(Exempt::TRUSTED)) {
             return None;

@@ -1,5 +1,6 @@
 //! `mxgate check`: asks a policy what it would answer, and says who decided.
 
+use crate::progress;
 use crate::question::Question;
 use clap::Args;
 use mxgate::{Decider, Entry, Gate, Stage, Verdict};
@@ -23,8 +24,8 @@ pub(crate) struct Arguments {
 
 /// Loads a policy, and shows what is wrong with it; `None` if it cannot be used.
 pub(crate) fn load(config: &Path) -> Option<Gate> {
-    let gate = Gate::new();
-    let loaded = gate.load_file(config);
+    let gate = Gate::with_progress(progress::tell);
+    let loaded = progress::shown(|| gate.load_file(config));
     let (Ok(diagnostics) | Err(mxgate::LoadError { diagnostics })) = &loaded;
     // Nothing can be said if standard error is closed.
     let _ = write!(io::stderr(), "{}", mxgate::diagnostic::render(diagnostics));

@@ -1,5 +1,6 @@
 //! `mxgate convert`: writes a list in another format.
 
+use crate::progress;
 use clap::Args;
 use mxgate::convert::{About, Error, Request, convert, formats};
 use std::ffi::OsString;
@@ -88,11 +89,12 @@ fn write(arguments: &Arguments, input: Box<dyn BufRead>) -> Result<String, Strin
         threshold: arguments.threshold,
         lossy: arguments.lossy,
         now: SystemTime::now(),
+        progress: progress::tell,
     };
     let output = &arguments.output;
     let cannot = |error: &io::Error| format!("cannot write {}: {error}\n", output.display());
     let mut target = Target::open(output).map_err(|error| cannot(&error))?;
-    match convert(input, &request, &mut target) {
+    match progress::shown(|| convert(input, &request, &mut target)) {
         Ok(diagnostics) => target.finish().map(|()| mxgate::diagnostic::render(&diagnostics)).map_err(|error| cannot(&error)),
         Err(Error::Refused(diagnostics)) => Err(mxgate::diagnostic::render(&diagnostics)),
         Err(Error::Output(error)) => Err(cannot(&error)),
@@ -145,6 +147,8 @@ impl Target {
 
 impl Write for Target {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        // It may be the same terminal.
+        progress::wipe();
         match self {
             Target::Direct(out) => out.write(bytes),
             Target::Aside { file, .. } => file.write(bytes),

@@ -1,5 +1,6 @@
 //! `mxgate lint`: checks a policy, and says of each rule what a client reads from each mail server.
 
+use crate::progress;
 use clap::Args;
 use mxgate::Gate;
 use mxgate::lint::{Rule, lint};
@@ -38,8 +39,8 @@ fn parse_profiles(name: &str) -> Result<Profiles, String> {
 
 /// Loads, judges, prints.
 pub(crate) fn run(arguments: &Arguments) -> ExitCode {
-    let gate = Gate::new();
-    let loaded = gate.load_file(&arguments.config);
+    let gate = Gate::with_progress(progress::tell);
+    let loaded = progress::shown(|| gate.load_file(&arguments.config));
     let (Ok(diagnostics) | Err(mxgate::LoadError { diagnostics })) = &loaded;
     // Nothing can be said if standard error is closed.
     let _ = write!(io::stderr(), "{}", mxgate::diagnostic::render(diagnostics));

@@ -13,6 +13,7 @@ mod explain;
 mod lint;
 mod listen;
 mod lists;
+mod progress;
 mod question;
 mod reload;
 mod rules;

@@ -1,6 +1,7 @@
 //! The rules of the daemon, and the policy file that they come from: loaded at the start, at SIGHUP, and when the control
 //! socket asks for it. What a load has changed goes to the log, and to whoever asked.
 
+use crate::progress;
 use mxgate::diagnostic::Diagnostic;
 use mxgate::diff::{Section, What, diff};
 use mxgate::{Gate, LoadError, Ruleset};
@@ -40,7 +41,7 @@ pub(crate) struct Loaded {
 impl Rules {
     /// No rules yet.
     pub(crate) fn new(config: Option<PathBuf>) -> Rules {
-        Rules { gate: Arc::new(Gate::new()), config, loading: Mutex::new(()) }
+        Rules { gate: Arc::new(Gate::with_progress(progress::tell)), config, loading: Mutex::new(()) }
     }
 
     /// Loads the policy, and says in the log what is in force and what has changed.
@@ -48,7 +49,7 @@ impl Rules {
         let _held = self.loading.lock();
         let before = self.gate.ruleset();
         let warnings = match &self.config {
-            Some(path) => self.gate.load_file(path)?,
+            Some(path) => progress::shown(|| self.gate.load_file(path))?,
             None => self.gate.load_text(BUILT_IN, "built-in policy")?,
         };
         let loaded = Loaded::new(&before, &self.gate.ruleset(), warnings);

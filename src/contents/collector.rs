@@ -1,18 +1,16 @@
-//! What was read of one list: entries, reasons, and the intervals that they make. Immutable, and shared by all
-//! rulesets that use it: a list that cannot be read again stays in force as it was.
+//! From what a reader finds to the contents of a list: checked, cleaned and counted, as fast as a file can be read.
 
+use super::{About, Contents, DELETED, ENDS, Entry, HOLE, Kind, Note, Reason};
 use crate::diagnostic::{Diagnostic, Fault};
 use crate::domain::Form;
-use crate::list::{Action, ENTRY, Field, Record, Seconds, Sink, Statement, Subject};
+use crate::list::{self, Action, ENTRY, Field, Record, Seconds, Sink, Statement, Subject};
 use crate::mailbox::{MAX_MAILBOX, Mailbox};
 use crate::memory::{Watch, ran_out, room, room_for_text, with_room};
-use crate::networks::{ChainMaker, Chains, Cover, EntryId, Interval, Network, Order, flatten};
+use crate::networks::{ChainMaker, Network, Order, flatten};
 use crate::reply::{MAX_VALUE, Reply, clean, push};
-use arrayvec::ArrayString;
-use ipnet::{IpNet, Ipv4Net, Ipv4Subnets, Ipv6Net, Ipv6Subnets};
+use ipnet::{IpNet, Ipv4Subnets, Ipv6Subnets};
 use std::collections::HashMap;
-use std::fmt::Write as _;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 /// All reasons of one list together, in bytes.
@@ -21,162 +19,8 @@ const MAX_REASONS: usize = u32::MAX as usize;
 const MAX_REPLIES: usize = 1000;
 /// Most mistakes that are shown of one list; the rest are counted.
 const MAX_SHOWN: usize = 20;
-
-/// What a list says about an entry: printable ASCII.
-pub(crate) type Reason = ArrayString<MAX_VALUE>;
-
-/// What was read of one list.
-#[derive(Debug, Default)]
-pub(crate) struct Contents {
-    /// The files that it was read from; for inline entries the policy file.
-    pub files: Vec<Arc<str>>,
-    pub entries: Vec<Entry>,
-    /// The addresses of IPv6 entries.
-    pub v6_starts: Vec<u128>,
-    /// The names of domain entries and the mailboxes of mailbox entries, one behind the other.
-    pub names: String,
-    /// All reasons, one behind the other; in some a mark stands for the entry.
-    reasons: String,
-    /// Replies that single lines ask for.
-    pub replies: Vec<Reply>,
-    pub v4: Vec<Interval<u32>>,
-    pub v6: Vec<Interval<u128>>,
-    pub chains: Chains,
-    pub statement: Statement,
-    /// When it was read.
-    pub read: Seconds,
-    /// When it was made, by its own words or by the date of its newest file; `None` for inline entries.
-    pub made: Option<Seconds>,
-    /// Lines that had an entry, duplicates included.
-    pub lines: u64,
-}
-
-/// One entry. A range has one for each network that it is made of.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Entry {
-    /// Address of an IPv4 network; else the place in `v6_starts` or of the name.
-    subject: u32,
-    pub line: u32,
-    reason_start: u32,
-    /// Seconds since 1970; 0 for never. Lasts until 2106.
-    pub expires: u32,
-    /// Which of `files`.
-    pub file: u16,
-    /// Number from 1 of a reply in `replies`; 0 for that of the list.
-    pub reply: u16,
-    reason_length: u8,
-    /// Length of the prefix, or of the name.
-    length: u8,
-    kind: Kind,
-    pub hole: bool,
-    /// Taken back by a later record.
-    pub deleted: bool,
-}
-
-/// What an entry is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    V4,
-    V6,
-    Exact,
-    Below,
-    Both,
-    Mailbox,
-}
-
-/// The subject of an entry, as it is asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum About<'a> {
-    Network(IpNet),
-    Domain(Form, &'a str),
-    Mailbox(&'a str),
-}
-
-impl Contents {
-    /// The entry with that number, from 1.
-    pub(crate) fn entry(&self, entry: EntryId) -> Option<&Entry> {
-        self.entries.get(usize::try_from(entry).ok()?.checked_sub(1)?)
-    }
-
-    /// What an entry is about.
-    pub(crate) fn about(&self, entry: &Entry) -> Option<About<'_>> {
-        let name = || {
-            let start = entry.subject as usize;
-            self.names.get(start..start + usize::from(entry.length))
-        };
-        Some(match entry.kind {
-            Kind::V4 => About::Network(Ipv4Net::new(Ipv4Addr::from_bits(entry.subject), entry.length).ok()?.into()),
-            Kind::V6 => {
-                let start = self.v6_starts.get(entry.subject as usize)?;
-                About::Network(Ipv6Net::new(Ipv6Addr::from_bits(*start), entry.length).ok()?.into())
-            }
-            Kind::Exact => About::Domain(Form::Exact, name()?),
-            Kind::Below => About::Domain(Form::Below, name()?),
-            Kind::Both => About::Domain(Form::Both, name()?),
-            Kind::Mailbox => About::Mailbox(name()?),
-        })
-    }
-
-    /// What the list says about an entry, without allocating.
-    pub(crate) fn reason(&self, entry: &Entry) -> Reason {
-        let start = entry.reason_start as usize;
-        let text = self.reasons.get(start..start + usize::from(entry.reason_length)).unwrap_or("");
-        if !text.as_bytes().contains(&ENTRY) {
-            return Reason::from(text).unwrap_or_default();
-        }
-        let mut reason = Reason::new();
-        for (number, part) in text.split(char::from(ENTRY)).enumerate() {
-            if number > 0 {
-                push(&mut reason, self.named(entry).bytes());
-            }
-            push(&mut reason, part.bytes());
-        }
-        reason
-    }
-
-    /// An entry in its own reason: a host without its prefix length, a name without its form.
-    fn named(&self, entry: &Entry) -> Reason {
-        let mut text = Reason::new();
-        // Whatever it is fits.
-        let _ = match self.about(entry) {
-            Some(About::Network(network)) if network.prefix_len() == network.max_prefix_len() => write!(text, "{}", network.addr()),
-            Some(About::Network(network)) => write!(text, "{network}"),
-            Some(About::Domain(_, name) | About::Mailbox(name)) => text.write_str(name),
-            None => Ok(()),
-        };
-        text
-    }
-
-    /// The reply that the line of an entry asks for.
-    pub(crate) fn reply(&self, entry: &Entry) -> Option<&Reply> {
-        self.replies.get(usize::from(entry.reply).checked_sub(1)?)
-    }
-
-    /// The file that an entry stands in.
-    pub(crate) fn file(&self, entry: &Entry) -> &str {
-        self.files.get(usize::from(entry.file)).map_or("", |file| file)
-    }
-
-    /// What covers an address in this list.
-    pub(crate) fn covering(&self, address: IpAddr) -> Cover {
-        match address.to_canonical() {
-            IpAddr::V4(v4) => crate::networks::covering(&self.v4, v4.to_bits()),
-            IpAddr::V6(v6) => crate::networks::covering(&self.v6, v6.to_bits()),
-        }
-    }
-
-    /// The entries that count, holes among them.
-    pub(crate) fn live(&self) -> impl Iterator<Item = (EntryId, &Entry)> {
-        (1..).zip(&self.entries).filter(|(_, entry)| !entry.deleted)
-    }
-}
-
-impl Entry {
-    /// Whether it has ceased to count.
-    pub(crate) fn is_over(&self, now: Seconds) -> bool {
-        self.expires != 0 && Seconds::from(self.expires) <= now
-    }
-}
+/// After how many entries it is looked whether there is still memory and room.
+const BLOCK: usize = 1 << 12;
 
 /// What a list is read for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -202,8 +46,28 @@ pub(crate) struct Collector<'a> {
     /// Subjects that were taken back, and how many entries there were by then.
     deleted: Vec<(IpNet, usize)>,
     known_replies: HashMap<String, u16>,
+    last: Said,
     room: usize,
+    /// How many entries may be added before the next look.
+    granted: usize,
     watch: Watch,
+}
+
+/// What was said last, as the list has it.
+#[derive(Debug, Default)]
+struct Said {
+    reason: Vec<u8>,
+    around: bool,
+    note: Note,
+}
+
+/// What an entry has besides what it is about.
+#[derive(Clone, Copy)]
+struct Line {
+    line: u32,
+    note: u32,
+    hole: bool,
+    ends: bool,
 }
 
 impl<'a> Collector<'a> {
@@ -217,7 +81,9 @@ impl<'a> Collector<'a> {
             foreign: 0,
             deleted: Vec::new(),
             known_replies: HashMap::new(),
+            last: Said::default(),
             room,
+            granted: 0,
             watch: Watch::begin(),
         }
     }
@@ -251,31 +117,48 @@ impl<'a> Collector<'a> {
     /// The list as it was read. No entry lasts longer than until `deadline`.
     pub(crate) fn finish(mut self, statement: Statement, order: Order, deadline: Option<Seconds>) -> Contents {
         self.apply_deletions();
-        let contents = &mut self.contents;
+        self.contents.statement = statement;
+        let ends = if deadline.is_some() { ENDS } else { 0 };
         if deadline.is_some() {
             let deadline = expiry(deadline);
-            for entry in &mut contents.entries {
+            // Those about which nothing is said have the first note, even if no other needed one.
+            if self.contents.notes.is_empty() && room(&mut self.contents.notes, 1) {
+                self.contents.notes.push(Note::default());
+            }
+            for note in &mut self.contents.notes {
                 // 0 is never, and later than all.
-                entry.expires = [entry.expires, deadline].into_iter().filter(|at| *at != 0).min().unwrap_or(0);
+                note.expires = [note.expires, deadline].into_iter().filter(|at| *at != 0).min().unwrap_or(0);
             }
         }
-        contents.statement = statement;
-        let count = |family: Kind| contents.entries.iter().filter(|entry| entry.kind == family).count();
-        let (mut v4, mut v6) = (with_room(count(Kind::V4)), with_room(count(Kind::V6)));
+        let contents = &mut self.contents;
+        // Names have no networks, and no list has both.
+        let v4_count = if self.wanted.is_address() { contents.entries.len() - contents.v6_starts.len() } else { 0 };
+        let (mut v4, mut v6) = (with_room(v4_count), with_room(contents.v6_starts.len()));
         if self.watch.is_short() {
             return self.contents;
         }
-        for (number, entry) in (1..).zip(&contents.entries).filter(|(_, entry)| !entry.deleted) {
-            let (hole, expires, prefix_len) = (entry.hole, entry.expires != 0, entry.length);
-            match entry.kind {
-                Kind::V4 => v4.push(Network { start: entry.subject, prefix_len, entry: number, hole, expires }),
+        let mut shortest = [u8::MAX; 2];
+        for (number, entry) in (1..).zip(&mut contents.entries).filter(|(_, entry)| !entry.is_deleted()) {
+            entry.marks |= ends;
+            let (hole, expires, prefix_len) = (entry.is_hole(), entry.ends(), entry.length);
+            let [shortest_v4, shortest_v6] = &mut shortest;
+            let shortest = match entry.kind() {
+                Kind::V4 => {
+                    v4.push(Network { start: entry.subject, prefix_len, entry: number, hole, expires });
+                    shortest_v4
+                }
                 Kind::V6 => {
                     let start = contents.v6_starts.get(entry.subject as usize).copied().unwrap_or_default();
                     v6.push(Network { start, prefix_len, entry: number, hole, expires });
+                    shortest_v6
                 }
-                Kind::Exact | Kind::Below | Kind::Both | Kind::Mailbox => {}
+                Kind::Exact | Kind::Below | Kind::Both | Kind::Mailbox => continue,
+            };
+            if !hole {
+                *shortest = prefix_len.min(*shortest);
             }
         }
+        contents.shortest = shortest;
         let mut maker = ChainMaker::default();
         contents.v4 = flatten(v4, order, &mut maker);
         contents.v6 = flatten(v6, order, &mut maker);
@@ -306,84 +189,122 @@ impl<'a> Collector<'a> {
             Action::Reply(reply) => self.reply(reply)?,
             Action::Cover | Action::Hole => 0,
         };
-        let (reason_start, reason_length) = self.reason(record.reason, around)?;
-        let entry = Entry {
-            subject: 0,
-            line: record.line,
-            reason_start,
-            expires: expiry(record.expires),
-            file: u16::try_from(self.contents.files.len().saturating_sub(1)).unwrap_or(u16::MAX),
-            reply,
-            reason_length,
-            length: 0,
-            kind: Kind::V4,
-            hole: record.action == Action::Hole,
-            deleted: false,
-        };
+        let expires = expiry(record.expires);
+        let note = self.note(record.reason, around, reply, expires)?;
+        let line = Line { line: record.line, note, hole: record.action == Action::Hole, ends: expires != 0 };
         match record.subject {
-            Subject::Network(network) => self.network(entry, network)?,
-            Subject::Range(first, last) => self.range(entry, first, last)?,
-            Subject::Domain(form, name) => self.name(entry, Kind::of(form), &name)?,
+            Subject::Network(network) => self.network(line, network)?,
+            Subject::Range(first, last) => self.range(line, first, last)?,
+            Subject::Domain(form, name) => self.name(line, Kind::of(form), &name)?,
             Subject::Mailbox(text) => {
                 let mailbox = Mailbox::parse(text.as_bytes());
                 let name = mailbox.name(&mailbox.place().unwrap_or_default());
                 let too_long = || Fault::new("the mailbox is too long", format!("write at most {MAX_MAILBOX} characters"));
-                self.name(entry, Kind::Mailbox, &name.ok_or_else(too_long)?)?;
+                self.name(line, Kind::Mailbox, &name.ok_or_else(too_long)?)?;
             }
         }
         self.contents.lines += 1;
         Ok(())
     }
 
-    fn network(&mut self, entry: Entry, network: IpNet) -> Result<(), Fault> {
+    fn network(&mut self, line: Line, network: IpNet) -> Result<(), Fault> {
         let length = network.prefix_len();
-        let (subject, kind) = match network {
-            IpNet::V4(net) => (net.network().to_bits(), Kind::V4),
+        match network {
+            IpNet::V4(net) => self.entry(line, Kind::V4, net.network().to_bits(), length),
             IpNet::V6(net) => {
                 if !room(&mut self.contents.v6_starts, 1) {
                     return Err(ran_out());
                 }
+                let place = u32::try_from(self.contents.v6_starts.len()).map_err(|_| full())?;
+                self.entry(line, Kind::V6, place, length)?;
                 self.contents.v6_starts.push(net.network().to_bits());
-                (u32::try_from(self.contents.v6_starts.len() - 1).map_err(|_| full())?, Kind::V6)
+                Ok(())
             }
-        };
-        self.entry(Entry { subject, length, kind, ..entry })
+        }
     }
 
-    fn range(&mut self, entry: Entry, first: IpAddr, last: IpAddr) -> Result<(), Fault> {
+    fn range(&mut self, line: Line, first: IpAddr, last: IpAddr) -> Result<(), Fault> {
         match (first, last) {
             (IpAddr::V4(first), IpAddr::V4(last)) => {
-                Ipv4Subnets::new(first, last, 0).try_for_each(|network| self.network(entry, network.into()))
+                Ipv4Subnets::new(first, last, 0).try_for_each(|network| self.network(line, network.into()))
             }
             (IpAddr::V6(first), IpAddr::V6(last)) => {
-                Ipv6Subnets::new(first, last, 0).try_for_each(|network| self.network(entry, network.into()))
+                Ipv6Subnets::new(first, last, 0).try_for_each(|network| self.network(line, network.into()))
             }
             _ => Err(Fault::new("the range begins in one address family and ends in the other", "write a range for each family")),
         }
     }
 
-    fn name(&mut self, entry: Entry, kind: Kind, name: &str) -> Result<(), Fault> {
-        let subject = u32::try_from(self.contents.names.len()).map_err(|_| full())?;
+    fn name(&mut self, line: Line, kind: Kind, name: &str) -> Result<(), Fault> {
+        let place = u32::try_from(self.contents.names.len()).map_err(|_| full())?;
         let length = u8::try_from(name.len()).map_err(|_| full())?;
         if !room_for_text(&mut self.contents.names, name.len()) {
             return Err(ran_out());
         }
         self.contents.names.push_str(name);
-        self.entry(Entry { subject, length, kind, ..entry })
+        self.entry(line, kind, place, length)
     }
 
-    fn entry(&mut self, entry: Entry) -> Result<(), Fault> {
-        if self.contents.entries.len() >= self.room {
-            return Err(full());
+    #[inline]
+    fn entry(&mut self, line: Line, kind: Kind, subject: u32, length: u8) -> Result<(), Fault> {
+        if self.granted == 0 {
+            self.granted = self.more()?;
         }
-        if !room(&mut self.contents.entries, 1) {
-            return Err(ran_out());
-        }
-        self.contents.entries.push(entry);
+        self.granted -= 1;
+        let Line { line, note, hole, ends } = line;
+        let file = u16::try_from(self.contents.files.len().saturating_sub(1)).unwrap_or(u16::MAX);
+        let marks = kind as u8 | if hole { HOLE } else { 0 } | if ends { ENDS } else { 0 };
+        self.contents.entries.push(Entry { subject, line, note, file, length, marks });
         Ok(())
     }
 
-    /// Keeps a reason, fit for a reply. Lists often repeat the one of the line before.
+    /// How many entries may be added now.
+    #[cold]
+    fn more(&mut self) -> Result<usize, Fault> {
+        self.watch.check()?;
+        let block = self.room.saturating_sub(self.contents.entries.len()).min(BLOCK);
+        if block == 0 {
+            return Err(full());
+        }
+        if room(&mut self.contents.entries, block) { Ok(block) } else { Err(ran_out()) }
+    }
+
+    /// The number of what a line says.
+    #[inline]
+    fn note(&mut self, reason: &[u8], around: bool, reply: u16, expires: u32) -> Result<u32, Fault> {
+        if reason.is_empty() && reply == 0 && expires == 0 {
+            return Ok(0);
+        }
+        self.said(reason, around, reply, expires)
+    }
+
+    /// Keeps what a line says, unless the line before said the same.
+    fn said(&mut self, reason: &[u8], around: bool, reply: u16, expires: u32) -> Result<u32, Fault> {
+        // No more of it is kept.
+        let reason = reason.get(..MAX_VALUE).unwrap_or(reason);
+        let repeats = self.last.reason == reason && self.last.around == around && !self.contents.notes.is_empty();
+        let mut note = Note { reply, expires, ..self.last.note };
+        if !repeats {
+            (note.reason_start, note.reason_length) = self.reason(reason, around)?;
+            self.last.reason.clear();
+            self.last.reason.extend_from_slice(reason);
+            self.last.around = around;
+        }
+        let notes = &mut self.contents.notes;
+        if note != self.last.note || notes.is_empty() {
+            if !room(notes, 2) {
+                return Err(ran_out());
+            }
+            if notes.is_empty() {
+                notes.push(Note::default());
+            }
+            notes.push(note);
+            self.last.note = note;
+        }
+        u32::try_from(notes.len() - 1).map_err(|_| full())
+    }
+
+    /// Keeps a reason, fit for a reply.
     fn reason(&mut self, reason: &[u8], around: bool) -> Result<(u32, u8), Fault> {
         let (reason, reasons) = (if around { clean_around(reason) } else { clean(reason) }, &mut self.contents.reasons);
         if !reasons.ends_with(reason.as_str()) {
@@ -432,7 +353,7 @@ impl<'a> Collector<'a> {
         }
         for at in gone {
             if let Some(entry) = self.contents.entries.get_mut(at) {
-                entry.deleted = true;
+                entry.marks |= DELETED;
             }
         }
     }
@@ -448,6 +369,19 @@ impl Sink for Collector<'_> {
     fn record_around(&mut self, record: Record<'_>) {
         if let Err(fault) = self.add(&record, true) {
             self.fault(record.line, record.column, fault);
+        }
+    }
+
+    fn network4(&mut self, line: u32, column: u32, (address, length): (u32, u8), reason: &[u8]) {
+        if !self.wanted.is_address() {
+            self.foreign += 1;
+            return;
+        }
+        let note = self.note(reason, false, 0, 0);
+        let taken = note.and_then(|note| self.entry(Line { line, note, hole: false, ends: false }, Kind::V4, address, length));
+        match taken {
+            Ok(()) => self.contents.lines += 1,
+            Err(fault) => self.fault(line, column, fault),
         }
     }
 
@@ -488,11 +422,11 @@ impl Wanted {
     }
 
     /// How its entries are written.
-    pub(crate) fn about(self) -> crate::list::About {
+    pub(crate) fn about(self) -> list::About {
         match self {
-            Wanted::Addresses => crate::list::About::Addresses,
-            Wanted::Domains => crate::list::About::Domains,
-            Wanted::Senders | Wanted::Recipients => crate::list::About::Mailboxes,
+            Wanted::Addresses => list::About::Addresses,
+            Wanted::Domains => list::About::Domains,
+            Wanted::Senders | Wanted::Recipients => list::About::Mailboxes,
         }
     }
 }

@@ -1,0 +1,249 @@
+//! What was read of one list: entries, reasons, and the intervals that they make. Immutable, and shared by all
+//! rulesets that use it: a list that cannot be read again stays in force as it was.
+
+mod collector;
+
+pub(crate) use collector::{Collector, Wanted};
+
+use crate::domain::Form;
+use crate::list::{ENTRY, Seconds, Statement};
+use crate::networks::{Chains, Cover, EntryId, Interval};
+use crate::reply::{MAX_VALUE, Reply, push};
+use arrayvec::ArrayString;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use std::fmt::Write as _;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+
+/// What a list says about an entry: printable ASCII.
+pub(crate) type Reason = ArrayString<MAX_VALUE>;
+
+/// What was read of one list.
+#[derive(Debug, Default)]
+pub(crate) struct Contents {
+    /// The files that it was read from; for inline entries the policy file.
+    pub files: Vec<Arc<str>>,
+    pub entries: Vec<Entry>,
+    /// The addresses of IPv6 entries.
+    v6_starts: Vec<u128>,
+    /// The names of domain entries and the mailboxes of mailbox entries, one behind the other.
+    names: String,
+    /// All reasons, one behind the other; in some a mark stands for the entry.
+    reasons: String,
+    /// Replies that single lines ask for.
+    replies: Vec<Reply>,
+    /// What is said about entries; the first says nothing.
+    notes: Vec<Note>,
+    pub v4: Vec<Interval<u32>>,
+    pub v6: Vec<Interval<u128>>,
+    pub chains: Chains,
+    pub statement: Statement,
+    /// When it was read.
+    pub read: Seconds,
+    /// When it was made, by its own words or by the date of its newest file; `None` for inline entries.
+    pub made: Option<Seconds>,
+    /// Lines that had an entry, duplicates included.
+    pub lines: u64,
+    /// The shortest prefixes of entries that are not holes, IPv4 and IPv6.
+    pub shortest: [u8; 2],
+}
+
+/// One entry. A range has one for each network that it is made of. Plain numbers without gaps between them, as is [`Note`].
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub(crate) struct Entry {
+    /// Address of an IPv4 network; else the place in `v6_starts` or of the name.
+    subject: u32,
+    pub line: u32,
+    /// Which of `notes`.
+    note: u32,
+    /// Which of `files`.
+    file: u16,
+    /// Length of the prefix, or of the name.
+    length: u8,
+    /// What it is about, and the marks below.
+    marks: u8,
+}
+
+/// What it is about, in the marks of an entry.
+const KIND: u8 = 0b111;
+const HOLE: u8 = 1 << 3;
+/// It ceases some time: its note says when.
+const ENDS: u8 = 1 << 4;
+/// Taken back by a later record.
+const DELETED: u8 = 1 << 5;
+
+/// What is said about entries besides what they are about. Most lines of a list say the same as the line before, or nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+struct Note {
+    reason_start: u32,
+    /// Seconds since 1970; 0 for never. Lasts until 2106.
+    expires: u32,
+    /// Number from 1 of a reply in `replies`; 0 for that of the list.
+    reply: u16,
+    reason_length: u8,
+    unused: u8,
+}
+
+/// What an entry is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+enum Kind {
+    V4,
+    V6,
+    Exact,
+    Below,
+    Both,
+    Mailbox,
+}
+
+/// The subject of an entry, as it is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum About<'a> {
+    Network(IpNet),
+    Domain(Form, &'a str),
+    Mailbox(&'a str),
+}
+
+impl Contents {
+    /// The entry with that number, from 1.
+    pub(crate) fn entry(&self, entry: EntryId) -> Option<&Entry> {
+        self.entries.get(usize::try_from(entry).ok()?.checked_sub(1)?)
+    }
+
+    /// What an entry is about.
+    pub(crate) fn about(&self, entry: &Entry) -> Option<About<'_>> {
+        let name = || {
+            let start = entry.subject as usize;
+            self.names.get(start..start + usize::from(entry.length))
+        };
+        Some(match entry.kind() {
+            Kind::V4 => About::Network(Ipv4Net::new(Ipv4Addr::from_bits(entry.subject), entry.length).ok()?.into()),
+            Kind::V6 => {
+                let start = self.v6_starts.get(entry.subject as usize)?;
+                About::Network(Ipv6Net::new(Ipv6Addr::from_bits(*start), entry.length).ok()?.into())
+            }
+            Kind::Exact => About::Domain(Form::Exact, name()?),
+            Kind::Below => About::Domain(Form::Below, name()?),
+            Kind::Both => About::Domain(Form::Both, name()?),
+            Kind::Mailbox => About::Mailbox(name()?),
+        })
+    }
+
+    fn note(&self, entry: &Entry) -> Note {
+        self.notes.get(entry.note as usize).copied().unwrap_or_default()
+    }
+
+    /// The octet that all addresses of a network begin with, and 0 for IPv4 or 1 for IPv6, if there is one.
+    pub(crate) fn first_octet(&self, entry: &Entry) -> Option<(usize, u8)> {
+        let [octet, ..] = match entry.kind() {
+            _ if entry.length < 8 => return None,
+            Kind::V4 => return Some((0, entry.subject.to_be_bytes()[0])),
+            Kind::V6 => self.v6_starts.get(entry.subject as usize)?.to_be_bytes(),
+            Kind::Exact | Kind::Below | Kind::Both | Kind::Mailbox => return None,
+        };
+        Some((1, octet))
+    }
+
+    /// What the list says about an entry.
+    pub(crate) fn reason(&self, entry: &Entry) -> Reason {
+        let mut reason = Reason::new();
+        Reason::from(self.reason_in(entry, &mut reason)).unwrap_or_default()
+    }
+
+    /// As [`Contents::reason`], without copying it unless it has to be put together, in a place of the caller's.
+    pub(crate) fn reason_in<'a>(&'a self, entry: &Entry, place: &'a mut Reason) -> &'a str {
+        let note = self.note(entry);
+        let start = note.reason_start as usize;
+        let text = self.reasons.get(start..start + usize::from(note.reason_length)).unwrap_or("");
+        if !text.as_bytes().contains(&ENTRY) {
+            return text;
+        }
+        for (number, part) in text.split(char::from(ENTRY)).enumerate() {
+            if number > 0 {
+                push(place, self.named(entry).bytes());
+            }
+            push(place, part.bytes());
+        }
+        place
+    }
+
+    /// An entry in its own reason: a host without its prefix length, a name without its form.
+    fn named(&self, entry: &Entry) -> Reason {
+        let mut text = Reason::new();
+        // Whatever it is fits.
+        let _ = match self.about(entry) {
+            Some(About::Domain(_, name)) => text.write_str(name),
+            Some(about) => about.write(&mut text),
+            None => Ok(()),
+        };
+        text
+    }
+
+    /// The reply that the line of an entry asks for.
+    pub(crate) fn reply(&self, entry: &Entry) -> Option<&Reply> {
+        self.replies.get(self.reply_number(entry).checked_sub(1)?)
+    }
+
+    /// The number of that reply, by which entries of the list can be compared.
+    pub(crate) fn reply_number(&self, entry: &Entry) -> usize {
+        self.note(entry).reply.into()
+    }
+
+    /// When an entry ceases to count, if it does.
+    pub(crate) fn expires(&self, entry: &Entry) -> Option<Seconds> {
+        Some(self.note(entry).expires).filter(|at| *at != 0).map(Seconds::from)
+    }
+
+    /// Whether an entry has ceased to count.
+    pub(crate) fn is_over(&self, entry: &Entry, now: Seconds) -> bool {
+        entry.ends() && self.expires(entry).is_some_and(|at| at <= now)
+    }
+
+    /// The file that an entry stands in.
+    pub(crate) fn file(&self, entry: &Entry) -> &str {
+        self.files.get(usize::from(entry.file)).map_or("", |file| file)
+    }
+
+    /// What covers an address in this list.
+    pub(crate) fn covering(&self, address: IpAddr) -> Cover {
+        match address.to_canonical() {
+            IpAddr::V4(v4) => crate::networks::covering(&self.v4, v4.to_bits()),
+            IpAddr::V6(v6) => crate::networks::covering(&self.v6, v6.to_bits()),
+        }
+    }
+
+    /// The entries that count, holes among them.
+    pub(crate) fn live(&self) -> impl Iterator<Item = (EntryId, &Entry)> {
+        (1..).zip(&self.entries).filter(|(_, entry)| !entry.is_deleted())
+    }
+}
+
+impl Entry {
+    /// Whether it is a hole: the list does not cover it.
+    pub(crate) fn is_hole(&self) -> bool {
+        self.marks & HOLE != 0
+    }
+
+    /// Whether it ceases some time.
+    pub(crate) fn ends(&self) -> bool {
+        self.marks & ENDS != 0
+    }
+
+    /// Whether a later record has taken it back.
+    pub(crate) fn is_deleted(&self) -> bool {
+        self.marks & DELETED != 0
+    }
+
+    fn kind(&self) -> Kind {
+        match self.marks & KIND {
+            0 => Kind::V4,
+            1 => Kind::V6,
+            2 => Kind::Exact,
+            3 => Kind::Below,
+            4 => Kind::Both,
+            _ => Kind::Mailbox,
+        }
+    }
+}
