@@ -27,8 +27,8 @@ demo: packages
 bench: packages
 	cargo bench --locked
 
-# What needs an optimised build: the network table against others (500 million questions, and all of IPv4), and what
-# look-ups and checks cost in instructions (BLESS=1 writes new limits).
+# What needs an optimised build: the network table against others (100 million questions or MXGATE_QUESTIONS, and
+# all of IPv4), and what look-ups and checks cost in instructions (BLESS=1 writes new limits).
 checks: packages
 	cargo test --locked --profile checks --test tables --test instructions -- --include-ignored --nocapture
 

@@ -17,7 +17,7 @@ use measure::{latency, median, processor_time, quick, throughput};
 use mxgate::capi::{self, mxgate_facts, mxgate_gate, mxgate_verdict};
 use mxgate::networks::NetworkTable;
 use proptest::test_runner::TestRng;
-use sets::{Set, below};
+use sets::{Mix, Set, below};
 use std::ffi::CString;
 use std::fmt::Write as _;
 use std::hint::black_box;
@@ -129,7 +129,7 @@ fn connect(set: &Set<u32>, one: &Host, ten: &Host, random: &mut TestRng) {
     let (mut of_one, mut of_ten) = (Asker::new(one), Asker::new(ten));
     // Half inside; the rest nearly all outside. What no list can refuse (private networks) is left out.
     let (mut rejected, mut accepted) = (Vec::new(), Vec::new());
-    for address in set.addresses(4 * QUESTIONS, true, random) {
+    for address in set.addresses(4 * QUESTIONS, Mix::Half, random) {
         let (a, b) = (of_one.connect(address), of_ten.connect(address));
         assert_eq!(a, b, "one list or ten, the answer is the same");
         let of_it = if a == 0 { &mut accepted } else { &mut rejected };
@@ -273,6 +273,6 @@ fn main() {
     drop(of_ten);
     rcpt(directory, &mut random);
     let other = networks_policy(directory, "other", &sets::v4("made up", MILLION, &mut random), 1);
-    reloads(&of_one, [&other, &one], &set.addresses(QUESTIONS, true, &mut random));
+    reloads(&of_one, [&other, &one], &set.addresses(QUESTIONS, Mix::Half, &mut random));
     // Here: the time to open a compiled image, and the private memory of a hundred processes that share one.
 }
