@@ -5,8 +5,7 @@ use crate::diagnostic::{Diagnostic, Fault};
 use crate::domain::Form;
 use crate::list::{self, Action, ENTRY, Field, Record, Seconds, Sink, Statement, Subject};
 use crate::mailbox::{MAX_MAILBOX, Mailbox};
-use crate::memory::{Watch, ran_out, room, room_for_text, with_room};
-use crate::networks::{ChainMaker, Network, Order, flatten};
+use crate::memory::{Watch, ran_out, room, room_for_text};
 use crate::reply::{MAX_VALUE, Reply, clean, push};
 use ipnet::{IpNet, Ipv4Subnets, Ipv6Subnets};
 use std::collections::HashMap;
@@ -115,7 +114,7 @@ impl<'a> Collector<'a> {
     }
 
     /// The list as it was read. No entry lasts longer than until `deadline`.
-    pub(crate) fn finish(mut self, statement: Statement, order: Order, deadline: Option<Seconds>) -> Contents {
+    pub(crate) fn finish(mut self, statement: Statement, deadline: Option<Seconds>) -> Contents {
         self.apply_deletions();
         self.contents.statement = statement;
         let ends = if deadline.is_some() { ENDS } else { 0 };
@@ -130,39 +129,12 @@ impl<'a> Collector<'a> {
                 note.expires = [note.expires, deadline].into_iter().filter(|at| *at != 0).min().unwrap_or(0);
             }
         }
-        let contents = &mut self.contents;
-        // Names have no networks, and no list has both.
-        let v4_count = if self.wanted.is_address() { contents.entries.len() - contents.v6_starts.len() } else { 0 };
-        let (mut v4, mut v6) = (with_room(v4_count), with_room(contents.v6_starts.len()));
-        if self.watch.is_short() {
-            return self.contents;
+        if ends != 0 {
+            self.contents.entries.iter_mut().for_each(|entry| entry.marks |= ends);
         }
-        let mut shortest = [u8::MAX; 2];
-        for (number, entry) in (1..).zip(&mut contents.entries).filter(|(_, entry)| !entry.is_deleted()) {
-            entry.marks |= ends;
-            let (hole, expires, prefix_len) = (entry.is_hole(), entry.ends(), entry.length);
-            let [shortest_v4, shortest_v6] = &mut shortest;
-            let shortest = match entry.kind() {
-                Kind::V4 => {
-                    v4.push(Network { start: entry.subject, prefix_len, entry: number, hole, expires });
-                    shortest_v4
-                }
-                Kind::V6 => {
-                    let start = contents.v6_starts.get(entry.subject as usize).copied().unwrap_or_default();
-                    v6.push(Network { start, prefix_len, entry: number, hole, expires });
-                    shortest_v6
-                }
-                Kind::Exact | Kind::Below | Kind::Both | Kind::Mailbox => continue,
-            };
-            if !hole {
-                *shortest = prefix_len.min(*shortest);
-            }
+        if !self.watch.is_short() {
+            self.contents.intervals();
         }
-        contents.shortest = shortest;
-        let mut maker = ChainMaker::default();
-        contents.v4 = flatten(v4, order, &mut maker);
-        contents.v6 = flatten(v6, order, &mut maker);
-        contents.chains = maker.chains;
         self.contents
     }
 

@@ -7,13 +7,14 @@ pub(crate) use collector::{Collector, Wanted};
 
 use crate::domain::Form;
 use crate::list::{ENTRY, Seconds, Statement};
-use crate::networks::{Chains, Cover, EntryId, Interval};
+use crate::memory::with_room;
+use crate::networks::{ChainMaker, Chains, Cover, EntryId, Interval, Network, Order, covering, flatten};
 use crate::reply::{MAX_VALUE, Reply, push};
 use arrayvec::ArrayString;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// What a list says about an entry: printable ASCII.
 pub(crate) type Reason = ArrayString<MAX_VALUE>;
@@ -34,9 +35,8 @@ pub(crate) struct Contents {
     replies: Vec<Reply>,
     /// What is said about entries; the first says nothing.
     notes: Vec<Note>,
-    pub v4: Vec<Interval<u32>>,
-    pub v6: Vec<Interval<u128>>,
-    pub chains: Chains,
+    /// What its networks come to; of an image not before somebody asks.
+    intervals: OnceLock<Intervals>,
     pub statement: Statement,
     /// When it was read.
     pub read: Seconds,
@@ -44,6 +44,14 @@ pub(crate) struct Contents {
     pub made: Option<Seconds>,
     /// Lines that had an entry, duplicates included.
     pub lines: u64,
+}
+
+/// What the networks of a list come to: who decides where.
+#[derive(Debug, Default)]
+pub(crate) struct Intervals {
+    pub v4: Vec<Interval<u32>>,
+    pub v6: Vec<Interval<u128>>,
+    pub chains: Chains,
     /// The shortest prefixes of entries that are not holes, IPv4 and IPv6.
     pub shortest: [u8; 2],
 }
@@ -107,6 +115,49 @@ pub(crate) enum About<'a> {
 }
 
 impl Contents {
+    /// What its networks come to.
+    pub(crate) fn intervals(&self) -> &Intervals {
+        // Without waiting for somebody who makes them too: after fork() he may not be there.
+        if self.intervals.get().is_none() {
+            let _ = self.intervals.set(self.flatten());
+        }
+        self.intervals.get_or_init(Intervals::default)
+    }
+
+    fn flatten(&self) -> Intervals {
+        let mut shortest = [u8::MAX; 2];
+        // Names have no networks, and no list has both.
+        let is_address = self.names.is_empty();
+        let v4_count = if is_address { self.entries.len().saturating_sub(self.v6_starts.len()) } else { 0 };
+        let (mut v4, mut v6) = (with_room(v4_count), with_room(self.v6_starts.len()));
+        if v4.capacity() < v4_count || v6.capacity() < self.v6_starts.len() {
+            return Intervals::default();
+        }
+        for (number, entry) in self.live() {
+            let (hole, expires, prefix_len) = (entry.is_hole(), entry.ends(), entry.length);
+            let [shortest_v4, shortest_v6] = &mut shortest;
+            let shortest = match entry.kind() {
+                Kind::V4 => {
+                    v4.push(Network { start: entry.subject, prefix_len, entry: number, hole, expires });
+                    shortest_v4
+                }
+                Kind::V6 => {
+                    let start = self.v6_starts.get(entry.subject as usize).copied().unwrap_or_default();
+                    v6.push(Network { start, prefix_len, entry: number, hole, expires });
+                    shortest_v6
+                }
+                Kind::Exact | Kind::Below | Kind::Both | Kind::Mailbox => continue,
+            };
+            if !hole {
+                *shortest = prefix_len.min(*shortest);
+            }
+        }
+        let order = if self.statement.ordered { Order::First } else { Order::MostSpecific };
+        let mut maker = ChainMaker::default();
+        let (v4, v6) = (flatten(v4, order, &mut maker), flatten(v6, order, &mut maker));
+        Intervals { v4, v6, chains: maker.into_chains(), shortest }
+    }
+
     /// The entry with that number, from 1.
     pub(crate) fn entry(&self, entry: EntryId) -> Option<&Entry> {
         self.entries.get(usize::try_from(entry).ok()?.checked_sub(1)?)
@@ -209,8 +260,8 @@ impl Contents {
     /// What covers an address in this list.
     pub(crate) fn covering(&self, address: IpAddr) -> Cover {
         match address.to_canonical() {
-            IpAddr::V4(v4) => crate::networks::covering(&self.v4, v4.to_bits()),
-            IpAddr::V6(v6) => crate::networks::covering(&self.v6, v6.to_bits()),
+            IpAddr::V4(v4) => covering(&self.intervals().v4, v4.to_bits()),
+            IpAddr::V6(v6) => covering(&self.intervals().v6, v6.to_bits()),
         }
     }
 
