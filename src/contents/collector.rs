@@ -165,7 +165,7 @@ impl<'a> Collector<'a> {
         let note = self.note(record.reason, around, reply, expires)?;
         let line = Line { line: record.line, note, hole: record.action == Action::Hole, ends: expires != 0 };
         match record.subject {
-            Subject::Network(network) => self.network(line, network)?,
+            Subject::Network(network) => self.take(line, network)?,
             Subject::Range(first, last) => self.range(line, first, last)?,
             Subject::Domain(form, name) => self.name(line, Kind::of(form), &name)?,
             Subject::Mailbox(text) => {
@@ -179,7 +179,8 @@ impl<'a> Collector<'a> {
         Ok(())
     }
 
-    fn network(&mut self, line: Line, network: IpNet) -> Result<(), Fault> {
+    #[inline]
+    fn take(&mut self, line: Line, network: IpNet) -> Result<(), Fault> {
         let length = network.prefix_len();
         match network {
             IpNet::V4(net) => self.entry(line, Kind::V4, net.network().to_bits(), length),
@@ -198,10 +199,10 @@ impl<'a> Collector<'a> {
     fn range(&mut self, line: Line, first: IpAddr, last: IpAddr) -> Result<(), Fault> {
         match (first, last) {
             (IpAddr::V4(first), IpAddr::V4(last)) => {
-                Ipv4Subnets::new(first, last, 0).try_for_each(|network| self.network(line, network.into()))
+                Ipv4Subnets::new(first, last, 0).try_for_each(|network| self.take(line, network.into()))
             }
             (IpAddr::V6(first), IpAddr::V6(last)) => {
-                Ipv6Subnets::new(first, last, 0).try_for_each(|network| self.network(line, network.into()))
+                Ipv6Subnets::new(first, last, 0).try_for_each(|network| self.take(line, network.into()))
             }
             _ => Err(Fault::new("the range begins in one address family and ends in the other", "write a range for each family")),
         }
@@ -344,13 +345,13 @@ impl Sink for Collector<'_> {
         }
     }
 
-    fn network4(&mut self, line: u32, column: u32, (address, length): (u32, u8), reason: &[u8]) {
+    fn network(&mut self, line: u32, column: u32, network: IpNet, reason: &[u8]) {
         if !self.wanted.is_address() {
             self.foreign += 1;
             return;
         }
         let note = self.note(reason, false, 0, 0);
-        let taken = note.and_then(|note| self.entry(Line { line, note, hole: false, ends: false }, Kind::V4, address, length));
+        let taken = note.and_then(|note| self.take(Line { line, note, hole: false, ends: false }, network));
         match taken {
             Ok(()) => self.contents.lines += 1,
             Err(fault) => self.fault(line, column, fault),
