@@ -68,6 +68,19 @@ impl<T> Deref for Flat<T> {
     }
 }
 
+impl<T: Clone> Flat<T> {
+    /// The values as a vector, to add some. Those of a file are copied first.
+    pub(crate) fn to_mut(&mut self) -> &mut Vec<T> {
+        if let Place::Mapped(values, _) = &self.0 {
+            self.0 = Place::Own(values.to_vec());
+        }
+        match &mut self.0 {
+            Place::Own(values) => values,
+            Place::Mapped(..) => unreachable!("replaced above"),
+        }
+    }
+}
+
 impl<T> From<Vec<T>> for Flat<T> {
     fn from(values: Vec<T>) -> Flat<T> {
         Flat(Place::Own(values))

@@ -88,6 +88,11 @@ impl Writer {
         self.index.extend(number.to_ne_bytes());
     }
 
+    pub(crate) fn option(&mut self, number: Option<u64>) {
+        self.number(number.is_some().into());
+        self.number(number.unwrap_or(0));
+    }
+
     pub(crate) fn text(&mut self, text: &str) {
         self.number(text.len() as u64);
         self.index.extend(text.as_bytes());
@@ -118,6 +123,12 @@ impl Reader {
 
     pub(crate) fn number(&mut self) -> Option<u64> {
         self.take(8)?.try_into().ok().map(u64::from_ne_bytes)
+    }
+
+    /// A number that may not be there; `None` if the image is damaged.
+    pub(crate) fn option(&mut self) -> Option<Option<u64>> {
+        let (is_there, number) = (self.number()?, self.number()?);
+        Some((is_there != 0).then_some(number))
     }
 
     pub(crate) fn text(&mut self) -> Option<String> {

@@ -121,16 +121,16 @@ impl<'a> Collector<'a> {
         if deadline.is_some() {
             let deadline = expiry(deadline);
             // Those about which nothing is said have the first note, even if no other needed one.
-            if self.contents.notes.is_empty() && room(&mut self.contents.notes, 1) {
-                self.contents.notes.push(Note::default());
+            if self.contents.notes.is_empty() && room(self.contents.notes.to_mut(), 1) {
+                self.contents.notes.to_mut().push(Note::default());
             }
-            for note in &mut self.contents.notes {
+            for note in self.contents.notes.to_mut() {
                 // 0 is never, and later than all.
                 note.expires = [note.expires, deadline].into_iter().filter(|at| *at != 0).min().unwrap_or(0);
             }
         }
         if ends != 0 {
-            self.contents.entries.iter_mut().for_each(|entry| entry.marks |= ends);
+            self.contents.entries.to_mut().iter_mut().for_each(|entry| entry.marks |= ends);
         }
         if !self.watch.is_short() {
             self.contents.intervals();
@@ -185,12 +185,12 @@ impl<'a> Collector<'a> {
         match network {
             IpNet::V4(net) => self.entry(line, Kind::V4, net.network().to_bits(), length),
             IpNet::V6(net) => {
-                if !room(&mut self.contents.v6_starts, 1) {
+                if !room(self.contents.v6_starts.to_mut(), 1) {
                     return Err(ran_out());
                 }
                 let place = u32::try_from(self.contents.v6_starts.len()).map_err(|_| full())?;
                 self.entry(line, Kind::V6, place, length)?;
-                self.contents.v6_starts.push(net.network().to_bits());
+                self.contents.v6_starts.to_mut().push(net.network().to_bits());
                 Ok(())
             }
         }
@@ -211,10 +211,10 @@ impl<'a> Collector<'a> {
     fn name(&mut self, line: Line, kind: Kind, name: &str) -> Result<(), Fault> {
         let place = u32::try_from(self.contents.names.len()).map_err(|_| full())?;
         let length = u8::try_from(name.len()).map_err(|_| full())?;
-        if !room_for_text(&mut self.contents.names, name.len()) {
+        if !room(self.contents.names.to_mut(), name.len()) {
             return Err(ran_out());
         }
-        self.contents.names.push_str(name);
+        self.contents.names.to_mut().extend(name.bytes());
         self.entry(line, kind, place, length)
     }
 
@@ -227,7 +227,7 @@ impl<'a> Collector<'a> {
         let Line { line, note, hole, ends } = line;
         let file = u16::try_from(self.contents.files.len().saturating_sub(1)).unwrap_or(u16::MAX);
         let marks = kind as u8 | if hole { HOLE } else { 0 } | if ends { ENDS } else { 0 };
-        self.contents.entries.push(Entry { subject, line, note, file, length, marks });
+        self.contents.entries.to_mut().push(Entry { subject, line, note, file, length, marks });
         Ok(())
     }
 
@@ -239,7 +239,7 @@ impl<'a> Collector<'a> {
         if block == 0 {
             return Err(full());
         }
-        if room(&mut self.contents.entries, block) { Ok(block) } else { Err(ran_out()) }
+        if room(self.contents.entries.to_mut(), block) { Ok(block) } else { Err(ran_out()) }
     }
 
     /// The number of what a line says.
@@ -263,7 +263,7 @@ impl<'a> Collector<'a> {
             self.last.reason.extend_from_slice(reason);
             self.last.around = around;
         }
-        let notes = &mut self.contents.notes;
+        let notes = self.contents.notes.to_mut();
         if note != self.last.note || notes.is_empty() {
             if !room(notes, 2) {
                 return Err(ran_out());
@@ -279,7 +279,7 @@ impl<'a> Collector<'a> {
 
     /// Keeps a reason, fit for a reply.
     fn reason(&mut self, reason: &[u8], around: bool) -> Result<(u32, u8), Fault> {
-        let (reason, reasons) = (if around { clean_around(reason) } else { clean(reason) }, &mut self.contents.reasons);
+        let (reason, reasons) = (if around { clean_around(reason) } else { clean(reason) }, self.contents.reasons.to_mut());
         if !reasons.ends_with(reason.as_str()) {
             if !room_for_text(reasons, reason.len()) {
                 return Err(ran_out());
@@ -325,7 +325,7 @@ impl<'a> Collector<'a> {
             }
         }
         for at in gone {
-            if let Some(entry) = self.contents.entries.get_mut(at) {
+            if let Some(entry) = self.contents.entries.to_mut().get_mut(at) {
                 entry.marks |= DELETED;
             }
         }
