@@ -11,7 +11,7 @@ use crate::guards;
 use crate::list::plain::parse_line;
 use crate::list::{self, Reading, Record, Seconds, Sink, Statement};
 use crate::mode::Mode;
-use crate::networks::{Chains, Interval, NetworkTable, Order, overlay};
+use crate::networks::{Chains, Interval, NetworkTable, overlay};
 use crate::policy::{self, Conduct, Exempt, Item, ListName, NEVER_BLOCK, NameList, NeverBlock, PRIVATE, Place, Policy, Source};
 use crate::resolve::{Resolver, number};
 use crate::rules::authentication::Authentication;
@@ -138,9 +138,9 @@ pub(crate) fn compile(policy: Policy, file: &Arc<str>, files: &dyn Files, previo
 
 fn network_table(lists: &mut [List]) -> (NetworkTable, Chains) {
     let mut resolver = Resolver::new(number(lists));
-    let chains: Vec<&Chains> = lists.iter().map(|list| &list.contents.chains).collect();
-    let v4: Vec<&[Interval<u32>]> = lists.iter().map(|list| list.contents.v4.as_slice()).collect();
-    let v6: Vec<&[Interval<u128>]> = lists.iter().map(|list| list.contents.v6.as_slice()).collect();
+    let chains: Vec<&Chains> = lists.iter().map(|list| &list.contents.intervals().chains).collect();
+    let v4: Vec<&[Interval<u32>]> = lists.iter().map(|list| list.contents.intervals().v4.as_slice()).collect();
+    let v6: Vec<&[Interval<u128>]> = lists.iter().map(|list| list.contents.intervals().v6.as_slice()).collect();
     let v4 = overlay(&v4, |covering| resolver.addresses(covering, &chains));
     let v6 = overlay(&v6, |covering| resolver.addresses(covering, &chains));
     (NetworkTable::new(&v4, &v6), resolver.into_chains())
@@ -245,7 +245,7 @@ impl Compiler<'_> {
                 Err(fault) => collector.fault(number, place, fault),
             }
         }
-        collector.finish(Statement::default(), Order::MostSpecific, None)
+        collector.finish(Statement::default(), None)
     }
 
     fn read_files(
@@ -290,9 +290,8 @@ impl Compiler<'_> {
             }
         }
         made = whole.made.or(made);
-        let order = if whole.ordered { Order::First } else { Order::MostSpecific };
         let deadline = source.ttl.map(|ttl| made.unwrap_or(self.now).saturating_add(ttl));
-        let mut contents = collector.finish(whole, order, deadline);
+        let mut contents = collector.finish(whole, deadline);
         contents.made = made;
         for (item, file, error) in unread {
             let remedy = "check the path (it counts from the policy file) and who may read it";

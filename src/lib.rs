@@ -24,6 +24,7 @@
 //! ```
 
 pub mod diagnostic;
+mod flat;
 mod memory;
 #[cfg(feature = "capi")]
 mod reserve;
@@ -61,6 +62,7 @@ mod bans;
 mod compile;
 mod decision;
 mod disk;
+mod image;
 mod ruleset;
 
 pub mod convert;

@@ -3,7 +3,7 @@
 //! `::ffff:a.b.c.d` is `a.b.c.d` everywhere, in lists and in questions.
 
 use crate::diagnostic::{Fault, quote};
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Prefix length of `::ffff:0:0/96`, the IPv4-mapped addresses (RFC 4291 section 2.5.5.2).
@@ -39,9 +39,37 @@ pub fn parse_network(text: &str) -> Result<IpNet, Fault> {
     if network.prefix_len() == 0 { Err(every_address(text)) } else { Ok(network) }
 }
 
+/// The network that a text begins with, and what stands after it, if it is one that [`parse_network`] takes; the quick way
+/// for what nearly all lines of long lists have. For anything else there is the long way: it may be right all the same, and
+/// if not, that one says why.
+pub fn leading_network(text: &[u8]) -> Option<(IpNet, &[u8])> {
+    match leading_network4(text) {
+        Some(((address, length), after)) => Some((Ipv4Net::new(Ipv4Addr::from_bits(address), length).ok()?.into(), after)),
+        None => leading_network6(text),
+    }
+}
+
+/// [`leading_network`] of IPv6, as groups of digits.
+fn leading_network6(text: &[u8]) -> Option<(IpNet, &[u8])> {
+    let end = text.iter().position(|b| !(b.is_ascii_hexdigit() || *b == b':')).unwrap_or(text.len());
+    let (address, after) = text.split_at_checked(end)?;
+    let address: Ipv6Addr = str::from_utf8(address).ok()?.parse().ok()?;
+    let (length, after) = match after.strip_prefix(b"/") {
+        Some([b'1', tens @ b'0'..=b'2', ones @ b'0'..=b'9', after @ ..]) => (100 + 10 * (tens - b'0') + (ones - b'0'), after),
+        Some([tens @ b'1'..=b'9', ones @ b'0'..=b'9', after @ ..]) => (10 * (tens - b'0') + (ones - b'0'), after),
+        Some([ones @ b'1'..=b'9', after @ ..]) => (ones - b'0', after),
+        Some(_) => return None,
+        None => (128, after),
+    };
+    let host_bits = u128::MAX.checked_shr(length.into()).unwrap_or(0);
+    if address.to_bits() & host_bits != 0 || address.to_ipv4_mapped().is_some() {
+        return None;
+    }
+    Some((Ipv6Net::new(address, length).ok()?.into(), after))
+}
+
 /// The IPv4 network that a text begins with, as its address and the length of its prefix, and what stands after it, if it is
-/// one that [`parse_network`] takes; the quick way for what nearly all lines of long lists have. For anything else there is
-/// the long way: it may be right all the same, and if not, that one says why.
+/// one that [`parse_network`] takes.
 pub fn leading_network4(text: &[u8]) -> Option<((u32, u8), &[u8])> {
     let (address, after) = leading_address4(text)?;
     let Some(after) = after.strip_prefix(b"/") else { return Some(((address, 32), after)) };
@@ -279,6 +307,31 @@ mod tests {
             }
             let address = leading_address4(text.as_bytes()).filter(|(_, rest)| rest.is_empty()).map(|(bits, _)| IpAddr::from(Ipv4Addr::from_bits(bits)));
             prop_assert_eq!(address, text.parse::<Ipv4Addr>().ok().map(IpAddr::V4), "{}", text);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_quick_way_of_ipv6_is_right_or_not_taken(
+            bits in prop_oneof![any::<u128>(), any::<u32>().prop_map(|bits| 0xffff << 32 | u128::from(bits)), any::<u16>().prop_map(u128::from)],
+            length in prop::option::of(0..=131_u8),
+            clear in prop::bool::weighted(0.9),
+            change in prop::option::weighted(0.3, (any::<prop::sample::Index>(), "[0-9./ :a-f%-]{0,2}")),
+        ) {
+            let host_bits = length.map_or(0, |length| u128::MAX.checked_shr(length.into()).unwrap_or(0));
+            let mut text = Ipv6Addr::from_bits(if clear { bits & !host_bits } else { bits }).to_string();
+            if let Some(length) = length {
+                text += &format!("/{length}");
+            }
+            if let Some((at, by)) = change {
+                let at = at.index(text.len());
+                text.replace_range(at..=at, &by);
+            }
+            match leading_network(text.as_bytes()) {
+                Some((network, [])) => prop_assert_eq!(parse_network(&text), Ok(network), "{}", text),
+                Some((_, rest)) => prop_assert!(text.as_bytes().ends_with(rest)),
+                None => prop_assert!(!matches!(parse_network(&text), Ok(IpNet::V6(_)) if !text.contains('.')), "{}", text),
+            }
         }
     }
 }

@@ -77,7 +77,7 @@ impl Resolver {
 
     /// The chains that were made.
     pub(crate) fn into_chains(self) -> Chains {
-        self.maker.chains
+        self.maker.into_chains()
     }
 
     /// Which lists cover an address, each with its own cover and chains, to one cover.

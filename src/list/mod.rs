@@ -36,10 +36,10 @@ mod tests;
 use crate::diagnostic::{Fault, quote};
 use crate::domain::{self, Folded, Form};
 use crate::prefix::{parse_network, parse_range};
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::IpNet;
 use progress::Told;
 use std::io::{self, BufRead};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 /// Seconds since 1970-01-01 UTC.
 pub(crate) type Seconds = u64;
@@ -128,10 +128,10 @@ pub(crate) trait Sink {
     fn record_around(&mut self, record: Record<'_>) {
         self.record(record);
     }
-    /// An IPv4 network, by its address and the length of its prefix, about which a line says nothing but a reason. Lines of
-    /// long lists are of this kind, nearly all of them; for a sink this may be a shorter way than [`Sink::record`].
-    fn network4(&mut self, line: u32, column: u32, network: (u32, u8), reason: &[u8]) {
-        let subject = Subject::Network(Ipv4Net::new_assert(Ipv4Addr::from_bits(network.0), network.1).into());
+    /// A network about which a line says nothing but a reason. Nearly all lines of long lists are of this kind; for a sink
+    /// this may be a shorter way than [`Sink::record`].
+    fn network(&mut self, line: u32, column: u32, network: IpNet, reason: &[u8]) {
+        let subject = Subject::Network(network);
         self.record(Record { line, column, subject, field: Field::Any, action: Action::Cover, reason, expires: None });
     }
     /// An entry that is taken back (CrowdSec `deleted`): records of the same subject before it do not count.

@@ -15,7 +15,8 @@
 use super::lines::each_line;
 use super::{About, Action, Field, Reading, Record, Sink, Statement, Subject};
 use crate::diagnostic::Fault;
-use crate::prefix::leading_network4;
+use crate::prefix::leading_network;
+use ipnet::IpNet;
 use std::io::{self, BufRead};
 
 /// Reads a list.
@@ -42,12 +43,12 @@ pub(super) fn read_line(number: u32, text: Result<&[u8], Fault>, reading: &Readi
     }
 }
 
-/// Takes what stands on nearly all lines of long lists: an IPv4 network or address at the beginning, perhaps a reason after
+/// Takes what stands on nearly all lines of long lists: a network or address at the beginning, perhaps a reason after
 /// it. Says whether it was that; if not, or if it may be something else or wrong, the line is to be taken apart.
 pub(super) fn quick(number: u32, text: &[u8], sink: &mut dyn Sink) -> bool {
     match quick_line(text) {
         Some((network, reason)) => {
-            sink.network4(number, 1, network, reason);
+            sink.network(number, 1, network, reason);
             true
         }
         None => false,
@@ -55,8 +56,8 @@ pub(super) fn quick(number: u32, text: &[u8], sink: &mut dyn Sink) -> bool {
 }
 
 #[inline]
-fn quick_line(text: &[u8]) -> Option<((u32, u8), &[u8])> {
-    let (network, rest) = leading_network4(text)?;
+fn quick_line(text: &[u8]) -> Option<(IpNet, &[u8])> {
+    let (network, rest) = leading_network(text)?;
     let reason = match rest {
         [] => rest,
         [b' ' | b'\t' | b'#' | b';', ..] => reason(rest),
@@ -196,27 +197,44 @@ mod tests {
         fn the_quick_way_says_the_same(
             (start, word, middle, end) in (
                 "|!| |\t|\\[",
-                "192\\.0\\.2\\.[0-9]{1,4}|198\\.51\\.100\\.0/[0-9]{1,3}|(0?[0-9]{1,3}\\.){3}[0-9]{1,3}(/[0-9]{1,2})?|2001:db8::1",
+                "192\\.0\\.2\\.[0-9]{1,4}|198\\.51\\.100\\.0/[0-9]{1,3}|(0?[0-9]{1,3}\\.){3}[0-9]{1,3}(/[0-9]{1,2})?|2001:db8::[0-9a-f]{0,5}(/[0-9]{1,3})?|::(ffff:)?192\\.0\\.2\\.1",
                 "[ \t\r#;,x-]{0,3}",
                 "|192\\.0\\.2\\.9|-192\\.0\\.2\\.9|- 192\\.0\\.2\\.9|because #;|[ -~]{0,6}|\\PC{0,3}|\r| ",
             ),
         ) {
             let text = format!("{start}{word}{middle}{end}");
-            if let Some(((address, length), reason)) = quick_line(text.as_bytes()) {
+            if let Some((network, reason)) = quick_line(text.as_bytes()) {
                 let line = parse_line(text.as_bytes()).unwrap().unwrap();
                 prop_assert_eq!((line.hole, line.reason, line.column), (false, reason, 1), "{}", text);
-                let network = ipnet::Ipv4Net::new_assert(address.into(), length);
-                prop_assert_eq!(Subject::parse(line.entry, About::Addresses), Ok(Subject::Network(network.into())), "{}", text);
+                prop_assert_eq!(Subject::parse(line.entry, About::Addresses), Ok(Subject::Network(network)), "{}", text);
             }
         }
     }
 
     #[test]
     fn what_most_lines_have_goes_the_quick_way() {
-        for text in ["192.0.2.1", "192.0.2.0/24", "192.0.2.0/24 ; SBL1", "192.0.2.0/24\twhy - what", "192.0.2.1#", "192.0.2.1 "] {
+        for text in [
+            "192.0.2.1",
+            "192.0.2.0/24",
+            "192.0.2.0/24 ; SBL1",
+            "192.0.2.0/24\twhy - what",
+            "192.0.2.1#",
+            "192.0.2.1 ",
+            "2001:db8::1",
+            "2001:db8::/32 why",
+        ] {
             assert!(quick_line(text.as_bytes()).is_some(), "{text}");
         }
-        for text in ["192.0.2.1 - 192.0.2.9", "192.0.2.1-192.0.2.9", "!192.0.2.1", "192.0.2.1\r192.0.2.2", "192.0.2.1x", "192.0.2.1/24"] {
+        for text in [
+            "192.0.2.1 - 192.0.2.9",
+            "192.0.2.1-192.0.2.9",
+            "!192.0.2.1",
+            "192.0.2.1\r192.0.2.2",
+            "192.0.2.1x",
+            "192.0.2.1/24",
+            "::ffff:192.0.2.1",
+            "2001:db8::1/32",
+        ] {
             assert!(quick_line(text.as_bytes()).is_none(), "{text}");
         }
     }

@@ -10,7 +10,10 @@
 //!             few behind that to compare
 //! ```
 
+use crate::flat::Flat;
+use crate::image::{Reader, Stored, Writer};
 use crate::memory::room;
+use bytemuck::{Pod, Zeroable};
 
 /// So many numbers are compared at the end.
 const COMPARED: usize = 3;
@@ -22,7 +25,7 @@ const NODE: u32 = 1 << 31;
 const MAX_LEVELS: usize = 22;
 
 /// Divides a part of the numbers.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C)]
 struct Node {
     /// The first of its numbers.
@@ -38,16 +41,23 @@ struct Node {
 /// The numbers, in order, and an index over them.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Index {
+    numbers: Flat<u64>,
+    nodes: Flat<Node>,
+    /// The place of the last number at or before the slot, or the node that knows.
+    slots: Flat<u32>,
+}
+
+/// The arrays in the making.
+#[derive(Debug, Default)]
+struct Parts {
     numbers: Vec<u64>,
     nodes: Vec<Node>,
-    /// The place of the last number at or before the slot, or the node that knows.
     slots: Vec<u32>,
 }
 
-impl Index {
-    /// For numbers in order, at least one, of which the first is 0.
-    pub(super) fn new(numbers: Vec<u64>) -> Index {
-        let mut index = Index { numbers, nodes: Vec::new(), slots: Vec::new() };
+impl Parts {
+    fn of(numbers: Vec<u64>) -> Parts {
+        let mut index = Parts { numbers, ..Parts::default() };
         // Parts that have no node yet: their slot and their numbers.
         let mut parts = Vec::new();
         if room(&mut index.slots, 1) {
@@ -69,7 +79,7 @@ impl Index {
             let last = slot_of(end);
             let begin = index.slots.len();
             if !room(&mut index.slots, last + 2) || !room(&mut index.nodes, 1) || !room(&mut parts, last + 1) {
-                return Index::default();
+                return Parts::default();
             }
             let node = Node { base, slots: place(begin), last: u16::try_from(last).unwrap_or(u16::MAX), shift };
             // What comes before the base.
@@ -89,12 +99,23 @@ impl Index {
         }
         // So that as many can be read behind the last one as are compared.
         if !room(&mut index.numbers, COMPARED) {
-            return Index::default();
+            return Parts::default();
         }
         index.numbers.extend([u64::MAX; COMPARED]);
         index.nodes.shrink_to_fit();
         index.slots.shrink_to_fit();
         index
+    }
+}
+
+impl Index {
+    /// For numbers in order, of which the first is 0.
+    pub(super) fn new(numbers: Vec<u64>) -> Index {
+        if numbers.is_empty() {
+            return Index::default();
+        }
+        let Parts { numbers, nodes, slots } = Parts::of(numbers);
+        Index { numbers: numbers.into(), nodes: nodes.into(), slots: slots.into() }
     }
 
     /// The place of the last number that is at most this one.
@@ -114,12 +135,25 @@ impl Index {
         let next: &[u64; COMPARED] = self.numbers.get(at + 1..)?.first_chunk()?;
         // They are in order, and those behind the slot are larger.
         let passed: usize = next.iter().map(|next| usize::from(*next <= number)).sum();
-        Some((at + passed).min(self.numbers.len() - 1 - COMPARED))
+        Some((at + passed).min(self.numbers.len().saturating_sub(1 + COMPARED)))
     }
 
     /// How much memory it takes, in bytes.
     pub(super) fn bytes(&self) -> usize {
         size_of_val(&self.numbers[..]) + size_of_val(&self.nodes[..]) + size_of_val(&self.slots[..])
+    }
+}
+
+impl Stored for Index {
+    fn store(&self, image: &mut Writer) {
+        let Index { numbers, nodes, slots } = self;
+        numbers.store(image);
+        nodes.store(image);
+        slots.store(image);
+    }
+
+    fn restore(image: &mut Reader) -> Option<Index> {
+        Some(Index { numbers: Flat::restore(image)?, nodes: Flat::restore(image)?, slots: Flat::restore(image)? })
     }
 }
 

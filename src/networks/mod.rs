@@ -30,6 +30,7 @@ mod tests;
 pub(crate) use cover::{ChainMaker, Chains, Cover, EntryId, Link};
 pub(crate) use intervals::{Covering, Interval, Network, Number, Order, covering, flatten, overlay};
 
+use crate::image::{Reader, Stored, Writer};
 use ipnet::IpNet;
 use std::net::IpAddr;
 
@@ -101,5 +102,16 @@ impl NetworkTable {
     /// How much memory the tables of IPv4 and IPv6 take, in bytes.
     pub fn bytes(&self) -> (usize, usize) {
         (self.v4.bytes(), self.v6.bytes())
+    }
+}
+
+impl Stored for NetworkTable {
+    fn store(&self, image: &mut Writer) {
+        self.v4.store(image);
+        self.v6.store(image);
+    }
+
+    fn restore(image: &mut Reader) -> Option<NetworkTable> {
+        Some(NetworkTable { v4: v4::Table::restore(image)?, v6: v6::Table::restore(image)? })
     }
 }

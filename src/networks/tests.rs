@@ -95,7 +95,7 @@ fn check<N: Family>(shape: &Shape, corner: Corner<N>, order: Order) {
     // Here every list may be passed over, so that all lists that cover an address follow each other.
     let slices: Vec<&[Interval<N>]> = flat.iter().map(Vec::as_slice).collect();
     let whole = overlay(&slices, |covering| {
-        let all: Vec<EntryId> = covering.iter().flat_map(|(_, cover)| maker.chains.entries(cover).collect::<Vec<_>>()).collect();
+        let all: Vec<EntryId> = covering.iter().flat_map(|(_, cover)| maker.chains().entries(cover).collect::<Vec<_>>()).collect();
         maker.sequence(&all)
     });
     let tables = [false, true].map(|is_wide| N::table(&whole, is_wide));
@@ -104,7 +104,7 @@ fn check<N: Family>(shape: &Shape, corner: Corner<N>, order: Order) {
         let last = first.last(N::BITS - corner.shift);
         for address in [Some(first), Some(last), last.next()].into_iter().flatten() {
             let want: Vec<EntryId> = lists.iter().flat_map(|list| scan_list(list, address, order)).collect();
-            assert_eq!(maker.chains.entries(covering(&whole, address)).collect::<Vec<_>>(), want, "{address:?} in {lists:?}");
+            assert_eq!(maker.chains().entries(covering(&whole, address)).collect::<Vec<_>>(), want, "{address:?} in {lists:?}");
             for table in &tables {
                 assert_eq!(N::get(table, address), covering(&whole, address), "{address:?} in {lists:?}");
             }

@@ -14,7 +14,10 @@ use super::cover::Cover;
 use super::index::Index;
 use super::intervals::Interval;
 use super::runs::{self, OPEN, Step, Value};
+use crate::flat::Flat;
+use crate::image::{Reader, Stored, Writer};
 use crate::memory::{Watch, room};
+use bytemuck::{Pod, Zeroable};
 
 /// Pieces of a line.
 const PIECES: usize = 5;
@@ -24,7 +27,7 @@ const TO_THE_NEXT: u8 = 64;
 const RUN: u8 = 1 << 7;
 
 /// Five pieces. Those that are not used come last, are at the last number there is, and say what holds there.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C, align(64))]
 pub(super) struct Line {
     starts: [u64; PIECES],
@@ -38,7 +41,7 @@ pub(super) struct Line {
 const _: () = assert!(size_of::<Line>() == 64, "a cache line, without holes");
 
 /// Lines over the lower half.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C)]
 struct Run {
     begin: u32,
@@ -49,10 +52,10 @@ struct Run {
 #[derive(Clone, Debug)]
 pub(super) struct Table {
     index: Index,
-    lines: Vec<Line>,
-    runs: Vec<Run>,
+    lines: Flat<Line>,
+    runs: Flat<Run>,
     /// The values of each line, if there are some that the lines have no room for.
-    wide: Vec<[u32; PIECES]>,
+    wide: Flat<[u32; PIECES]>,
 }
 
 impl Table {
@@ -64,24 +67,91 @@ impl Table {
 
     /// As [`Table::new`]; a table that `is_wide` works for all covers.
     pub(super) fn of(intervals: &[Interval<u128>], is_wide: bool) -> Table {
-        let mut table = Table { index: Index::default(), lines: Vec::new(), runs: Vec::new(), wide: Vec::new() };
+        let (Parts { lines, runs, wide }, first) = Parts::of(intervals, is_wide);
+        Table { index: Index::new(first), lines: lines.into(), runs: runs.into(), wide: wide.into() }
+    }
+
+    /// What covers an address.
+    #[inline]
+    pub(super) fn get(&self, address: u128) -> Cover {
+        let half = (address >> 64) as u64;
+        let (value, is_run) = self.index.find(half).and_then(|at| self.look(at, half)).unwrap_or_default();
+        if !is_run { Cover::of_number(value) } else { self.lower(value, low(address)) }
+    }
+
+    /// What a line says about a number: a cover, or a run if it `is_run`.
+    #[inline]
+    fn look(&self, at: usize, number: u64) -> Option<(u32, bool)> {
+        let line = self.lines.get(at)?;
+        let before = line.starts.iter().map(|start| usize::from(*start <= number)).sum::<usize>();
+        let piece = before.max(1) - 1;
+        let (start, size) = (line.starts.get(piece)?, line.sizes.get(piece)?);
+        let (open, shift) = (*size & TO_THE_NEXT != 0, *size & (TO_THE_NEXT - 1));
+        let inside = (open | (number.wrapping_sub(*start) >> shift == 0)) & (before > 0);
+        let value = if self.wide.is_empty() {
+            u32::from(*line.lower.get(piece)?) | u32::from(*line.upper.get(piece)?) << 16
+        } else {
+            *self.wide.get(at)?.get(piece)?
+        };
+        let is_run = size & RUN != 0;
+        let cover = if self.wide.is_empty() { Cover::of_packed(value).number() } else { value };
+        // Inside or not, one is as likely as the other: a branch would be guessed wrong half of the time.
+        let mask = u32::from(inside).wrapping_neg();
+        Some(if inside & is_run { (value, true) } else { (cover & mask | line.background & !mask, false) })
+    }
+
+    /// What the run with that number says about a lower half.
+    fn lower(&self, run: u32, half: u64) -> Cover {
+        let Some(Run { begin, lines }) = self.runs.get(run as usize) else { return Cover::NONE };
+        let begin = *begin as usize;
+        let end = begin.saturating_add(*lines as usize);
+        // Each line but the first begins with a piece.
+        let others = self.lines.get(begin + 1..end).unwrap_or(&[]);
+        let at = begin + others.partition_point(|line| line.starts[0] <= half);
+        match self.look(at, half) {
+            Some((value, false)) => Cover::of_number(value),
+            _ => Cover::NONE,
+        }
+    }
+
+    /// Whether nothing is covered.
+    pub(super) fn is_empty(&self) -> bool {
+        self.lines.is_empty()
+    }
+
+    /// How much memory it takes, in bytes.
+    pub(super) fn bytes(&self) -> usize {
+        self.index.bytes() + size_of_val(&self.lines[..]) + size_of_val(&self.runs[..]) + size_of_val(&self.wide[..])
+    }
+}
+
+/// The arrays in the making.
+#[derive(Debug, Default)]
+struct Parts {
+    lines: Vec<Line>,
+    runs: Vec<Run>,
+    wide: Vec<[u32; PIECES]>,
+}
+
+impl Parts {
+    /// The arrays, and the first number of each line over the upper half.
+    fn of(intervals: &[Interval<u128>], is_wide: bool) -> (Parts, Vec<u64>) {
+        let (mut parts, mut first) = (Parts::default(), Vec::new());
         if intervals.is_empty() {
-            return table;
+            return (parts, first);
         }
-        let upper = table.push_lower_halves(intervals, is_wide);
-        let lower = std::mem::take(&mut table.lines);
-        let lower_wide = std::mem::take(&mut table.wide);
-        let mut first = Vec::new();
-        table.push_lines(&upper, is_wide, Some(&mut first));
+        let upper = parts.push_lower_halves(intervals, is_wide);
+        let lower = std::mem::take(&mut parts.lines);
+        let lower_wide = std::mem::take(&mut parts.wide);
+        parts.push_lines(&upper, is_wide, Some(&mut first));
         // The runs over lower halves come behind.
-        let before = u32::try_from(table.lines.len()).unwrap_or(u32::MAX);
-        table.runs.iter_mut().for_each(|run| run.begin = run.begin.saturating_add(before));
-        if room(&mut table.lines, lower.len()) && room(&mut table.wide, lower_wide.len()) {
-            table.lines.extend(lower);
-            table.wide.extend(lower_wide);
+        let before = u32::try_from(parts.lines.len()).unwrap_or(u32::MAX);
+        parts.runs.iter_mut().for_each(|run| run.begin = run.begin.saturating_add(before));
+        if room(&mut parts.lines, lower.len()) && room(&mut parts.wide, lower_wide.len()) {
+            parts.lines.extend(lower);
+            parts.wide.extend(lower_wide);
         }
-        table.index = Index::new(first);
-        table
+        (parts, first)
     }
 
     /// Makes runs over the lower halves, where there is more than one answer. What remains goes by the upper half.
@@ -161,57 +231,20 @@ impl Table {
             }
         });
     }
+}
 
-    /// What covers an address.
-    #[inline]
-    pub(super) fn get(&self, address: u128) -> Cover {
-        let half = (address >> 64) as u64;
-        let (value, is_run) = self.index.find(half).and_then(|at| self.look(at, half)).unwrap_or_default();
-        if !is_run { Cover::of_number(value) } else { self.lower(value, low(address)) }
+impl Stored for Table {
+    fn store(&self, image: &mut Writer) {
+        let Table { index, lines, runs, wide } = self;
+        index.store(image);
+        lines.store(image);
+        runs.store(image);
+        wide.store(image);
     }
 
-    /// What a line says about a number: a cover, or a run if it `is_run`.
-    #[inline]
-    fn look(&self, at: usize, number: u64) -> Option<(u32, bool)> {
-        let line = self.lines.get(at)?;
-        let before = line.starts.iter().map(|start| usize::from(*start <= number)).sum::<usize>();
-        let piece = before.max(1) - 1;
-        let (start, size) = (line.starts.get(piece)?, line.sizes.get(piece)?);
-        let (open, shift) = (*size & TO_THE_NEXT != 0, *size & (TO_THE_NEXT - 1));
-        let inside = (open | (number.wrapping_sub(*start) >> shift == 0)) & (before > 0);
-        let value = if self.wide.is_empty() {
-            u32::from(*line.lower.get(piece)?) | u32::from(*line.upper.get(piece)?) << 16
-        } else {
-            *self.wide.get(at)?.get(piece)?
-        };
-        let is_run = size & RUN != 0;
-        let cover = if self.wide.is_empty() { Cover::of_packed(value).number() } else { value };
-        // Inside or not, one is as likely as the other: a branch would be guessed wrong half of the time.
-        let mask = u32::from(inside).wrapping_neg();
-        Some(if inside & is_run { (value, true) } else { (cover & mask | line.background & !mask, false) })
-    }
-
-    /// What the run with that number says about a lower half.
-    fn lower(&self, run: u32, half: u64) -> Cover {
-        let Some(Run { begin, lines }) = self.runs.get(run as usize) else { return Cover::NONE };
-        let (begin, end) = (*begin as usize, *begin as usize + *lines as usize);
-        // Each line but the first begins with a piece.
-        let others = self.lines.get(begin + 1..end).unwrap_or(&[]);
-        let at = begin + others.partition_point(|line| line.starts[0] <= half);
-        match self.look(at, half) {
-            Some((value, false)) => Cover::of_number(value),
-            _ => Cover::NONE,
-        }
-    }
-
-    /// Whether nothing is covered.
-    pub(super) fn is_empty(&self) -> bool {
-        self.lines.is_empty()
-    }
-
-    /// How much memory it takes, in bytes.
-    pub(super) fn bytes(&self) -> usize {
-        self.index.bytes() + size_of_val(&self.lines[..]) + size_of_val(&self.runs[..]) + size_of_val(&self.wide[..])
+    fn restore(image: &mut Reader) -> Option<Table> {
+        let index = Index::restore(image)?;
+        Some(Table { index, lines: Flat::restore(image)?, runs: Flat::restore(image)?, wide: Flat::restore(image)? })
     }
 }
 

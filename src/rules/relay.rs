@@ -27,7 +27,7 @@ impl Relay {
         let Some(address) = address.map(|address| address.to_canonical()) else { return false };
         address.is_loopback() || {
             let cover = self.trusted.covering(address);
-            let entry = self.trusted.chains.entries(cover).next().and_then(|entry| self.trusted.entry(entry));
+            let entry = self.trusted.intervals().chains.entries(cover).next().and_then(|entry| self.trusted.entry(entry));
             entry.is_some_and(|entry| !entry.is_hole())
         }
     }
