@@ -25,7 +25,7 @@ demo: packages
 	cargo run --locked --release --quiet --example demo
 
 bench: packages
-	cargo bench --locked
+	cargo bench --locked --bench "*"
 
 # What needs an optimised build: the network table against others (100 million questions or MXGATE_QUESTIONS, and
 # all of IPv4), and what look-ups and checks cost in instructions (BLESS=1 writes new limits).
