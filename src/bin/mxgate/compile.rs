@@ -22,7 +22,7 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: &Arguments) -> ExitCode {
     let Some(gate) = load(&arguments.policy) else { return ExitCode::from(ERROR) };
     let output = &arguments.output;
-    let written = gate.write_image(output).map_err(|fault| format!("{fault}\n"));
+    let written = gate.write_image(output).map_err(|fault| format!("{}; {}\n", fault.cause, fault.remedy));
     let checked = written.and_then(|length| Gate::new().load_file(output).map(|_| length).map_err(|error| format!("{error}\n")));
     match checked {
         Ok(length) => {
