@@ -124,7 +124,7 @@ impl<'a> Covering<'a> {
         let mut taken: Option<(&mut Cover, Cover)> = None;
         let (lists, chains) = (self.lists, self.chains);
         let one = Covering { lists, chains, covers: [Cover::NONE; 3] };
-        for cover in &mut self.covers {
+        for cover in self.covers.iter_mut().filter(|cover| !cover.is_none()) {
             let Link::Entry(number, rest) = chains.first(*cover) else { continue };
             let found = one.locate(number)?;
             if first.is_none_or(|(at, ..)| found.0 < at) {

@@ -50,6 +50,12 @@ pub(crate) struct Answer<'a> {
     pub decision: Decision<'a>,
 }
 
+impl By<'_> {
+    pub(crate) fn is_nothing(&self) -> bool {
+        matches!(self, By::Nothing)
+    }
+}
+
 impl<'a> Decision<'a> {
     /// An objection.
     pub(crate) fn refusal(by: By<'a>, reply: &'a Reply) -> Decision<'a> {

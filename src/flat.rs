@@ -41,7 +41,7 @@ impl Map {
         let values: &[T] = bytemuck::try_cast_slice(bytes).ok()?;
         // SAFETY: the values lie in the map, which lives as long as the array that has it; they are handed out for no longer.
         let values = unsafe { slice::from_raw_parts(ptr::from_ref(values).cast(), values.len()) };
-        Some(Flat(Place::Mapped(values, self.clone())))
+        Some(Flat(Place::Mapped { values, map: self.clone() }))
     }
 }
 
@@ -52,8 +52,11 @@ pub(crate) struct Flat<T: 'static>(Place<T>);
 #[derive(Clone)]
 enum Place<T: 'static> {
     Own(Vec<T>),
-    /// Of the map that stands beside it.
-    Mapped(&'static [T], Map),
+    Mapped {
+        /// Of the map that stands beside it.
+        values: &'static [T],
+        map: Map,
+    },
 }
 
 impl<T> Deref for Flat<T> {
@@ -63,7 +66,7 @@ impl<T> Deref for Flat<T> {
     fn deref(&self) -> &[T] {
         match &self.0 {
             Place::Own(values) => values,
-            Place::Mapped(values, _) => values,
+            Place::Mapped { values, .. } => values,
         }
     }
 }
@@ -71,12 +74,12 @@ impl<T> Deref for Flat<T> {
 impl<T: Clone> Flat<T> {
     /// The values as a vector, to add some. Those of a file are copied first.
     pub(crate) fn to_mut(&mut self) -> &mut Vec<T> {
-        if let Place::Mapped(values, _) = &self.0 {
+        if let Place::Mapped { values, .. } = &self.0 {
             self.0 = Place::Own(values.to_vec());
         }
         match &mut self.0 {
             Place::Own(values) => values,
-            Place::Mapped(..) => unreachable!("replaced above"),
+            Place::Mapped { .. } => unreachable!("replaced above"),
         }
     }
 }
@@ -95,7 +98,10 @@ impl<T> Default for Flat<T> {
 
 impl<T> fmt::Debug for Flat<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let place = if matches!(self.0, Place::Own(_)) { "" } else { ", mapped" };
-        write!(f, "[{} values{place}]", self.len())
+        write!(f, "[{} values", self.len())?;
+        match &self.0 {
+            Place::Own(_) => f.write_str("]"),
+            Place::Mapped { map, .. } => write!(f, " of a file of {} bytes]", map.bytes().len()),
+        }
     }
 }

@@ -79,7 +79,7 @@ fn wide<'a>(contents: &'a Contents, guards: &'a Guards) -> impl Iterator<Item = 
     let widest = [guards.widest_v4.max(contents.statement.widest_v4.unwrap_or(0)), guards.widest_v6];
     // Lists without any, which is nearly all of them, are not searched entry by entry.
     let some = contents.intervals().shortest.iter().zip(widest).any(|(shortest, widest)| *shortest < widest);
-    let entries = if some { contents.entries.as_slice() } else { &[] };
+    let entries = if some { &contents.entries[..] } else { &[] };
     let live = entries.iter().filter(|entry| !entry.is_deleted() && !entry.is_hole());
     live.filter_map(move |entry| match contents.about(entry)? {
         About::Network(network) => {

@@ -64,6 +64,7 @@ mod decision;
 mod disk;
 mod image;
 mod ruleset;
+mod source;
 
 pub mod convert;
 pub mod lint;

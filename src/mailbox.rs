@@ -130,7 +130,13 @@ fn without_route(address: &[u8]) -> &[u8] {
 
 /// Splits at the last `@` that is outside quotation marks.
 fn last_at(address: &[u8]) -> Option<(&[u8], &[u8])> {
-    let last = if address.contains(&b'"') { last_unquoted_at(address) } else { address.iter().rposition(|byte| *byte == b'@') };
+    let mut marks = address.iter().enumerate().filter(|(_, byte)| matches!(byte, b'@' | b'"'));
+    // Nearly always the first of them is the only one.
+    let last = match (marks.next(), marks.next()) {
+        (Some((at, b'@')), None) => Some(at),
+        (None, _) => None,
+        _ => last_unquoted_at(address),
+    };
     let (local, at_domain) = address.split_at_checked(last?)?;
     Some((local, at_domain.get(1..)?))
 }

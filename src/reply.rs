@@ -5,6 +5,7 @@
 //! section 4.2, RFC 2034 section 4, RFC 3463).
 
 use crate::diagnostic::{Fault, quote};
+use crate::image::{Reader, Stored, Writer};
 use arrayvec::{ArrayString, ArrayVec};
 
 /// Longest text of a reply, without code and enhanced status code, in octets. With `521 5.999.999 ` before
@@ -240,17 +241,32 @@ impl Reply {
     /// As [`Reply::fill`]; who fills in appends the value, by [`push_harmless`].
     pub(crate) fn fill_with(&self, mut fill_in: impl FnMut(Placeholder, &mut Filled)) -> Filled {
         let mut filled = Filled::new();
-        for (literal, placeholder) in self.parts() {
-            push_cut(&mut filled, literal.as_bytes());
-            if let Some(placeholder) = placeholder {
-                fill_in(placeholder, &mut filled);
-            }
+        let mut rest = self.literal.as_bytes();
+        let mut before = 0;
+        for (end, placeholder) in &self.placeholders {
+            let (literal, after) = rest.split_at_checked(usize::from(end - before)).unwrap_or((rest, b""));
+            push_cut(&mut filled, literal);
+            fill_in(*placeholder, &mut filled);
+            (rest, before) = (after, *end);
         }
+        push_cut(&mut filled, rest);
         if filled.iter().all(|byte| *byte == b' ') {
             filled.clear();
             push_cut(&mut filled, NO_TEXT.as_bytes());
         }
         filled
+    }
+}
+
+impl Stored for Reply {
+    fn store(&self, image: &mut Writer) {
+        image.text(&self.literal());
+        image.number(self.hang_up.into());
+    }
+
+    fn restore(image: &mut Reader) -> Option<Reply> {
+        let (reply, hang_up) = (Reply::parse(&image.text()?).ok()?, image.number()? != 0);
+        Some(Reply { hang_up, ..reply })
     }
 }
 
@@ -331,21 +347,28 @@ pub(crate) fn push_cut<const N: usize>(to: &mut ArrayVec<u8, N>, bytes: &[u8]) {
 /// all that is not printable ASCII becomes `?`; cut after [`MAX_VALUE`], and where there is no more room.
 pub(crate) fn push_harmless<const N: usize>(to: &mut ArrayVec<u8, N>, value: &[u8]) {
     let value = value.get(..MAX_VALUE).unwrap_or(value);
-    // Nearly all are harmless as they are. All bytes are looked at, so that it goes by many at a time.
-    if value.iter().fold(true, |harmless, byte| harmless & (made_harmless(*byte) == *byte)) {
+    // Nearly all are harmless as they are.
+    if value.iter().all(|byte| harmless(*byte) == *byte) {
         push_cut(to, value);
     } else {
-        to.extend(value.iter().map(|byte| made_harmless(*byte)).take(to.remaining_capacity()));
+        to.extend(value.iter().map(|byte| harmless(*byte)).take(to.remaining_capacity()));
     }
 }
 
-fn made_harmless(byte: u8) -> u8 {
-    match byte {
-        b'\t' | b'\n' | b'\r' => b' ',
-        b'%' => b'?',
-        b' '..=b'~' => byte,
-        _ => b'?',
-    }
+fn harmless(byte: u8) -> u8 {
+    const HARMLESS: [u8; 256] = {
+        let mut harmless = [b'?'; 256];
+        let mut byte = b' ';
+        while byte <= b'~' {
+            harmless[byte as usize] = if byte == b'%' { b'?' } else { byte };
+            byte += 1;
+        }
+        harmless[b'\t' as usize] = b' ';
+        harmless[b'\n' as usize] = b' ';
+        harmless[b'\r' as usize] = b' ';
+        harmless
+    };
+    HARMLESS.get(usize::from(byte)).copied().unwrap_or(b'?')
 }
 
 /// A text from a list or a stranger, fit for a reply and for a log line.

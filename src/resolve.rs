@@ -100,6 +100,13 @@ impl Resolver {
 
     /// Candidates for a name, in the order in which they decide, to one cover.
     pub(crate) fn names(&mut self, candidates: &[Candidate]) -> Cover {
+        // Nearly always there is one.
+        if let [only] = candidates
+            && let Some(standing) = self.lists.get(only.list)
+        {
+            let ends = only.hole && !only.expires && !self.keep_all;
+            return if ends { Cover::NONE } else { Cover::entry(standing.base + only.entry) };
+        }
         let mut steps = Vec::new();
         for group in candidates.chunk_by(|one, next| one.list == next.list) {
             let Some(list) = group.first().map(|candidate| candidate.list) else { continue };

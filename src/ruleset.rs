@@ -20,6 +20,7 @@ use crate::rules::names::Names;
 use crate::rules::relay::Relay;
 use crate::verdict::{Decider, Verdict};
 use ipnet::IpNet;
+use std::net::IpAddr;
 use std::time::{Instant, SystemTime};
 
 /// A compiled policy.
@@ -141,6 +142,9 @@ impl Ruleset {
         }
         let by_client = self.by_client(question, live);
         if by_client.decider() == Decider::NeverBlock || !by_client.is_accept() {
+            return by_client;
+        }
+        if ask == Ask::Connect && live.limits().is_none() {
             return by_client;
         }
         self.let_in(question, by_client.decider());
@@ -389,12 +393,14 @@ impl Ruleset {
 
     fn by_address<'a>(&'a self, question: &Question<'_>) -> Decision<'a> {
         let Some(address) = question.facts.address.map(|address| address.to_canonical()) else { return Decision::default() };
-        let covers = [self.networks.get(address), Cover::NONE, Cover::NONE];
-        let covering = Covering { lists: &self.lists, chains: &self.address_chains, covers };
-        let covering = Some(covering).filter(|covering| !covering.is_empty());
+        let cover = self.networks.get(address);
+        if cover.is_none() {
+            return Decision::default();
+        }
+        let covering = Covering { lists: &self.lists, chains: &self.address_chains, covers: [cover, Cover::NONE, Cover::NONE] };
         let mut shadow = "";
-        let decision = self.by_lists(covering, question, &mut shadow, |about| match about {
-            About::Network(network) => network.contains(&address),
+        let decision = self.by_lists(Some(covering), question, &mut shadow, |about| match about {
+            About::Network(network) => holds(network, address),
             About::Domain(..) | About::Mailbox(_) => false,
         });
         Decision { shadow, ..decision.unwrap_or_default() }
@@ -439,6 +445,19 @@ impl<'a> Question<'a> {
         let authenticated = if facts.authenticated { Exempt::AUTHENTICATED } else { Exempt::default() };
         let situation = authenticated.and(Exempt::CONNECTION);
         Question { facts, recipient: Mailbox::default(), place: None, situation, connect: true, counted: false }
+    }
+}
+
+/// Whether an address is in a network.
+fn holds(network: IpNet, address: IpAddr) -> bool {
+    match (network, address) {
+        (IpNet::V4(network), IpAddr::V4(address)) => {
+            (network.addr().to_bits() ^ address.to_bits()).leading_zeros() >= network.prefix_len().into()
+        }
+        (IpNet::V6(network), IpAddr::V6(address)) => {
+            (network.addr().to_bits() ^ address.to_bits()).leading_zeros() >= network.prefix_len().into()
+        }
+        _ => false,
     }
 }
 

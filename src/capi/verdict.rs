@@ -233,10 +233,13 @@ pub(super) fn store_accept(verdict: &mut mxgate_verdict) {
 /// Stores an answer over an "accept".
 pub(super) fn store(verdict: &mut mxgate_verdict, answer: &Answer<'_>) -> c_int {
     let Answer { ruleset, decision, .. } = answer;
-    verdict.decider = decision.decider() as u16;
-    verdict.line = decision.line();
     verdict.generation = ruleset.generation();
     put(&mut verdict.shadow, decision.shadow);
+    if decision.by.is_nothing() {
+        return MXGATE_ACCEPT;
+    }
+    verdict.decider = decision.decider() as u16;
+    verdict.line = decision.line();
     if let Some(entry) = decision.entry() {
         let mut shown = Output::of(&mut verdict.entry);
         entry.pieces(|piece| shown.push(piece));

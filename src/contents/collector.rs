@@ -5,7 +5,7 @@ use crate::diagnostic::{Diagnostic, Fault};
 use crate::domain::Form;
 use crate::list::{self, Action, ENTRY, Field, Record, Seconds, Sink, Statement, Subject};
 use crate::mailbox::{MAX_MAILBOX, Mailbox};
-use crate::memory::{Watch, ran_out, room, room_for_text};
+use crate::memory::{Watch, ran_out, room};
 use crate::reply::{MAX_VALUE, Reply, clean, push};
 use ipnet::{IpNet, Ipv4Subnets, Ipv6Subnets};
 use std::collections::HashMap;
@@ -280,11 +280,11 @@ impl<'a> Collector<'a> {
     /// Keeps a reason, fit for a reply.
     fn reason(&mut self, reason: &[u8], around: bool) -> Result<(u32, u8), Fault> {
         let (reason, reasons) = (if around { clean_around(reason) } else { clean(reason) }, self.contents.reasons.to_mut());
-        if !reasons.ends_with(reason.as_str()) {
-            if !room_for_text(reasons, reason.len()) {
+        if !reasons.ends_with(reason.as_bytes()) {
+            if !room(reasons, reason.len()) {
                 return Err(ran_out());
             }
-            reasons.push_str(&reason);
+            reasons.extend(reason.bytes());
         }
         match (u32::try_from(reasons.len() - reason.len()), u8::try_from(reason.len())) {
             (Ok(start), Ok(length)) => Ok((start, length)),

@@ -31,7 +31,7 @@ pub(crate) struct Contents {
     /// The addresses of IPv6 entries.
     v6_starts: Flat<u128>,
     /// The names of domain entries and the mailboxes of mailbox entries, one behind the other.
-    names: Flat<u8>,
+    pub names: Flat<u8>,
     /// All reasons, one behind the other; in some a mark stands for the entry.
     reasons: Flat<u8>,
     /// Replies that single lines ask for.

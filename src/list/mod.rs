@@ -35,6 +35,7 @@ mod tests;
 
 use crate::diagnostic::{Fault, quote};
 use crate::domain::{self, Folded, Form};
+use crate::image::{Reader, Stored, Writer};
 use crate::prefix::{parse_network, parse_range};
 use ipnet::IpNet;
 use progress::Told;
@@ -115,6 +116,21 @@ pub(crate) struct Statement {
     pub widest_v4: Option<u8>,
     /// The first entry that covers an address decides, not the most specific one (Postfix cidr tables).
     pub ordered: bool,
+}
+
+impl Stored for Statement {
+    fn store(&self, image: &mut Writer) {
+        let Statement { entries, made, expires, complete, widest_v4, ordered } = self;
+        let others = [complete.map(u64::from), widest_v4.map(u64::from), Some(u64::from(*ordered))];
+        [*entries, *made, *expires].into_iter().chain(others).for_each(|number| image.option(number));
+    }
+
+    fn restore(image: &mut Reader) -> Option<Statement> {
+        let (entries, made, expires) = (image.option()?, image.option()?, image.option()?);
+        let complete = image.option()?.map(|complete| complete != 0);
+        let widest_v4 = image.option()?.and_then(|widest| widest.try_into().ok());
+        Some(Statement { entries, made, expires, complete, widest_v4, ordered: image.option()? == Some(1) })
+    }
 }
 
 /// Stands for the entry itself in a reason that many entries share: see [`Sink::record_around`].

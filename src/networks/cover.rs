@@ -54,12 +54,12 @@ impl Cover {
     }
 
     /// As a number below 2^31.
-    pub(super) fn number(self) -> u32 {
+    pub(crate) fn number(self) -> u32 {
         self.0
     }
 
     /// The cover with that number.
-    pub(super) fn of_number(number: u32) -> Cover {
+    pub(crate) fn of_number(number: u32) -> Cover {
         Cover(number)
     }
 

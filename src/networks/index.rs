@@ -186,7 +186,7 @@ mod tests {
         check((0..64).map(|bit| u64::MAX >> bit).collect());
         check((0..300_000).collect());
         check((0..300_000).map(|number| u64::MAX - number * 3).collect());
-        check((0..2000).flat_map(|area| (0..50).map(move |number| 0x2001_0000_0000_0000 + (area * area << 32) + number * 7)).collect());
+        check((0..2000).flat_map(|area| (0..50).map(move |number| 0x2001_0000_0000_0000 + ((area * area) << 32) + number * 7)).collect());
     }
 
     proptest! {

@@ -3,10 +3,11 @@
 //! Inside a list the most specific entry decides: `user@example.org`, then the domain by its form, then `user@`, as in
 //! the access maps of Postfix and Sendmail.
 
-use crate::contents::About;
+use crate::contents::{About, Contents};
 use crate::covering::{Covering, List};
 use crate::diagnostic::Fault;
 use crate::domain::{DomainTable, DomainTableBuilder, Form};
+use crate::image::{Restored, Stored, Writer};
 use crate::mailbox::Mailbox;
 use crate::memory::Watch;
 use crate::networks::{Chains, Cover};
@@ -22,19 +23,25 @@ pub(crate) struct Names {
 
 impl Names {
     /// Lists of domains alone.
-    pub(crate) fn of_domains(mut lists: Vec<List>) -> (Names, Option<Fault>) {
+    pub(crate) fn of_domains(mut lists: Vec<List>, image: Option<&mut Restored>) -> (Names, Option<Fault>) {
         let resolver = Resolver::new(number(&mut lists));
-        Names::new(lists, resolver)
+        Names::new(lists, resolver, image)
     }
 
     /// Lists that have mailboxes too.
-    pub(crate) fn of_mailboxes(mut lists: Vec<List>) -> (Names, Option<Fault>) {
+    pub(crate) fn of_mailboxes(mut lists: Vec<List>, image: Option<&mut Restored>) -> (Names, Option<Fault>) {
         let resolver = Resolver::keeping_all(number(&mut lists));
-        Names::new(lists, resolver)
+        Names::new(lists, resolver, image)
     }
 
-    fn new(lists: Vec<List>, mut resolver: Resolver) -> (Names, Option<Fault>) {
-        let mut builder = DomainTableBuilder::default();
+    /// Makes the table, or takes it from an image.
+    fn new(lists: Vec<List>, mut resolver: Resolver, image: Option<&mut Restored>) -> (Names, Option<Fault>) {
+        if let Some(image) = image {
+            let (table, chains) = image.names().unwrap_or_default();
+            return (Names { lists, table, chains }, None);
+        }
+        let sum = |of: fn(&Contents) -> usize| lists.iter().map(|list| of(&list.contents)).sum();
+        let mut builder = DomainTableBuilder::new(sum(|contents| contents.entries.len()), sum(|contents| contents.names.len()));
         let (mut fault, watch) = (None, Watch::begin());
         for (number, list) in lists.iter().enumerate() {
             for (entry, found) in list.contents.live() {
@@ -50,6 +57,11 @@ impl Names {
         }
         let table = builder.finish(|candidates| resolver.names(candidates));
         (Names { lists, table, chains: resolver.into_chains() }, fault)
+    }
+
+    pub(crate) fn store(&self, image: &mut Writer) {
+        self.table.store(image);
+        self.chains.store(image);
     }
 
     /// Whether no name is listed.
@@ -69,9 +81,15 @@ impl Names {
         if self.is_empty() || invalid {
             return None;
         }
-        let named = |place: &str| mailbox.name(place).map_or(Cover::NONE, |name| self.table.get(&name));
-        let (own, of_place) = place.map_or((Cover::NONE, Cover::NONE), |place| (named(place), self.table.get(place)));
-        self.covering([own, of_place, named("")])
+        let named = |place: &str| match mailbox.name(place) {
+            Some(name) => self.table.get_apart(&name),
+            None => Cover::NONE,
+        };
+        let of_place = place.map_or(Cover::NONE, |place| self.table.get(place));
+        if !self.table.has_apart() {
+            return self.covering([of_place, Cover::NONE, Cover::NONE]);
+        }
+        self.covering([place.map_or(Cover::NONE, named), of_place, named("")])
     }
 
     fn covering(&self, covers: [Cover; 3]) -> Option<Covering<'_>> {

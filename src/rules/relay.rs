@@ -25,11 +25,12 @@ impl Relay {
     /// Whether a client is one of ours. One that is not known is not.
     pub(crate) fn trusts(&self, address: Option<IpAddr>) -> bool {
         let Some(address) = address.map(|address| address.to_canonical()) else { return false };
-        address.is_loopback() || {
-            let cover = self.trusted.covering(address);
-            let entry = self.trusted.intervals().chains.entries(cover).next().and_then(|entry| self.trusted.entry(entry));
-            entry.is_some_and(|entry| !entry.is_hole())
-        }
+        address.is_loopback()
+            || !self.trusted.entries.is_empty() && {
+                let cover = self.trusted.covering(address);
+                let entry = self.trusted.intervals().chains.entries(cover).next().and_then(|entry| self.trusted.entry(entry));
+                entry.is_some_and(|entry| !entry.is_hole())
+            }
     }
 
     /// The reply to a recipient for whom this client may not send.

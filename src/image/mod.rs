@@ -14,6 +14,10 @@
 //! Even then damage does no more than let a client in: offsets are checked at each step of a look-up, and an entry refuses
 //! nobody whom its own network or name does not have.
 
+mod ruleset;
+
+pub(crate) use ruleset::{Restored, restore, store};
+
 use crate::diagnostic::Fault;
 use crate::flat::{Flat, Map};
 use bytemuck::{Pod, Zeroable};

@@ -1,32 +1,24 @@
 //! Domain names: `name`, `*.name` (all below), `.name` (both), matched on label boundaries.
 //!
-//! The table is a byte arena with all names, an array of keys, and a hash index over them. Which rule wins at
-//! a name and below it is settled when the table is built, inheritance included, so that a question walks its
-//! labels once, longest suffix first, and stops at the first name that it finds. Names come from the
-//! administrator, questions from strangers: the hash is seeded at random.
-//!
 //! Names of two more kinds have no labels and nothing above or below them: address literals (`[192.0.2.1]`, RFC 5321
 //! section 4.1.3), which no rule about domains matches, and mailboxes (`user@example.org`, `user@`).
+
+mod table;
 
 use crate::address::show;
 use crate::diagnostic::{Fault, quote};
 use crate::idn;
-use crate::memory::{Watch, ran_out, room, room_for_text};
-use crate::networks::Cover;
 use crate::prefix::parse_address;
 use crate::reply::text;
-use crate::resolve::Candidate;
 use arrayvec::ArrayString;
-use hashbrown::{DefaultHashBuilder, HashTable};
-use std::hash::BuildHasher;
 use std::net::IpAddr;
+pub use table::DomainTable;
+pub(crate) use table::DomainTableBuilder;
 
 /// Longest domain name as text, in bytes (RFC 1035 section 2.3.4: 255 octets on the wire).
 pub const MAX_NAME: usize = 253;
 /// Longest label, in bytes.
 const MAX_LABEL: usize = 63;
-/// All names of one table together, in bytes: offsets are 32 bits wide.
-const MAX_NAMES: usize = u32::MAX as usize;
 
 /// A domain name in lower case without a trailing dot, U-labels as A-labels; or an address literal.
 pub type Folded = ArrayString<MAX_NAME>;
@@ -158,157 +150,16 @@ fn remedy(text: &str, name: &str) -> String {
     }
 }
 
-/// One name of the table.
-#[derive(Clone, Copy, Debug)]
-struct Key {
-    start: u32,
-    length: u8,
-    /// What covers this very name.
-    at: Cover,
-    /// What covers the names below it.
-    below: Cover,
-}
-
-/// Names, and what covers them; ready to be asked.
-#[derive(Clone, Debug, Default)]
-pub struct DomainTable {
-    names: String,
-    keys: Vec<Key>,
-    index: HashTable<u32>,
-    seed: DefaultHashBuilder,
-}
-
-/// A table in the making: what the policy says about each name.
-#[derive(Debug, Default)]
-pub(crate) struct DomainTableBuilder {
-    table: DomainTable,
-    /// For each name the entries that are about it.
-    own: Vec<Vec<(Form, Candidate)>>,
-}
-
-impl DomainTableBuilder {
-    /// Adds an entry. Entries are added list by list, in the order of the lists.
-    pub(crate) fn add(&mut self, form: Form, name: &str, candidate: Candidate) -> Result<(), Fault> {
-        let at = match self.table.find(name) {
-            Some(at) => at,
-            None => {
-                self.own.push(Vec::new());
-                self.table.insert(name)?
-            }
-        };
-        if let Some(own) = self.own.get_mut(at as usize) {
-            own.push((form, candidate));
-        }
-        Ok(())
-    }
-
-    /// Settles what covers each name and the names below it: the earliest list; inside one list the most specific
-    /// entry, of two that are alike a hole, else the first. `cover` makes one cover of the candidates in that order.
-    pub(crate) fn finish(mut self, mut cover: impl FnMut(&[Candidate]) -> Cover) -> DomainTable {
-        let mut order: Vec<u32> = (0..).take(self.own.len()).collect();
-        // Names with fewer labels first, so that what a name inherits is known before it.
-        order.sort_by_cached_key(|at| self.table.name(*at).bytes().filter(|b| *b == b'.').count());
-        let mut below: Vec<Vec<Candidate>> = vec![Vec::new(); self.own.len()];
-        let watch = Watch::begin();
-        for at in order {
-            if watch.is_short() {
-                break;
-            }
-            let parent = parents(self.table.name(at)).find_map(|parent| self.table.find(parent));
-            let inherited = parent.and_then(|parent| below.get(parent as usize)).cloned().unwrap_or_default();
-            let mut own = self.own.get_mut(at as usize).map(std::mem::take).unwrap_or_default();
-            own.sort_by_key(|(form, candidate)| (*form != Form::Exact, !candidate.hole, candidate.entry));
-            let of = |forms: &[Form]| {
-                let own = own.iter().filter(|(form, _)| forms.contains(form)).map(|(_, candidate)| *candidate);
-                let mut all: Vec<Candidate> = own.chain(inherited.iter().copied()).collect();
-                // Stable: inside a list the own entries stay before the inherited ones.
-                all.sort_by_key(|candidate| candidate.list);
-                all
-            };
-            let (here, under) = (of(&[Form::Exact, Form::Both]), of(&[Form::Below, Form::Both]));
-            if let Some(key) = self.table.keys.get_mut(at as usize) {
-                key.at = cover(&here);
-                key.below = cover(&under);
-            }
-            if let Some(place) = below.get_mut(at as usize) {
-                *place = under;
-            }
-        }
-        self.table
-    }
-}
-
-impl DomainTable {
-    fn insert(&mut self, name: &str) -> Result<u32, Fault> {
-        let full = || Fault::limit("the names of all domain lists together are too long", format!("keep them below {MAX_NAMES} bytes"));
-        let at = u32::try_from(self.keys.len()).map_err(|_| full())?;
-        let start = u32::try_from(self.names.len()).map_err(|_| full())?;
-        let length = u8::try_from(name.len()).map_err(|_| full())?;
-        let hash_room = self.index.try_reserve(1, |at| self.seed.hash_one(name_of(&self.names, &self.keys, *at).unwrap_or("").as_bytes()));
-        if hash_room.is_err() || !room(&mut self.keys, 1) || !room_for_text(&mut self.names, name.len()) {
-            return Err(ran_out());
-        }
-        self.names.push_str(name);
-        self.keys.push(Key { start, length, at: Cover::NONE, below: Cover::NONE });
-        let (names, keys, seed) = (&self.names, &self.keys, &self.seed);
-        let hash = |at: &u32| seed.hash_one(name_of(names, keys, *at).unwrap_or("").as_bytes());
-        self.index.insert_unique(hash(&at), at, hash);
-        Ok(at)
-    }
-
-    /// What covers a name.
-    pub(crate) fn get(&self, name: &str) -> Cover {
-        if self.keys.is_empty() {
-            return Cover::NONE;
-        }
-        if let Some(key) = self.find(name).and_then(|at| self.keys.get(at as usize)) {
-            return key.at;
-        }
-        let parent = parents(name).find_map(|parent| self.find(parent));
-        parent.and_then(|at| self.keys.get(at as usize)).map_or(Cover::NONE, |key| key.below)
-    }
-
-    /// How many names the table has.
-    pub fn len(&self) -> usize {
-        self.keys.len()
-    }
-
-    /// Whether the table has no name.
-    pub fn is_empty(&self) -> bool {
-        self.keys.is_empty()
-    }
-
-    fn name(&self, at: u32) -> &str {
-        name_of(&self.names, &self.keys, at).unwrap_or("")
-    }
-
-    fn find(&self, name: &str) -> Option<u32> {
-        self.index.find(self.seed.hash_one(name.as_bytes()), |at| self.name(*at) == name).copied()
-    }
-}
-
-fn name_of<'a>(names: &'a str, keys: &[Key], at: u32) -> Option<&'a str> {
-    let key = keys.get(at as usize)?;
-    let start = key.start as usize;
-    names.get(start..start + usize::from(key.length))
-}
-
-/// The names above a name, nearest first. Address literals and mailboxes have none.
-fn parents(name: &str) -> impl Iterator<Item = &str> {
-    let apart = name.starts_with('[') || name.contains('@');
-    std::iter::successors((!apart).then_some(name), |name| name.split_once('.').map(|(_, parent)| parent)).skip(1)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::networks::EntryId;
     use crate::policy::Exempt;
-    use crate::resolve::{Resolver, Standing};
+    use crate::resolve::{Candidate, Resolver, Standing};
 
     /// A table of entries; `lists` says which list each entry stands in. Its answer is the number of the entry.
     fn table(entries: &[&str], lists: &[usize]) -> DomainTable {
-        let mut builder = DomainTableBuilder::default();
+        let mut builder = DomainTableBuilder::new(entries.len(), 0);
         for ((text, list), entry) in entries.iter().zip(lists).zip(1..) {
             let (hole, text) = text.strip_prefix('!').map_or((false, *text), |text| (true, text));
             let (form, name) = parse_entry(text).unwrap();

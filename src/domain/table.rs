@@ -1,0 +1,490 @@
+//! The table of names: what covers a name, and what covers those below it.
+//!
+//! Which rule wins at a name and below it is settled when the table is built, inheritance included. A question walks the
+//! labels of its name once, from the right, and the longest suffix that it finds decides.
+//!
+//! ```text
+//!   hash of "example.org"
+//!         |
+//!         v
+//!   buckets  |tags, places in `names`, passed|tags, places in `names`, passed|...          64 bytes each: one cache line
+//!                          |
+//!                          v
+//!   names    |what covers the name|what covers those below|11|example.org|...              a byte after the other
+//! ```
+//!
+//! A bucket has a tag, a byte of the hash, for each of twelve names; a name that found its bucket full went to the next one
+//! and left a mark in those that it passed. A name that is not there costs one cache line, one that is there two. Numbers of
+//! labels that no name has are not looked up at all.
+//!
+//! All of it is flat, with places in the place of pointers: the same bytes can be read from a file by another process. What
+//! is read is checked, so that a damaged table covers less than it should, or something else, but harms nobody.
+//!
+//! Names come from the administrator and from feeds, questions from strangers: the hash is seeded at random for each table.
+//! It is that of the RapidHash V3 family, whose output is specified, over each label; the hash of a name is made of those of
+//! its labels, so that no byte is hashed twice for its suffixes.
+
+use super::Form;
+use crate::diagnostic::Fault;
+use crate::flat::Flat;
+use crate::image::{Reader, Stored, Writer};
+use crate::memory::{Watch, ran_out, room, with_room};
+use crate::networks::Cover;
+use crate::resolve::Candidate;
+use bytemuck::{Pod, Zeroable};
+use rapidhash::v3::{RapidSecrets, rapidhash_v3_nano_inline};
+use std::hash::{BuildHasher, Hasher, RandomState};
+
+/// All names of one table together, in bytes: places are 32 bits wide.
+const MAX_NAMES: usize = u32::MAX as usize;
+/// Names that a bucket has room for.
+const SLOTS: usize = 12;
+/// Names in a bucket on average; then one in fifteen buckets is passed by a name.
+const LOAD: usize = 8;
+/// Bytes before a name: its two covers and its length.
+const HEAD: usize = 9;
+/// The number of labels of a name that has none: an address literal or a mailbox.
+const APART: u32 = 0;
+
+/// Names, and what covers them; ready to be asked.
+#[derive(Clone, Debug)]
+pub struct DomainTable {
+    buckets: Flat<Bucket>,
+    /// The names, each behind its covers and its length.
+    names: Flat<u8>,
+    /// How many there are.
+    count: u32,
+    /// Which numbers of labels there are, a bit each.
+    labels: u128,
+    /// The seed of the hash.
+    seed: u64,
+    /// What the hash makes of its seed.
+    secrets: RapidSecrets,
+}
+
+/// Where to find some of the names.
+#[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
+#[repr(C, align(64))]
+struct Bucket {
+    /// A byte of the hash of each name; 0 for none.
+    tags: [u8; SLOTS],
+    /// Where in `names` they stand.
+    places: [u32; SLOTS],
+    /// Marks of the names that went on to the next bucket.
+    passed: u32,
+}
+
+/// A name of the table.
+struct Found<'a> {
+    place: usize,
+    at: Cover,
+    below: Cover,
+    name: &'a [u8],
+}
+
+/// A suffix of a name: how many labels it has, and its hash.
+struct Suffix<'a> {
+    labels: u32,
+    name: &'a [u8],
+    hash: u64,
+}
+
+impl Default for DomainTable {
+    fn default() -> DomainTable {
+        // Its own source of random numbers is not open to others, so it comes from what the hash tables of std use.
+        let seed = RandomState::new().build_hasher().finish();
+        DomainTable { buckets: Flat::default(), names: Flat::default(), count: 0, labels: 0, seed, secrets: RapidSecrets::seed(seed) }
+    }
+}
+
+impl DomainTable {
+    /// What covers a domain or an address literal.
+    pub(crate) fn get(&self, name: &str) -> Cover {
+        if name.starts_with('[') {
+            return self.get_apart(name);
+        }
+        let mut cover = Cover::NONE;
+        let deepest = u128::BITS - self.labels.leading_zeros();
+        for suffix in self.suffixes(name.as_bytes()).take_while(|suffix| suffix.labels < deepest) {
+            if let Some(found) = self.find(&suffix) {
+                cover = if suffix.name.len() == name.len() { found.at } else { found.below };
+            }
+        }
+        cover
+    }
+
+    /// What covers a mailbox or an address literal.
+    pub(crate) fn get_apart(&self, name: &str) -> Cover {
+        self.find(&self.apart(name.as_bytes())).map_or(Cover::NONE, |found| found.at)
+    }
+
+    /// Whether it has mailboxes or address literals.
+    pub(crate) fn has_apart(&self) -> bool {
+        self.labels >> APART & 1 == 1
+    }
+
+    /// How many names the table has.
+    pub fn len(&self) -> usize {
+        self.count as usize
+    }
+
+    /// Whether the table has no name.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// The suffixes of a domain, shortest first.
+    fn suffixes<'a>(&self, name: &'a [u8]) -> impl Iterator<Item = Suffix<'a>> {
+        let (mut labels, mut hash, mut above) = (0, self.seed, Some(name.len()));
+        std::iter::from_fn(move || {
+            let (rest, _) = name.split_at_checked(above?)?;
+            let dot = rest.iter().rposition(|byte| *byte == b'.');
+            let start = dot.map_or(0, |dot| dot + 1);
+            (labels, hash, above) = (labels + 1, joined(hash, self.hash(rest.get(start..)?)), dot);
+            Some(Suffix { labels, name: name.get(start..)?, hash })
+        })
+    }
+
+    /// A name that has no labels.
+    fn apart<'a>(&self, name: &'a [u8]) -> Suffix<'a> {
+        Suffix { labels: APART, name, hash: joined(self.seed, self.hash(name)) }
+    }
+
+    fn hash(&self, label: &[u8]) -> u64 {
+        rapidhash_v3_nano_inline::<true, false>(label, &self.secrets)
+    }
+
+    fn find(&self, suffix: &Suffix<'_>) -> Option<Found<'_>> {
+        if self.labels >> suffix.labels & 1 == 0 {
+            return None;
+        }
+        // No more buckets than there are, whatever marks they have.
+        for bucket in self.buckets_of(suffix.hash).take(self.buckets.len()) {
+            let bucket = self.buckets.get(bucket)?;
+            let found = bucket.places_of(tag(suffix.hash)).find_map(|place| self.name(place).filter(|found| found.name == suffix.name));
+            if found.is_some() || bucket.passed & mark(suffix.hash) == 0 {
+                return found;
+            }
+        }
+        None
+    }
+
+    /// The numbers of the buckets in which a name may be, in order.
+    fn buckets_of(&self, hash: u64) -> impl Iterator<Item = usize> + use<> {
+        let (buckets, high) = (self.buckets.len(), usize::try_from(hash >> 32).unwrap_or(0));
+        // The upper half of the hash, scaled to the number of buckets. There are fewer of them than 2^32.
+        let first = (high as u64 * buckets as u64) >> 32;
+        let first = usize::try_from(first).unwrap_or(0);
+        std::iter::successors(Some(first), move |bucket| Some(if bucket + 1 < buckets { bucket + 1 } else { 0 }))
+    }
+
+    /// The name that stands at a place.
+    fn name(&self, place: usize) -> Option<Found<'_>> {
+        let ([a, b, c, d, e, f, g, h, length], rest) = self.names.get(place..)?.split_first_chunk::<HEAD>()?;
+        let name = rest.get(..usize::from(*length))?;
+        let (at, below) = (u32::from_ne_bytes([*a, *b, *c, *d]), u32::from_ne_bytes([*e, *f, *g, *h]));
+        Some(Found { place, at: Cover::of_number(at), below: Cover::of_number(below), name })
+    }
+
+    /// All names, in the order in which they were added.
+    fn all(&self) -> impl Iterator<Item = Found<'_>> {
+        let next = |found: &Found<'_>| self.name(found.place + HEAD + found.name.len());
+        std::iter::successors(self.name(0), next)
+    }
+
+    fn set_covers(&mut self, place: usize, at: Cover, below: Cover) {
+        if let Some((first, second)) = self.names.to_mut().get_mut(place..place + 8).and_then(|covers| covers.split_at_mut_checked(4)) {
+            first.copy_from_slice(&at.number().to_ne_bytes());
+            second.copy_from_slice(&below.number().to_ne_bytes());
+        }
+    }
+
+    /// Adds a name that is not there. Says where it stands.
+    fn insert(&mut self, suffix: &Suffix<'_>) -> Result<usize, Fault> {
+        let full = || Fault::limit("the names of all domain lists together are too long", format!("keep them below {MAX_NAMES} bytes"));
+        let (place, length) = (self.names.len(), u8::try_from(suffix.name.len()).map_err(|_| full())?);
+        let number = u32::try_from(place + HEAD + suffix.name.len()).and(u32::try_from(place)).map_err(|_| full())?;
+        if self.buckets.is_empty() || !room(self.names.to_mut(), HEAD + suffix.name.len()) {
+            return Err(ran_out());
+        }
+        for bucket in self.buckets_of(suffix.hash).take(self.buckets.len()) {
+            let Some(bucket) = self.buckets.to_mut().get_mut(bucket) else { break };
+            if let Some((tag_of_slot, place_of_slot)) = bucket.tags.iter_mut().zip(&mut bucket.places).find(|(tag, _)| **tag == 0) {
+                (*tag_of_slot, *place_of_slot) = (tag(suffix.hash), number);
+                let names = self.names.to_mut();
+                names.extend_from_slice(&[0; HEAD - 1]);
+                names.push(length);
+                names.extend_from_slice(suffix.name);
+                self.labels |= 1 << suffix.labels;
+                self.count += 1;
+                return Ok(place);
+            }
+            bucket.passed |= mark(suffix.hash);
+        }
+        Err(full())
+    }
+}
+
+impl Stored for DomainTable {
+    fn store(&self, image: &mut Writer) {
+        let DomainTable { buckets, names, count, labels, seed, secrets: _ } = self;
+        buckets.store(image);
+        names.store(image);
+        let (upper, lower) = ((labels >> 64) as u64, u64::try_from(labels & u128::from(u64::MAX)).unwrap_or(0));
+        [u64::from(*count), upper, lower, *seed].into_iter().for_each(|number| image.number(number));
+    }
+
+    fn restore(image: &mut Reader) -> Option<DomainTable> {
+        let (buckets, names) = (Flat::restore(image)?, Flat::restore(image)?);
+        let count = u32::try_from(image.number()?).ok()?;
+        let labels = u128::from(image.number()?) << 64 | u128::from(image.number()?);
+        let seed = image.number()?;
+        Some(DomainTable { buckets, names, count, labels, seed, secrets: RapidSecrets::seed(seed) })
+    }
+}
+
+impl Bucket {
+    /// Where the names stand that have a tag, and perhaps others: all twelve are compared at once.
+    fn places_of(&self, tag: u8) -> impl Iterator<Item = usize> {
+        const ONES: u128 = u128::from_ne_bytes([1; 16]);
+        let mut tags = [0; 16];
+        if let Some(first) = tags.first_chunk_mut() {
+            *first = self.tags;
+        }
+        // Equal bytes are 0; their upper bits are what is left.
+        let differences = u128::from_le_bytes(tags) ^ u128::from_ne_bytes([tag; 16]);
+        let mut equal = differences.wrapping_sub(ONES) & !differences & (ONES << 7);
+        std::iter::from_fn(move || {
+            let slot = equal.trailing_zeros() / 8;
+            equal &= equal.wrapping_sub(1);
+            self.places.get(slot as usize).map(|place| *place as usize)
+        })
+    }
+}
+
+/// The hash of a name that has a label in front of another.
+fn joined(above: u64, label: u64) -> u64 {
+    (above.rotate_left(32) ^ label).wrapping_mul(0x9E37_79B9_7F4A_7C15)
+}
+
+/// A byte of the hash that does not say which bucket; never 0.
+fn tag(hash: u64) -> u8 {
+    (hash as u8).max(1)
+}
+
+/// Another five bits of the hash, as a mark in the buckets that a name passes.
+fn mark(hash: u64) -> u32 {
+    1 << (hash >> 8 & 31)
+}
+
+/// A table in the making: what the policy says about each name.
+#[derive(Debug)]
+pub(crate) struct DomainTableBuilder {
+    /// For each name the number of the last entry that is about it, in the place of its cover.
+    table: DomainTable,
+    own: Vec<Own>,
+}
+
+/// An entry, and the number from 1 of the one before it about the same name; 0 if there is none.
+#[derive(Clone, Copy, Debug)]
+struct Own {
+    candidate: Candidate,
+    form: Form,
+    before: u32,
+}
+
+impl DomainTableBuilder {
+    /// For so many entries at most, whose names have so many bytes.
+    pub(crate) fn new(entries: usize, bytes: usize) -> DomainTableBuilder {
+        let number = if entries == 0 { 0 } else { entries / LOAD + 1 };
+        let (mut buckets, names, own): (Vec<Bucket>, Vec<u8>, _) =
+            (with_room(number), with_room(bytes + entries * HEAD), with_room(entries));
+        // Without room nothing can be added.
+        if buckets.capacity() >= number {
+            buckets.resize(number, Bucket::default());
+        }
+        DomainTableBuilder { table: DomainTable { buckets: buckets.into(), names: names.into(), ..DomainTable::default() }, own }
+    }
+
+    /// Adds an entry.
+    pub(crate) fn add(&mut self, form: Form, name: &str, candidate: Candidate) -> Result<(), Fault> {
+        let table = &self.table;
+        let apart = name.starts_with('[') || name.contains('@');
+        let name = name.as_bytes();
+        let whole = if apart { None } else { table.suffixes(name).last() }.unwrap_or_else(|| table.apart(name));
+        let (place, before) = match table.find(&whole) {
+            Some(found) => (found.place, found.at.number()),
+            None => (self.table.insert(&whole)?, 0),
+        };
+        if !room(&mut self.own, 1) {
+            return Err(ran_out());
+        }
+        self.own.push(Own { candidate, form, before });
+        // As many entries as there can be have numbers.
+        let number = u32::try_from(self.own.len()).unwrap_or(0);
+        self.table.set_covers(place, Cover::of_number(number), Cover::NONE);
+        Ok(())
+    }
+
+    /// Settles what covers each name and the names below it: the earliest list; inside one list the most specific
+    /// entry, of two that are alike a hole, else the first. `cover` makes one cover of the candidates in that order.
+    pub(crate) fn finish(mut self, mut cover: impl FnMut(&[Candidate]) -> Cover) -> DomainTable {
+        let mut covers: Vec<(Cover, Cover)> = with_room(self.table.len());
+        let watch = Watch::begin();
+        let (mut own, mut here, mut under) = (Vec::new(), Vec::new(), Vec::new());
+        for found in self.table.all() {
+            if watch.is_short() || covers.len() >= covers.capacity() {
+                // What has been made so far is thrown away.
+                break;
+            }
+            here.clear();
+            under.clear();
+            self.entries_of(&found, &mut own);
+            let (exact, others): (&[Own], &[Own]) = own.split_at(own.partition_point(|own| own.form == Form::Exact));
+            here.extend(exact.iter().map(|own| own.candidate));
+            here.extend(others.iter().filter(|own| own.form == Form::Both).map(|own| own.candidate));
+            under.extend(others.iter().map(|own| own.candidate));
+            self.inherit(&found, &mut own, |candidate| {
+                here.push(candidate);
+                under.push(candidate);
+            });
+            // Stable: inside a list the own entries stay before the inherited ones, the nearest first.
+            here.sort_by_key(|candidate| candidate.list);
+            under.sort_by_key(|candidate| candidate.list);
+            covers.push((cover(&here), cover(&under)));
+        }
+        let places: Vec<usize> = self.table.all().map(|found| found.place).collect();
+        for (place, (at, below)) in places.into_iter().zip(covers) {
+            self.table.set_covers(place, at, below);
+        }
+        self.table
+    }
+
+    /// The entries about a name, in the order in which they decide inside a list; those about it alone first.
+    fn entries_of(&self, found: &Found<'_>, entries: &mut Vec<Own>) {
+        entries.clear();
+        let entry = |number: u32| self.own.get((number as usize).checked_sub(1)?);
+        let mut next = entry(found.at.number());
+        while let Some(own) = next {
+            entries.push(*own);
+            next = entry(own.before);
+        }
+        entries.sort_by_key(|own| (own.form != Form::Exact, !own.candidate.hole, own.candidate.entry));
+    }
+
+    /// The entries that a name inherits from those above it, the nearest first.
+    fn inherit(&self, found: &Found<'_>, entries: &mut Vec<Own>, mut inherited: impl FnMut(Candidate)) {
+        if found.name.starts_with(b"[") || found.name.contains(&b'@') {
+            return;
+        }
+        let mut above: Vec<Found<'_>> = Vec::new();
+        let suffixes = self.table.suffixes(found.name).take_while(|suffix| suffix.name.len() < found.name.len());
+        above.extend(suffixes.filter_map(|suffix| self.table.find(&suffix)));
+        for above in above.iter().rev() {
+            self.entries_of(above, entries);
+            entries.iter().filter(|own| own.form != Form::Exact).for_each(|own| inherited(own.candidate));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use proptest::test_runner::TestRunner;
+
+    /// A table in which each name covers itself and the names below it, by its number in the slice from 1.
+    fn table(names: &[String]) -> DomainTable {
+        let mut builder = DomainTableBuilder::new(names.len(), names.iter().map(String::len).sum());
+        for (entry, name) in (1..).zip(names) {
+            builder.add(Form::Both, name, Candidate { list: 0, entry, hole: false, expires: false }).unwrap();
+        }
+        builder.finish(|candidates| candidates.first().map_or(Cover::NONE, |candidate| Cover::entry(candidate.entry)))
+    }
+
+    fn names(count: u32) -> Vec<String> {
+        let name = |n: u32| match n % 4 {
+            0 => format!("n{n}.example"),
+            1 => format!("a.b.n{n}.example.org"),
+            2 => format!("user{n}@example.org"),
+            _ => format!("[192.0.{}.{}]", n >> 10, n >> 2 & 255),
+        };
+        (0..count).map(name).collect()
+    }
+
+    #[test]
+    fn each_name_is_found_and_no_other() {
+        for count in [0, 1, 7, 50_000] {
+            let (names, others) = (names(count), names(count + 100));
+            let table = table(&names);
+            let get = |name: &str| if name.contains('@') { table.get_apart(name) } else { table.get(name) };
+            for (number, name) in (1..).zip(&others) {
+                let expected = if number <= count { Cover::entry(number) } else { Cover::NONE };
+                assert_eq!(get(name), expected, "{name}");
+                if number % 4 < 3 && !name.contains('@') {
+                    assert_eq!(get(&format!("x.y.{name}")), expected, "{name}");
+                    assert_eq!(get(&format!("x{name}")), Cover::NONE, "{name}");
+                }
+            }
+            assert_eq!(table.len(), count as usize);
+        }
+    }
+
+    /// Full buckets, so that many names go on to others.
+    #[test]
+    fn names_that_pass_full_buckets_are_found() {
+        let names = names(3_000);
+        let mut builder = DomainTableBuilder::new(names.len() * LOAD / SLOTS, 0);
+        for (entry, name) in (1..).zip(&names) {
+            builder.add(Form::Both, name, Candidate { list: 0, entry, hole: false, expires: false }).unwrap();
+        }
+        assert!(builder.table.buckets.iter().filter(|bucket| bucket.passed != 0).count() > 100);
+        assert_eq!(builder.table.all().count(), names.len());
+        for (name, found) in names.iter().zip(builder.table.all()) {
+            assert_eq!(found.name, name.as_bytes());
+        }
+        let table = builder.finish(|candidates| Cover::entry(candidates.first().map_or(0, |candidate| candidate.entry)));
+        for (entry, name) in (1..).zip(&names) {
+            let cover = if name.contains('@') { table.get_apart(name) } else { table.get(name) };
+            assert_eq!(cover, Cover::entry(entry), "{name}");
+        }
+    }
+
+    /// Whatever has become of its bytes, an answer comes, and soon.
+    #[test]
+    fn a_damaged_table_harms_nobody() {
+        let names = names(400);
+        let whole = table(&names);
+        let damage = proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..200);
+        let check = |(in_names, in_buckets, labels): (Vec<(prop::sample::Index, u8)>, Vec<(prop::sample::Index, u8)>, u128)| {
+            let mut table = whole.clone();
+            table.labels |= labels;
+            for (at, byte) in in_names {
+                *at.get_mut(table.names.to_mut()) = byte;
+            }
+            for (at, byte) in in_buckets {
+                let bucket = at.get_mut(table.buckets.to_mut());
+                bucket.tags[usize::from(byte) % SLOTS] = byte;
+                bucket.places[usize::from(byte) % SLOTS] = u32::from_ne_bytes([byte; 4]) >> (byte & 31);
+                bucket.passed = u32::MAX;
+            }
+            for name in &names {
+                table.get(name);
+                table.get_apart(name);
+            }
+            Ok(())
+        };
+        let mut runner = TestRunner::default();
+        runner.run(&(damage.clone(), damage, any::<u128>()), check).unwrap();
+    }
+
+    #[test]
+    fn a_name_takes_few_bytes() {
+        assert_eq!((size_of::<Bucket>(), align_of::<Bucket>()), (64, 64));
+        let names = names(10_000);
+        let table = table(&names);
+        let bytes = table.buckets.len() * size_of::<Bucket>() + table.names.len();
+        let letters: usize = names.iter().map(String::len).sum();
+        assert!(bytes <= letters + names.len() * 18, "{bytes} for {letters}");
+    }
+}
