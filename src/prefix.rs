@@ -82,8 +82,17 @@ pub fn leading_network4(text: &[u8]) -> Option<((u32, u8), &[u8])> {
     (length <= 32 && address & host_bits == 0).then_some(((address, length), after))
 }
 
+/// The range of IPv4 addresses that a text begins with, without spaces, and what stands after it, if it is one that
+/// [`parse_range`] takes.
+pub(crate) fn leading_range4(text: &[u8]) -> Option<((IpAddr, IpAddr), &[u8])> {
+    let (first, after) = leading_address4(text)?;
+    let (last, after) = leading_address4(after.strip_prefix(b"-")?)?;
+    let range = (Ipv4Addr::from_bits(first).into(), Ipv4Addr::from_bits(last).into());
+    (first <= last && (first, last) != (0, u32::MAX)).then_some((range, after))
+}
+
 /// The IPv4 address that a text begins with, and what stands after it, as [`leading_network4`] does.
-pub(crate) fn leading_address4(text: &[u8]) -> Option<(u32, &[u8])> {
+fn leading_address4(text: &[u8]) -> Option<(u32, &[u8])> {
     let (first, text) = leading_octet(text)?;
     let (second, text) = leading_octet(text.strip_prefix(b".")?)?;
     let (third, text) = leading_octet(text.strip_prefix(b".")?)?;
