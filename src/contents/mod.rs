@@ -76,6 +76,9 @@ pub(crate) struct Entry {
     marks: u8,
 }
 
+// There are millions of them.
+const _: () = assert!(size_of::<Entry>() == 16 && size_of::<Note>() == 12);
+
 /// What it is about, in the marks of an entry.
 const KIND: u8 = 0b111;
 const HOLE: u8 = 1 << 3;
