@@ -2,7 +2,7 @@
 //! for a short one.
 //!
 //! Before anything is timed, every contender has to give the same answers. "Any" addresses are spread over all of IPv4,
-//! or over the /32 of IPv6 that have networks at all; of the "listed" ones half lie inside a network of the list.
+//! or over the /32 of IPv6 that have networks at all; of "half" every second one lies inside a network of the list; of "inside" all.
 
 #![allow(
     clippy::unwrap_used,
@@ -16,7 +16,7 @@
 use contenders::{CRATES, Contender, DIR_24_8, FLOOR, Family, OURS};
 use measure::{Counting, median, quick};
 use proptest::test_runner::TestRng;
-use sets::Set;
+use sets::{Mix, Set};
 
 mod contenders;
 #[path = "../support/measure.rs"]
@@ -30,34 +30,33 @@ static ALLOCATOR: Counting = Counting;
 
 const ADDRESSES: usize = 1 << 20;
 
-/// Medians in nanoseconds.
+/// Medians in nanoseconds, for each mix.
 struct Row {
     name: &'static str,
-    any: (f64, f64),
-    listed: (f64, f64),
+    throughput: [f64; 3],
+    latency: [f64; 3],
     bytes: f64,
     build: f64,
 }
 
 fn measured<A: Family>(set: &Set<A>, random: &mut TestRng) -> Vec<Row> {
     let contenders = contenders::all(set);
-    let addresses = [false, true].map(|inside| set.addresses(ADDRESSES, inside, random));
-    agree(&contenders, &addresses);
-    let mut times = vec![[(); 4].map(|()| Vec::new()); contenders.len()];
-    for _ in 0..if quick() { 3 } else { 7 } {
-        for (mix, addresses) in addresses.iter().enumerate() {
-            for (contender, times) in contenders.iter().zip(&mut times) {
-                times[mix * 2].push(contender.table.throughput(addresses));
+    let mixes = [Mix::Any, Mix::Half, Mix::Inside].map(|mix| set.addresses(ADDRESSES, mix, random));
+    agree(&contenders, &mixes);
+    let mut times = vec![([(); 3].map(|()| Vec::new()), [(); 3].map(|()| Vec::new())); contenders.len()];
+    for _ in 0..if quick() { 3 } else { 5 } {
+        for (mix, addresses) in mixes.iter().enumerate() {
+            for (contender, (throughput, _)) in contenders.iter().zip(&mut times) {
+                throughput[mix].push(contender.table.throughput(addresses));
             }
-            for (contender, times) in contenders.iter().zip(&mut times) {
-                times[mix * 2 + 1].push(contender.table.latency(addresses));
+            for (contender, (_, latency)) in contenders.iter().zip(&mut times) {
+                latency[mix].push(contender.table.latency(addresses));
             }
         }
     }
-    let row = |(contender, times): (&Contender<A>, [Vec<f64>; 4])| {
-        let [any, any_latency, listed, listed_latency] = times.map(median);
+    let row = |(contender, (throughput, latency)): (&Contender<A>, ([Vec<f64>; 3], [Vec<f64>; 3]))| {
         let bytes = contender.bytes as f64 / set.networks.len() as f64;
-        Row { name: contender.name, any: (any, any_latency), listed: (listed, listed_latency), bytes, build: contender.build }
+        Row { name: contender.name, throughput: throughput.map(median), latency: latency.map(median), bytes, build: contender.build }
     };
     contenders.iter().zip(times).map(row).collect()
 }
@@ -74,31 +73,31 @@ fn agree<A: Family>(contenders: &[Contender<A>], addresses: &[Vec<A>]) {
 
 fn show<A: Family>(set: &Set<A>, rows: &[Row]) {
     println!("\n### IPv{}, {}: {} networks\n", if A::BITS == 32 { 4 } else { 6 }, set.name, set.networks.len());
-    println!("| ns a look-up | any: throughput | latency | listed: throughput | latency | bytes a network | build, ms |");
-    println!("|---|--:|--:|--:|--:|--:|--:|");
-    for Row { name, any, listed, bytes, build } in rows {
-        let (any, listed) = (format!("{:.1} | {:.0}", any.0, any.1), format!("{:.1} | {:.0}", listed.0, listed.1));
+    println!("| ns a look-up | throughput: any | half | inside | latency: any | half | inside | bytes a network | build, ms |");
+    println!("|---|--:|--:|--:|--:|--:|--:|--:|--:|");
+    for Row { name, throughput, latency, bytes, build } in rows {
+        let throughput = throughput.map(|ns| format!("{ns:.1}")).join(" | ");
+        let latency = latency.map(|ns| format!("{ns:.0}")).join(" | ");
         let build = if *name == FLOOR { "-".to_owned() } else { format!("{:.0}", build * 1e3) };
-        println!("| {name} | {any} | {listed} | {bytes:.1} | {build} |");
+        println!("| {name} | {throughput} | {latency} | {bytes:.1} | {build} |");
     }
     let row = |name: &str| rows.iter().find(|row| row.name == name);
     let (Some(ours), Some(floor)) = (row(OURS), row(FLOOR)) else { return };
-    let best = |value: fn(&Row) -> f64| CRATES.iter().filter_map(|name| row(name)).map(value).fold(f64::INFINITY, f64::min);
-    println!(
-        "\nListed addresses: {:.1} times the throughput of the fastest crate, latency {:.1} times lower; {:.2} and {:.2} times the floor.",
-        best(|row| row.listed.0) / ours.listed.0,
-        best(|row| row.listed.1) / ours.listed.1,
-        ours.listed.0 / floor.listed.0,
-        ours.listed.1 / floor.listed.1,
-    );
+    let crates: Vec<&Row> = CRATES.iter().filter_map(|name| row(name)).collect();
+    let least = |value: &dyn Fn(&Row) -> f64| crates.iter().map(|row| value(row)).fold(f64::INFINITY, f64::min);
+    println!("\n| {OURS} beside | throughput: any | half | inside | latency: any | half | inside |\n|---|--:|--:|--:|--:|--:|--:|");
+    let compare = |with: &str, of: &dyn Fn(fn(&Row) -> &[f64; 3], usize) -> f64| {
+        let cells = [(|row: &Row| &row.throughput) as fn(&Row) -> &[f64; 3], |row| &row.latency].map(|way| {
+            let ratios: [String; 3] = std::array::from_fn(|mix| format!("{:.2}", of(way, mix)));
+            ratios.join(" | ")
+        });
+        println!("| {with} | {} |", cells.join(" | "));
+    };
+    compare("the fastest crate: how many times faster", &|way, mix| least(&|row| way(row)[mix]) / way(ours)[mix]);
     if let Some(dir) = row(DIR_24_8) {
-        println!(
-            "Beside DIR-24-8: {:.2} times its time in throughput, {:.2} in latency; {:.0} times less memory.",
-            ours.listed.0 / dir.listed.0,
-            ours.listed.1 / dir.listed.1,
-            dir.bytes / ours.bytes
-        );
+        compare("DIR-24-8: its time over ours", &|way, mix| way(dir)[mix] / way(ours)[mix]);
     }
+    compare("the floor: our time over it", &|way, mix| way(ours)[mix] / way(floor)[mix]);
 }
 
 fn family<A: Family>(made_up: &Set<A>, sizes: &[(&str, usize)], random: &mut TestRng) {

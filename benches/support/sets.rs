@@ -112,17 +112,28 @@ pub(crate) struct Set<A> {
     pub space: Vec<Network<A>>,
 }
 
+/// Which addresses are asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mix {
+    /// Any, spread over the space of the set.
+    Any,
+    /// Half of them any, half inside a network of the list.
+    Half,
+    /// Inside a network of the list.
+    Inside,
+}
+
 impl<A: Address> Set<A> {
     /// As our table takes them.
     pub(crate) fn ours(&self) -> Vec<(IpNet, u32)> {
         self.networks.iter().zip(1..).map(|((start, length), value)| (start.net(*length), value)).collect()
     }
 
-    /// Any addresses; with `inside`, every second one inside a network of the list.
-    pub(crate) fn addresses(&self, count: usize, inside: bool, random: &mut TestRng) -> Vec<A> {
+    /// Addresses, in no order.
+    pub(crate) fn addresses(&self, count: usize, mix: Mix, random: &mut TestRng) -> Vec<A> {
         (0..count)
             .map(|n| {
-                let networks = if inside && n % 2 == 0 { &self.networks } else { &self.space };
+                let networks = if mix == Mix::Inside || mix == Mix::Half && n % 2 == 0 { &self.networks } else { &self.space };
                 within(*pick(networks, random), random)
             })
             .collect::<Vec<A>>()
