@@ -33,8 +33,10 @@ const NETWORKS: usize = 20_000;
 const DOMAINS: usize = 5_000;
 const QUESTIONS: usize = 20_000;
 
-/// What is counted. Each asks that many questions, having made its table.
-const COUNTED: [(&str, fn(usize)); 6] = [
+/// Makes a table and asks it that many questions.
+type Run = fn(usize);
+
+const COUNTED: [(&str, Run); 6] = [
     ("look-up of an IPv4 address", |questions| {
         let set = sets::v4("", NETWORKS, &mut random(1));
         let table = NetworkTable::of(&set.ours());

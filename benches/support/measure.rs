@@ -61,6 +61,16 @@ pub(crate) fn processor_time() -> f64 {
     time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }
 
+/// Seconds that child processes have run that have ended.
+pub(crate) fn processor_time_of_children() -> f64 {
+    // SAFETY: all-zero is a valid value of these plain numbers.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    // SAFETY: there is room for a usage.
+    unsafe { libc::getrusage(libc::RUSAGE_CHILDREN, &raw mut usage) };
+    let seconds = |time: libc::timeval| time.tv_sec as f64 + time.tv_usec as f64 / 1e6;
+    seconds(usage.ru_utime) + seconds(usage.ru_stime)
+}
+
 /// What the work comes to, and how many seconds this thread ran for it: while others have the processor no time passes.
 pub(crate) fn time<T>(work: impl FnOnce() -> T) -> (T, f64) {
     let start = processor_time();
