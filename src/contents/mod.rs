@@ -202,7 +202,7 @@ impl Contents {
         let start = note.reason_start as usize;
         let text = self.reasons.get(start..start + usize::from(note.reason_length)).unwrap_or_default();
         let text = str::from_utf8(text).unwrap_or_default();
-        if !text.as_bytes().contains(&ENTRY) {
+        if memchr::memchr(ENTRY, text.as_bytes()).is_none() {
             return text;
         }
         for (number, part) in text.split(char::from(ENTRY)).enumerate() {
