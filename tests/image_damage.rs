@@ -131,7 +131,7 @@ impl Image {
         File::options().write(true).open(self.path()).unwrap()
     }
 
-    /// A number of the header.
+    /// A number of the header or the index.
     fn number(&self, at: usize) -> usize {
         u64::from_ne_bytes(self.bytes[at..at + 8].try_into().unwrap()) as usize
     }
@@ -143,11 +143,24 @@ impl Image {
 
     /// Where the table of the upper halves of IPv4 addresses is: most of the file, and nearly all of it alike.
     fn root(&self) -> std::ops::Range<usize> {
-        let count = (1_u64 << 16).to_ne_bytes();
-        let index = self.index();
-        let at = (index.start + 8..index.end - 8).find(|at| self.bytes[*at..*at + 8] == count).unwrap();
-        let root = self.number(at - 8);
+        let end = self.index().start;
+        let is_root = |(start, count): &(usize, usize)| *count == 1 << 16 && start + (4 << 16) < end;
+        let (root, _) = self.places().map(|at| self.place(at)).find(is_root).unwrap();
         root..root + (4 << 16)
+    }
+
+    /// Where the index seems to say where an array begins, and how long it is. Texts stand between them.
+    fn places(&self) -> impl Iterator<Item = usize> {
+        let index = self.index();
+        let is_place = move |at: &usize| {
+            let (start, count) = self.place(*at);
+            start >= 64 && start % 64 == 0 && (1..=1 << 16).contains(&count) && start + count <= index.start
+        };
+        (self.index().start..self.index().end - 16).filter(is_place)
+    }
+
+    fn place(&self, at: usize) -> (usize, usize) {
+        (self.number(at), self.number(at + 8))
     }
 }
 
@@ -219,6 +232,7 @@ fn about<T>(case: impl FnOnce() -> String, check: impl FnOnce() -> T) -> T {
 /// Opens damaged images and asks them.
 struct Examiner<'a> {
     image: &'a Image,
+    gate: Gate,
     questions: Vec<Facts<'static>>,
     may_refuse: Vec<bool>,
     examined: u32,
@@ -234,34 +248,36 @@ impl<'a> Examiner<'a> {
         assert!(refused.iter().zip(&may_refuse).all(|(refused, may)| may | !refused));
         let (some, more, all) = (count(&refused), count(&may_refuse), questions.len());
         assert!(some > 20 && more > some && more + 20 < all, "{some} {more} {all}");
-        Examiner { image, questions, may_refuse, examined: 0, opened: 0 }
+        Examiner { image, gate: Gate::new(), questions, may_refuse, examined: 0, opened: 0 }
     }
 
     /// Nobody is refused whom no list has.
     fn examine(&mut self, case: impl Fn() -> String) {
-        let Examiner { image, questions, may_refuse, .. } = self;
+        let Examiner { image, gate, questions, may_refuse, .. } = self;
         self.examined += 1;
         about(case, || {
-            let gate = Gate::new();
             if let Err(error) = gate.open_image(&image.path()) {
                 assert!(error.to_string().contains(" image"), "{error}");
                 return;
             }
             self.opened += 1;
-            ask(&gate, questions, |number| may_refuse[number]);
+            ask(gate, questions, |number| may_refuse[number]);
             if self.opened % 16 == 0 {
-                look(&gate, &image.rules, &questions[self.opened as usize / 16 % questions.len()]);
+                look(gate, &image.rules, &questions[self.opened as usize / 16 % questions.len()]);
             }
         });
     }
 }
 
-/// Loads it with all its checksums.
-fn check_refused(path: &Path, case: impl Fn() -> String) {
-    let loaded = about(&case, || Gate::new().load_file(path));
-    let said = loaded.err().unwrap_or_else(|| panic!("{} is loaded", case())).to_string();
-    let clear = ["image", "the policy is not UTF-8 text"].iter().any(|word| said.contains(word));
-    assert!(clear && said.contains("; "), "{}: {said}", case());
+impl Examiner<'_> {
+    /// With all its checksums it is not loaded.
+    fn check_refused(&self, case: impl Fn() -> String) {
+        let loaded = about(&case, || self.gate.load_file(&self.image.path()));
+        let said = loaded.err().unwrap_or_else(|| panic!("{} is loaded", case())).to_string();
+        // Without its mark it is not known for an image.
+        let clear = ["the image ", "the policy is not UTF-8 text"].iter().any(|word| said.contains(word));
+        assert!(clear && said.contains("; "), "{}: {said}", case());
+    }
 }
 
 #[test]
@@ -271,21 +287,25 @@ fn one_byte_is_wrong() {
     let mut examiner = Examiner::new(&image);
     let mut random = random::random(50);
     for (at, byte) in image.bytes.iter().enumerate() {
-        // Most of the root is alike: of that only some, but all that leads anywhere.
-        let alike = root.contains(&at) && image.bytes[at & !3..(at & !3) + 4] == [0; 4];
-        if alike && random.next_u32() % 256 != 0 {
+        // Most of the root is like what stands before: of that only some.
+        let word = at & !3;
+        let alike = root.contains(&at) && image.bytes[word - 4..word] == image.bytes[word..word + 4];
+        if alike && random.next_u32() % 1024 != 0 {
             continue;
         }
         let wrong = byte ^ [1 << (random.next_u32() % 8), 1 + (random.next_u32() % 255) as u8][at % 2];
         file.write_all_at(&[wrong], at as u64).unwrap();
         let case = || format!("byte {at}, {byte:#x}, is {wrong:#x}");
-        check_refused(&image.path(), case);
+        // The checksum of the body takes long without optimisation.
+        if !(64..image.index().start).contains(&at) || at % 8 == 0 {
+            examiner.check_refused(case);
+        }
         examiner.examine(case);
         file.write_all_at(&[*byte], at as u64).unwrap();
     }
     Gate::new().load_file(&image.path()).unwrap();
     println!("{} bytes, {} opened", examiner.examined, examiner.opened);
-    assert!(examiner.opened > 3000 && examiner.examined > examiner.opened + 3000);
+    assert!(examiner.opened > 2000 && examiner.examined > examiner.opened + 3000);
 }
 
 #[test]
@@ -294,7 +314,7 @@ fn many_bytes_are_wrong() {
     let (mut random, root, body) = (random::random(51), image.root(), 64..image.index().start);
     let mut examiner = Examiner::new(&image);
     let mut below = |limit: usize| random.next_u64() as usize % limit;
-    for round in 0..1500 {
+    for round in 0..600 {
         let mut bytes = image.bytes.clone();
         for _ in 0..1 + below(60) {
             // Half of them where there is something else than the root.
@@ -318,12 +338,12 @@ fn many_bytes_are_wrong() {
             }
         }
         fs::write(image.path(), &bytes).unwrap();
-        if bytes != image.bytes {
-            check_refused(&image.path(), || format!("round {round}"));
+        if bytes != image.bytes && round % 8 == 0 {
+            examiner.check_refused(|| format!("round {round}"));
         }
         examiner.examine(|| format!("round {round}"));
     }
-    assert_eq!(examiner.opened, 1500, "the header is whole");
+    assert_eq!(examiner.opened, 600, "the header is whole");
 }
 
 #[test]
@@ -334,29 +354,25 @@ fn a_part_is_missing_or_there_is_more() {
     for cut in (0..length).rev().filter(|cut| *cut < 600 || *cut > length - 600 || cut % 61 == 0) {
         file.set_len(cut as u64).unwrap();
         let case = || format!("cut to {cut}");
-        let said = about(case, || Gate::new().load_file(&image.path())).unwrap_err().to_string();
+        let said = about(case, || examiner.gate.load_file(&image.path())).unwrap_err().to_string();
         // Without its mark it is not known for an image.
         assert!(cut < 8 || said.contains("the image is damaged"), "{cut}: {said}");
         examiner.examine(case);
     }
     for more in [1, 7, 64, 4096, 100_000] {
         fs::write(image.path(), [&image.bytes[..], &vec![0xa5; more]].concat()).unwrap();
-        check_refused(&image.path(), || format!("{more} more"));
+        examiner.check_refused(|| format!("{more} more"));
         examiner.examine(|| format!("{more} more"));
     }
     assert_eq!(examiner.opened, 0);
 }
 
 /// Makes the checksums of a header good, so that what comes behind them is reached. The layout stands in src/image/mod.rs.
-fn repair(bytes: &mut [u8]) {
+fn repair(bytes: &mut [u8], body: u32) {
     let number = |bytes: &[u8], at: usize| u64::from_ne_bytes(bytes[at..at + 8].try_into().unwrap());
-    let length = bytes.len() as u64;
-    bytes[16..24].copy_from_slice(&length.to_ne_bytes());
-    let (at, length) = (number(bytes, 24), number(bytes, 32));
     let place = |at: u64| usize::try_from(at).unwrap_or(usize::MAX);
-    let end = place(at.saturating_add(length));
-    let body = bytes.get(64..place(at)).map_or(0, crc32fast::hash);
-    let index = bytes.get(place(at)..end).map_or(0, crc32fast::hash);
+    let (at, length) = (number(bytes, 24), number(bytes, 32));
+    let index = bytes.get(place(at)..place(at.saturating_add(length))).map_or(0, crc32fast::hash);
     bytes[40..44].copy_from_slice(&body.to_ne_bytes());
     bytes[44..48].copy_from_slice(&index.to_ne_bytes());
     bytes[48..52].fill(0);
@@ -364,19 +380,44 @@ fn repair(bytes: &mut [u8]) {
     bytes[48..52].copy_from_slice(&header.to_ne_bytes());
 }
 
-/// Opens and asks an image that somebody made on purpose: he may write any policy, but harm nobody.
-fn attack(image: &Image, questions: &[Facts<'_>], bytes: &mut [u8], case: impl Fn() -> String) -> bool {
-    repair(bytes);
-    fs::write(image.path(), bytes).unwrap();
-    about(case, || {
-        let gate = Gate::new();
-        let opened = gate.open_image(&image.path()).is_ok();
-        ask(&gate, questions, |_| true);
-        if opened {
-            look(&gate, &image.rules, &questions[3]);
+/// Opens images that somebody made on purpose, with good checksums. He may write any policy; but nothing panics.
+struct Attack<'a> {
+    image: &'a Image,
+    file: File,
+    bytes: Vec<u8>,
+    body: u32,
+    gate: Gate,
+    questions: Vec<Facts<'static>>,
+    opened: u32,
+}
+
+impl Attack<'_> {
+    /// With other numbers at places in the header or the index.
+    fn with(&mut self, numbers: &[(usize, u64)]) -> bool {
+        for (at, number) in numbers {
+            self.bytes[*at..at + 8].copy_from_slice(&number.to_ne_bytes());
         }
+        repair(&mut self.bytes, self.body);
+        let index = self.image.index();
+        for part in [0..64, index.clone()] {
+            self.file.write_all_at(&self.bytes[part.clone()], part.start as u64).unwrap();
+            self.bytes[part.clone()].copy_from_slice(&self.image.bytes[part]);
+        }
+        let opened = about(
+            || format!("{numbers:x?}"),
+            || {
+                let opened = [self.gate.load_file(&self.image.path()), self.gate.open_image(&self.image.path())].map(|loaded| loaded.is_ok());
+                ask(&self.gate, &self.questions, |_| true);
+                if opened[0] && self.opened % 8 == 0 {
+                    look(&self.gate, &self.image.rules, &self.questions[self.opened as usize / 8 % self.questions.len()]);
+                }
+                assert_eq!(opened[0], opened[1]);
+                opened[0]
+            },
+        );
+        self.opened += u32::from(opened);
         opened
-    })
+    }
 }
 
 /// The most memory that this process has had, in KiB.
@@ -389,43 +430,38 @@ fn peak() -> u64 {
 #[test]
 fn numbers_of_the_index_are_wrong_on_purpose() {
     let image = Image::new();
-    let (index, length, questions) = (image.index(), image.bytes.len() as u64, questions());
+    let (index, length, mut random) = (image.index(), image.bytes.len() as u64, random::random(52));
+    let body = crc32fast::hash(&image.bytes[64..index.start]);
+    // One in three of the questions.
+    let questions = questions().into_iter().step_by(3).collect();
+    let (file, bytes, gate) = (image.file(), image.bytes.clone(), Gate::new());
+    let mut attack = Attack { image: &image, file, bytes, body, gate, questions, opened: 0 };
+    assert!(attack.with(&[]));
     let before = peak();
-    let (mut opened, mut random) = (0, random::random(52));
-    // A number may stand anywhere, because texts stand between them.
-    for at in index.start..index.end - 8 {
-        let values = [1 << 60, u64::MAX, length, length - 1, 0, 1, 65, 1 << 32, u64::from(random.next_u32()), 1 << (random.next_u32() % 64)];
-        let value = values[random.next_u32() as usize % values.len()];
-        let mut bytes = image.bytes.clone();
-        bytes[at..at + 8].copy_from_slice(&value.to_ne_bytes());
-        opened += u32::from(attack(&image, &questions, &mut bytes, || format!("{value:#x} at {at}")));
-    }
-    // Arrays that lie on others, in the header, in the index, askew, or are too long.
-    let place = |at: usize| (image.number(at), image.number(at + 8));
-    let is_place = |at: &usize| matches!(place(*at), (start, count) if start >= 64 && start % 64 == 0 && start <= index.start && (1..=1 << 16).contains(&count));
-    let places: Vec<usize> = (index.start..index.end - 16).filter(is_place).collect();
-    assert!(places.len() > 30, "{}", places.len());
-    for at in &places {
-        for _ in 0..12 {
-            let other = place(places[random.next_u32() as usize % places.len()]);
-            let count = [other.1, place(*at).1, other.1 * 2, 1 << 20, 3][random.next_u32() as usize % 5];
-            let start = [other.0, other.0, other.0 + 64, 0, index.start, other.0 + 1, image.bytes.len()][random.next_u32() as usize % 7];
-            let mut bytes = image.bytes.clone();
-            bytes[*at..*at + 8].copy_from_slice(&start.to_ne_bytes());
-            bytes[*at + 8..*at + 16].copy_from_slice(&count.to_ne_bytes());
-            opened += u32::from(attack(&image, &questions, &mut bytes, || format!("{count} from {start} at {at}")));
-        }
-    }
     // Those of the header.
     for at in [24, 32] {
         for value in [0, 1, 63, 64, length - 8, length, length + 1, 1 << 28, 1 << 40, 1 << 60, u64::MAX - 7, u64::MAX] {
-            let mut bytes = image.bytes.clone();
-            bytes[at..at + 8].copy_from_slice(&value.to_ne_bytes());
-            assert!(!attack(&image, &questions, &mut bytes, || format!("{value:#x} in the header")));
+            assert!(!attack.with(&[(at, value)]), "{at} {value:#x}");
         }
     }
-    println!("{opened} opened, {} MiB", (peak() - before) >> 10);
-    assert!(opened > 100, "{opened}");
+    // A number of the index may stand anywhere, because texts stand between them.
+    for at in index.start..index.end - 8 {
+        let values = [1 << 60, u64::MAX, length, length - 1, 0, 1, 65, 1 << 32, u64::from(random.next_u32()), 1 << (random.next_u32() % 64)];
+        attack.with(&[(at, values[random.next_u32() as usize % values.len()])]);
+    }
+    // Arrays that lie on others, in the header, in the index, askew, or are too long.
+    let places: Vec<usize> = image.places().collect();
+    assert!(places.len() > 30, "{}", places.len());
+    for at in &places {
+        for _ in 0..12 {
+            let other = image.place(places[random.next_u32() as usize % places.len()]);
+            let count = [other.1, image.place(*at).1, other.1 * 2, 1 << 20, 3][random.next_u32() as usize % 5];
+            let start = [other.0, other.0, other.0 + 64, 0, index.start, other.0 + 1, image.bytes.len()][random.next_u32() as usize % 7];
+            attack.with(&[(*at, start as u64), (at + 8, count as u64)]);
+        }
+    }
+    println!("{} opened, {} KiB more", attack.opened, peak() - before);
+    assert!(attack.opened > 100);
     assert!(peak() - before < 256 << 10, "{} KiB more", peak() - before);
 }
 
