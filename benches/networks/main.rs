@@ -30,35 +30,34 @@ static ALLOCATOR: Counting = Counting;
 
 const ADDRESSES: usize = 1 << 20;
 
-/// Medians in nanoseconds, for each mix.
 struct Row {
     name: &'static str,
-    throughput: [f64; 3],
-    latency: [f64; 3],
+    /// Medians in nanoseconds: throughput for each mix, then latency.
+    times: [f64; 6],
     bytes: f64,
     build: f64,
 }
+
+const COLUMNS: &str = "throughput: any | half | inside | latency: any | half | inside";
 
 fn measured<A: Family>(set: &Set<A>, random: &mut TestRng) -> Vec<Row> {
     let contenders = contenders::all(set);
     let mixes = [Mix::Any, Mix::Half, Mix::Inside].map(|mix| set.addresses(ADDRESSES, mix, random));
     agree(&contenders, &mixes);
-    let mut times = vec![([(); 3].map(|()| Vec::new()), [(); 3].map(|()| Vec::new())); contenders.len()];
+    let mut times = vec![[(); 6].map(|()| Vec::new()); contenders.len()];
     for _ in 0..if quick() { 3 } else { 5 } {
         for (mix, addresses) in mixes.iter().enumerate() {
-            for (contender, (throughput, _)) in contenders.iter().zip(&mut times) {
-                throughput[mix].push(contender.table.throughput(addresses));
+            for (contender, times) in contenders.iter().zip(&mut times) {
+                times[mix].push(contender.table.throughput(addresses));
             }
-            for (contender, (_, latency)) in contenders.iter().zip(&mut times) {
-                latency[mix].push(contender.table.latency(addresses));
+            for (contender, times) in contenders.iter().zip(&mut times) {
+                times[3 + mix].push(contender.table.latency(addresses));
             }
         }
     }
-    let row = |(contender, (throughput, latency)): (&Contender<A>, ([Vec<f64>; 3], [Vec<f64>; 3]))| {
-        let bytes = contender.bytes as f64 / set.networks.len() as f64;
-        Row { name: contender.name, throughput: throughput.map(median), latency: latency.map(median), bytes, build: contender.build }
-    };
-    contenders.iter().zip(times).map(row).collect()
+    let bytes = |contender: &Contender<A>| contender.bytes as f64 / set.networks.len() as f64;
+    let rows = contenders.iter().zip(times);
+    rows.map(|(of, times)| Row { name: of.name, times: times.map(median), bytes: bytes(of), build: of.build }).collect()
 }
 
 fn agree<A: Family>(contenders: &[Contender<A>], addresses: &[Vec<A>]) {
@@ -73,31 +72,27 @@ fn agree<A: Family>(contenders: &[Contender<A>], addresses: &[Vec<A>]) {
 
 fn show<A: Family>(set: &Set<A>, rows: &[Row]) {
     println!("\n### IPv{}, {}: {} networks\n", if A::BITS == 32 { 4 } else { 6 }, set.name, set.networks.len());
-    println!("| ns a look-up | throughput: any | half | inside | latency: any | half | inside | bytes a network | build, ms |");
-    println!("|---|--:|--:|--:|--:|--:|--:|--:|--:|");
-    for Row { name, throughput, latency, bytes, build } in rows {
-        let throughput = throughput.map(|ns| format!("{ns:.1}")).join(" | ");
-        let latency = latency.map(|ns| format!("{ns:.0}")).join(" | ");
+    println!("| ns a look-up | {COLUMNS} | bytes a network | build, ms |\n|---|--:|--:|--:|--:|--:|--:|--:|--:|");
+    for Row { name, times, bytes, build } in rows {
+        let times = times.map(|ns| if ns < 100.0 { format!("{ns:.1}") } else { format!("{ns:.0}") }).join(" | ");
         let build = if *name == FLOOR { "-".to_owned() } else { format!("{:.0}", build * 1e3) };
-        println!("| {name} | {throughput} | {latency} | {bytes:.1} | {build} |");
+        println!("| {name} | {times} | {bytes:.1} | {build} |");
     }
-    let row = |name: &str| rows.iter().find(|row| row.name == name);
-    let (Some(ours), Some(floor)) = (row(OURS), row(FLOOR)) else { return };
-    let crates: Vec<&Row> = CRATES.iter().filter_map(|name| row(name)).collect();
-    let least = |value: &dyn Fn(&Row) -> f64| crates.iter().map(|row| value(row)).fold(f64::INFINITY, f64::min);
-    println!("\n| {OURS} beside | throughput: any | half | inside | latency: any | half | inside |\n|---|--:|--:|--:|--:|--:|--:|");
-    let compare = |with: &str, of: &dyn Fn(fn(&Row) -> &[f64; 3], usize) -> f64| {
-        let cells = [(|row: &Row| &row.throughput) as fn(&Row) -> &[f64; 3], |row| &row.latency].map(|way| {
-            let ratios: [String; 3] = std::array::from_fn(|mix| format!("{:.2}", of(way, mix)));
-            ratios.join(" | ")
-        });
-        println!("| {with} | {} |", cells.join(" | "));
+    println!("\n| times as long as {OURS} | {COLUMNS} | bytes |\n|---|--:|--:|--:|--:|--:|--:|--:|");
+    let Some(ours) = rows.iter().find(|row| row.name == OURS) else { return };
+    let compare = |with: &str, names: &[&str]| {
+        let least = |value: &dyn Fn(&Row) -> f64| {
+            let values = rows.iter().filter(|row| names.contains(&row.name)).map(|row| value(row) / value(ours));
+            values.fold(f64::INFINITY, f64::min)
+        };
+        let times: [String; 6] = std::array::from_fn(|column| format!("{:.2}", least(&|row| row.times[column])));
+        println!("| {with} | {} | {:.1} |", times.join(" | "), least(&|row| row.bytes));
     };
-    compare("the fastest crate: how many times faster", &|way, mix| least(&|row| way(row)[mix]) / way(ours)[mix]);
-    if let Some(dir) = row(DIR_24_8) {
-        compare("DIR-24-8: its time over ours", &|way, mix| way(dir)[mix] / way(ours)[mix]);
+    compare("the best crate", &CRATES);
+    if A::BITS == 32 {
+        compare(DIR_24_8, &[DIR_24_8]);
     }
-    compare("the floor: our time over it", &|way, mix| way(ours)[mix] / way(floor)[mix]);
+    compare("the floor", &[FLOOR]);
 }
 
 fn family<A: Family>(made_up: &Set<A>, sizes: &[(&str, usize)], random: &mut TestRng) {

@@ -169,7 +169,7 @@ fn pick<'a, T>(list: &'a [T], random: &mut TestRng) -> &'a T {
 
 /// A few of them often, most of them seldom, as hosts that send spam are spread over networks.
 fn pick_unevenly<'a, T>(list: &'a [T], random: &mut TestRng) -> &'a T {
-    let part = random.next_u32() as f64 / u32::MAX as f64;
+    let part = f64::from(random.next_u32()) / f64::from(u32::MAX);
     &list[((part * part * part) * (list.len() - 1) as f64) as usize]
 }
 
@@ -205,7 +205,7 @@ pub(crate) fn v4(name: &str, count: usize, random: &mut TestRng) -> Set<u32> {
         match below(100, random) {
             0..50 => {
                 // Pareto: a cluster of n or more is n to the power of 3/2 times rarer than one of one.
-                let part = (random.next_u32() as f64 + 1.0) / (u32::MAX as f64 + 1.0);
+                let part = (f64::from(random.next_u32()) + 1.0) / (f64::from(u32::MAX) + 1.0);
                 for _ in 0..(part.powf(-1.0 / 1.5) as usize).min(200) {
                     drawn.push((place & !0xff | below(256, random) as u32, 32));
                 }
