@@ -197,10 +197,11 @@ impl Compiler<'_> {
     /// The lists of one kind of names.
     fn names(&mut self, lists: Vec<NameList>, wanted: Wanted, role: Decider) -> Vec<List> {
         let mut read = |list: NameList| {
-            let kind = match role {
-                Decider::Domain => "domains",
-                Decider::Sender => "senders",
-                _ => "recipients",
+            let kind = match wanted {
+                Wanted::Addresses => "addresses",
+                Wanted::Domains => "domains",
+                Wanted::Senders => "senders",
+                Wanted::Recipients => "recipients",
             };
             let contents = self.contents(kind, &list.name, |compiler| compiler.read(&list.name, &list.source, wanted));
             List { opt_out: list.opt_out, ..List::new(list.name, role, list.conduct, contents) }
@@ -208,21 +209,22 @@ impl Compiler<'_> {
         lists.into_iter().map(&mut read).collect()
     }
 
+    /// Always made of the policy: a damaged image must not have mail refused because a name is not found.
     fn relay(&mut self, relay: policy::Relay) -> Relay {
         let policy::Relay { local, relay, trusted, routing, reply } = relay;
         // A table that names trusted networks alone leaves relaying to the mail server.
         let reply = reply.filter(|_| local.is_some() || relay.is_some());
         let mut list = |name, items: Option<Vec<Item>>| {
             let items = items.unwrap_or_default();
-            let contents = self.contents("relay", name, |compiler| Arc::new(compiler.inline(&items, &[], Wanted::Domains)));
+            let contents = Arc::new(self.inline(&items, &[], Wanted::Domains));
             List::new(ListName::from(name).unwrap_or_default(), Decider::Relay, Conduct::default(), contents)
         };
         let lists = vec![list("local", local), list("relay", relay)];
-        let trusted = self.contents("relay", "trusted", |compiler| Arc::new(compiler.inline(&trusted, &[], Wanted::Addresses)));
+        let trusted = Arc::new(self.inline(&trusted, &[], Wanted::Addresses));
         // Checks ask it, and allocate nothing.
         trusted.intervals();
         // So many names as would fill the table do not fit into a policy file.
-        let (domains, _) = Names::of_domains(lists, self.image.as_deref_mut());
+        let (domains, _) = Names::of_domains(lists, None);
         Relay { reply, domains, trusted, routing }
     }
 

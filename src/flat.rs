@@ -3,7 +3,7 @@
 //! Only plain numbers can be read from a file like this, whatever they are (`bytemuck::Pod`: no gaps, no forbidden values), so
 //! that a damaged file is a matter of wrong answers, never of undefined behaviour. A file that somebody makes shorter while it is
 //! mapped ends the process with SIGBUS, as with every program that maps files; hence an image is replaced as a whole, under
-//! another name first (`image.rs`).
+//! another name first (`image/`).
 
 #![expect(unsafe_code, reason = "a map is memory that another process could change; the blocks say why it is right")]
 

@@ -179,6 +179,9 @@ impl Gate {
     /// reading it as a whole to check it: in well under a millisecond, however large it is. For processes that start often,
     /// with an image that has been checked once. See [`Gate::write_image`].
     ///
+    /// Damage that is not noticed then refuses nobody whom no list has that refuses; it may have entries overlooked, holes and
+    /// those of allow lists too. A file that is shortened while it is open ends the process with SIGBUS.
+    ///
     /// # Errors
     /// If the file is no image of this release, or it is damaged as far as can be seen without reading all of it.
     pub fn open_image(&self, path: &Path) -> Loaded {
@@ -188,14 +191,18 @@ impl Gate {
     }
 
     /// Writes the rules in force as an image, which other processes open at once and share: policy, lists and tables. It is
-    /// written aside and renamed, so that whoever has an older one open keeps it. Returns its length in bytes.
+    /// written aside and renamed, so that whoever has an older one open keeps it. Only an image is replaced, or an empty file.
+    /// Returns its length in bytes.
     ///
     /// An image must not be shortened or written over in place while somebody has it open; see [`Gate::open_image`].
     ///
     /// # Errors
-    /// If the file cannot be written.
+    /// If no rules are in force, or the file cannot be written.
     pub fn write_image(&self, path: &Path) -> Result<u64, Fault> {
         let InForce { ruleset, origin, .. } = self.in_force();
+        if ruleset.generation == 0 {
+            return Err(Fault::new("no rules are in force", "load a policy first"));
+        }
         image::write(path, |image| image::store(&ruleset, &origin.text, &origin.name, image))
     }
 

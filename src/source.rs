@@ -54,8 +54,9 @@ impl Source {
             }
         };
         let name: Arc<str> = path.to_string_lossy().into();
+        let what = if matches!(self, Source::Image(_)) { "image" } else { "policy" };
         let unreadable = |error| {
-            let fault = Fault::io(format!("cannot read the policy: {error}"), "check the path and who may read the file");
+            let fault = Fault::io(format!("cannot read the {what}: {error}"), "check the path and who may read the file");
             fault.at(&name, 1, 1)
         };
         let mut bytes = Vec::new();

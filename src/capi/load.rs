@@ -37,13 +37,13 @@ pub unsafe extern "C" fn mxgate_load_file(gate: *mut mxgate_gate, path: *const c
 
 /// As mxgate_load_file() for an image that `mxgate compile` has written, but without
 /// reading all of it to check it: in well under a millisecond, however large it is,
-/// and with memory that all processes share which open it. For servers whose
+/// and with memory that all processes share that open it. For servers whose
 /// processes start often, with an image that has been checked once: `mxgate compile`
 /// does, and so does mxgate_load_file(), which takes images too.
 ///
 /// An image may be replaced (renamed over) while it is open; whoever shortens the file
-/// ends this process with SIGBUS. Even a damaged one refuses nobody whom its lists do
-/// not have.
+/// ends this process with SIGBUS. Even a damaged one refuses nobody whom no list has
+/// that refuses, but it may overlook entries, those of allow lists too.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mxgate_open_image(
     gate: *mut mxgate_gate,

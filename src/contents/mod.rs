@@ -103,6 +103,8 @@ struct Note {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 enum Kind {
+    /// What zeros stand for: where a part of an image was not written nobody is refused.
+    Nothing,
     V4,
     V6,
     Exact,
@@ -163,6 +165,7 @@ impl Contents {
             str::from_utf8(self.names.get(start..start + usize::from(entry.length))?).ok()
         };
         Some(match entry.kind() {
+            Kind::Nothing => return None,
             Kind::V4 => About::Network(Ipv4Net::new(Ipv4Addr::from_bits(entry.subject), entry.length).ok()?.into()),
             Kind::V6 => {
                 let start = self.v6_starts.get(entry.subject as usize)?;
@@ -185,7 +188,7 @@ impl Contents {
             _ if entry.length < 8 => return None,
             Kind::V4 => return Some((0, entry.subject.to_be_bytes()[0])),
             Kind::V6 => self.v6_starts.get(entry.subject as usize)?.to_be_bytes(),
-            Kind::Exact | Kind::Below | Kind::Both | Kind::Mailbox => return None,
+            Kind::Nothing | Kind::Exact | Kind::Below | Kind::Both | Kind::Mailbox => return None,
         };
         Some((1, octet))
     }
@@ -202,7 +205,7 @@ impl Contents {
         let start = note.reason_start as usize;
         let text = self.reasons.get(start..start + usize::from(note.reason_length)).unwrap_or_default();
         let text = str::from_utf8(text).unwrap_or_default();
-        if !text.as_bytes().contains(&ENTRY) {
+        if memchr::memchr(ENTRY, text.as_bytes()).is_none() {
             return text;
         }
         for (number, part) in text.split(char::from(ENTRY)).enumerate() {
@@ -287,12 +290,13 @@ impl Entry {
 
     fn kind(&self) -> Kind {
         match self.marks & KIND {
-            0 => Kind::V4,
-            1 => Kind::V6,
-            2 => Kind::Exact,
-            3 => Kind::Below,
-            4 => Kind::Both,
-            _ => Kind::Mailbox,
+            1 => Kind::V4,
+            2 => Kind::V6,
+            3 => Kind::Exact,
+            4 => Kind::Below,
+            5 => Kind::Both,
+            6 => Kind::Mailbox,
+            _ => Kind::Nothing,
         }
     }
 }

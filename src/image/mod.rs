@@ -11,8 +11,9 @@
 //! its header names, which changes with the layout of any array, and for processors of the same byte order. Header and
 //! index are always checked before anything is read, and so is each array's place. The checksum of the body takes time in
 //! proportion to its size, so that one way of opening leaves it out: whoever starts often, and has had the file checked once.
-//! Even then damage does no more than let a client in: offsets are checked at each step of a look-up, and an entry refuses
-//! nobody whom its own network or name does not have.
+//! Even then a damaged body refuses nobody whom no entry of a list has that refuses: offsets are checked at each step of a
+//! look-up, an entry refuses nobody whom its own network or name does not have, and what refuses whom it does not find
+//! (`[relay]`) is made of the text of the policy. It may overlook entries, and with them holes and allow lists.
 
 mod ruleset;
 
@@ -23,8 +24,8 @@ use crate::flat::{Flat, Map};
 use bytemuck::{Pod, Zeroable};
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufWriter, Write};
-use std::path::Path;
+use std::io::{self, BufWriter, Read, Write};
+use std::path::{Path, PathBuf};
 use std::process;
 
 /// What every image begins with. The line ends show a file that was transferred as text.
@@ -34,7 +35,7 @@ const FORMAT: u32 = 1;
 /// As written by a processor that writes it.
 const BYTE_ORDER: u32 = 0x0102_0304;
 /// Arrays begin at multiples of this.
-const ALIGNMENT: u64 = 64;
+const ALIGNMENT: usize = 64;
 /// Longest text, longest index: what a policy can have, with a margin.
 const MAX_INDEX: u64 = 1 << 28;
 
@@ -84,8 +85,10 @@ impl Writer {
     }
 
     fn align(&mut self) {
-        let gap = usize::try_from(self.at.next_multiple_of(ALIGNMENT) - self.at).unwrap_or(0);
-        self.write(&[0; ALIGNMENT as usize][..gap.min(ALIGNMENT as usize)]);
+        const ZEROS: [u8; ALIGNMENT] = [0; ALIGNMENT];
+        let over = usize::try_from(self.at).unwrap_or(0) % ALIGNMENT;
+        let gap = ZEROS.get(over..).filter(|_| over > 0).unwrap_or(&[]);
+        self.write(gap);
     }
 
     pub(crate) fn number(&mut self, number: u64) {
@@ -156,11 +159,9 @@ pub(crate) fn write(path: &Path, store: impl FnOnce(&mut Writer)) -> Result<u64,
     let unwritable = |error: io::Error| {
         Fault::io(format!("cannot write {}: {error}", path.display()), "check the directory, its room, and who may write there")
     };
-    let mut name = OsString::from(".");
-    name.push(path.file_name().unwrap_or_default());
-    name.push(format!(".{}", process::id()));
-    let aside = path.with_file_name(name);
-    let written = write_aside(&aside, store).and_then(|length| fs::rename(&aside, path).map(|()| length));
+    check_replaceable(path)?;
+    let (aside, file) = create_aside(path).map_err(unwritable)?;
+    let written = write_to(file, store).and_then(|length| fs::rename(&aside, path).map(|()| length));
     match written {
         Ok(length) => {
             // The name, too, has to be on disk. Some file systems cannot tell.
@@ -175,10 +176,38 @@ pub(crate) fn write(path: &Path, store: impl FnOnce(&mut Writer)) -> Result<u64,
     }
 }
 
-fn write_aside(path: &Path, store: impl FnOnce(&mut Writer)) -> io::Result<u64> {
-    // Left over from a process of that number that did not end well.
-    let _ = fs::remove_file(path);
-    let file = OpenOptions::new().write(true).create_new(true).open(path)?;
+/// What is there already has to be an older image, or empty: a policy that is named by mistake is not lost.
+fn check_replaceable(path: &Path) -> Result<(), Fault> {
+    let Ok(metadata) = fs::metadata(path) else { return Ok(()) };
+    let mut mark = Vec::new();
+    if metadata.is_file() {
+        // If it cannot be read, the directory says whether it can be replaced.
+        let _ = File::open(path).and_then(|file| file.take(MARK.len() as u64).read_to_end(&mut mark));
+    }
+    if metadata.is_file() && (mark.is_empty() || mark == MARK) {
+        return Ok(());
+    }
+    let cause = format!("{} is there already, and it is no image", path.display());
+    Err(Fault::io(cause, "name another file for the image, or remove this one first"))
+}
+
+/// A file beside another one, under a name that nobody else has.
+fn create_aside(path: &Path) -> io::Result<(PathBuf, File)> {
+    let mut number = 0_u32;
+    loop {
+        let mut name = OsString::from(".");
+        name.push(path.file_name().unwrap_or_default());
+        name.push(format!(".{}.{number}", process::id()));
+        let aside = path.with_file_name(name);
+        match OpenOptions::new().write(true).create_new(true).open(&aside) {
+            // Of another thread, or left over from a process of that number that did not end well.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && number < 1000 => number += 1,
+            opened => return opened.map(|file| (aside, file)),
+        }
+    }
+}
+
+fn write_to(file: File, store: impl FnOnce(&mut Writer)) -> io::Result<u64> {
     let mut writer = Writer { out: BufWriter::new(file), at: 0, sum: crc32fast::Hasher::new(), index: Vec::new(), failed: None };
     let mut header = Header { mark: MARK, format: FORMAT, byte_order: BYTE_ORDER, ..Header::zeroed() };
     writer.write(bytemuck::bytes_of(&Header::zeroed()));
@@ -215,11 +244,11 @@ pub(crate) fn open(file: &File, verified: bool) -> Result<Reader, Fault> {
     let unreadable = |error| Fault::io(format!("cannot map the image: {error}"), "check that it is a file, and who may read it");
     let map = Map::of(file).map_err(unreadable)?;
     let bytes = map.bytes();
-    let header = bytes.get(..size_of::<Header>()).ok_or_else(|| damaged("it ends in its header"))?;
-    let header: Header = bytemuck::pod_read_unaligned(header);
-    if header.mark != MARK {
+    if !bytes.starts_with(&MARK) {
         return Err(Fault::new("the file is no image of a policy", "name one that mxgate compile has written"));
     }
+    let header = bytes.get(..size_of::<Header>()).ok_or_else(|| damaged("it ends in its header"))?;
+    let header: Header = bytemuck::pod_read_unaligned(header);
     if header.byte_order == BYTE_ORDER.swap_bytes() {
         return Err(Fault::new("the image was made on a processor of the other byte order", "make it on this one: mxgate compile"));
     }

@@ -1,7 +1,7 @@
 //! A ruleset in an image: the text of its policy, what was read of each list, and the tables.
 //!
-//! The policy is read again when an image is opened, which takes microseconds; what takes time in proportion to the lists is
-//! there already.
+//! The policy is read again when an image is opened, which takes microseconds, and with it what it says about relaying; what
+//! takes time in proportion to the lists is there already.
 
 use super::{Reader, Stored, Writer};
 use crate::contents::Contents;
@@ -11,8 +11,8 @@ use crate::ruleset::Ruleset;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// The tables of the rules about names.
-const TABLES: usize = 5;
+/// The tables of the lists of names.
+const TABLES: usize = 4;
 
 /// What was read of a policy, and made of it, but for the policy itself.
 pub(crate) struct Restored {
@@ -59,7 +59,7 @@ fn key(kind: &str, name: &str) -> String {
 pub(crate) fn store(ruleset: &Ruleset, text: &str, name: &str, image: &mut Writer) {
     image.text(name);
     image.text(text);
-    let Ruleset { lists, networks, address_chains, domains, senders, recipients, opt_outs, relay, .. } = ruleset;
+    let Ruleset { lists, networks, address_chains, domains, senders, recipients, opt_outs, .. } = ruleset;
     let mut contents: HashMap<String, &Contents> = HashMap::new();
     for (kind, lists) in [
         ("addresses", lists),
@@ -67,11 +67,9 @@ pub(crate) fn store(ruleset: &Ruleset, text: &str, name: &str, image: &mut Write
         ("senders", &senders.lists),
         ("recipients", &recipients.lists),
         ("recipients", &opt_outs.lists),
-        ("relay", &relay.domains.lists),
     ] {
         contents.extend(lists.iter().map(|list| (key(kind, &list.name), &*list.contents)));
     }
-    contents.insert(key("relay", "trusted"), &relay.trusted);
     // One policy makes one image.
     let mut contents: Vec<_> = contents.into_iter().collect();
     contents.sort_by(|one, other| one.0.cmp(&other.0));
@@ -82,7 +80,7 @@ pub(crate) fn store(ruleset: &Ruleset, text: &str, name: &str, image: &mut Write
     }
     networks.store(image);
     address_chains.store(image);
-    for names in [&relay.domains, domains, senders, opt_outs, recipients] {
+    for names in [domains, senders, opt_outs, recipients] {
         names.store(image);
     }
 }
