@@ -12,7 +12,8 @@ use memmap2::Mmap;
 use std::fmt;
 use std::fs::File;
 use std::io;
-use std::ops::Deref;
+use std::mem;
+use std::ops::{Deref, DerefMut};
 use std::ptr;
 use std::slice;
 use std::sync::Arc;
@@ -41,22 +42,68 @@ impl Map {
         let values: &[T] = bytemuck::try_cast_slice(bytes).ok()?;
         // SAFETY: the values lie in the map, which lives as long as the array that has it; they are handed out for no longer.
         let values = unsafe { slice::from_raw_parts(ptr::from_ref(values).cast(), values.len()) };
-        Some(Flat(Place::Mapped { values, map: self.clone() }))
+        Some(Flat { values, owner: Owner::Map(self.clone()) })
     }
 }
 
 /// An array of plain values.
-#[derive(Clone)]
-pub(crate) struct Flat<T: 'static>(Place<T>);
+pub(crate) struct Flat<T: 'static> {
+    /// Of the owner. So that a look-up needs not know who that is.
+    values: &'static [T],
+    owner: Owner<T>,
+}
 
-#[derive(Clone)]
-enum Place<T: 'static> {
+enum Owner<T> {
     Own(Vec<T>),
-    Mapped {
-        /// Of the map that stands beside it.
-        values: &'static [T],
-        map: Map,
-    },
+    Map(Map),
+}
+
+impl<T> Flat<T> {
+    fn of(own: Vec<T>) -> Flat<T> {
+        // SAFETY: a vector keeps its values where they are when it is moved, and nothing changes or frees it without a new
+        // array being made of it (`Editing`); they are handed out for no longer than the array lives.
+        let values = unsafe { slice::from_raw_parts(own.as_ptr(), own.len()) };
+        Flat { values, owner: Owner::Own(own) }
+    }
+}
+
+impl<T: Clone> Flat<T> {
+    /// The values as a vector, to change them. Those of a file are copied first.
+    pub(crate) fn to_mut(&mut self) -> Editing<'_, T> {
+        let own = match &mut self.owner {
+            Owner::Own(own) => mem::take(own),
+            Owner::Map(_) => self.values.to_vec(),
+        };
+        // Should the vector never come back, the array is empty.
+        *self = Flat::of(Vec::new());
+        Editing { own, flat: self }
+    }
+}
+
+/// The values of an array while they are being changed.
+pub(crate) struct Editing<'a, T: 'static> {
+    own: Vec<T>,
+    flat: &'a mut Flat<T>,
+}
+
+impl<T> Deref for Editing<'_, T> {
+    type Target = Vec<T>;
+
+    fn deref(&self) -> &Vec<T> {
+        &self.own
+    }
+}
+
+impl<T> DerefMut for Editing<'_, T> {
+    fn deref_mut(&mut self) -> &mut Vec<T> {
+        &mut self.own
+    }
+}
+
+impl<T> Drop for Editing<'_, T> {
+    fn drop(&mut self) {
+        *self.flat = Flat::of(mem::take(&mut self.own));
+    }
 }
 
 impl<T> Deref for Flat<T> {
@@ -64,44 +111,37 @@ impl<T> Deref for Flat<T> {
 
     #[inline]
     fn deref(&self) -> &[T] {
-        match &self.0 {
-            Place::Own(values) => values,
-            Place::Mapped { values, .. } => values,
-        }
-    }
-}
-
-impl<T: Clone> Flat<T> {
-    /// The values as a vector, to add some. Those of a file are copied first.
-    pub(crate) fn to_mut(&mut self) -> &mut Vec<T> {
-        if let Place::Mapped { values, .. } = &self.0 {
-            self.0 = Place::Own(values.to_vec());
-        }
-        match &mut self.0 {
-            Place::Own(values) => values,
-            Place::Mapped { .. } => unreachable!("replaced above"),
-        }
+        self.values
     }
 }
 
 impl<T> From<Vec<T>> for Flat<T> {
     fn from(values: Vec<T>) -> Flat<T> {
-        Flat(Place::Own(values))
+        Flat::of(values)
     }
 }
 
 impl<T> Default for Flat<T> {
     fn default() -> Flat<T> {
-        Vec::new().into()
+        Flat::of(Vec::new())
+    }
+}
+
+impl<T: Clone> Clone for Flat<T> {
+    fn clone(&self) -> Flat<T> {
+        match &self.owner {
+            Owner::Own(own) => Flat::of(own.clone()),
+            Owner::Map(map) => Flat { values: self.values, owner: Owner::Map(map.clone()) },
+        }
     }
 }
 
 impl<T> fmt::Debug for Flat<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "[{} values", self.len())?;
-        match &self.0 {
-            Place::Own(_) => f.write_str("]"),
-            Place::Mapped { map, .. } => write!(f, " of a file of {} bytes]", map.bytes().len()),
+        match &self.owner {
+            Owner::Own(_) => f.write_str("]"),
+            Owner::Map(map) => write!(f, " of a file of {} bytes]", map.bytes().len()),
         }
     }
 }

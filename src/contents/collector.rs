@@ -121,10 +121,10 @@ impl<'a> Collector<'a> {
         if deadline.is_some() {
             let deadline = expiry(deadline);
             // Those about which nothing is said have the first note, even if no other needed one.
-            if self.contents.notes.is_empty() && room(self.contents.notes.to_mut(), 1) {
+            if self.contents.notes.is_empty() && room(&mut self.contents.notes.to_mut(), 1) {
                 self.contents.notes.to_mut().push(Note::default());
             }
-            for note in self.contents.notes.to_mut() {
+            for note in self.contents.notes.to_mut().iter_mut() {
                 // 0 is never, and later than all.
                 note.expires = [note.expires, deadline].into_iter().filter(|at| *at != 0).min().unwrap_or(0);
             }
@@ -185,7 +185,7 @@ impl<'a> Collector<'a> {
         match network {
             IpNet::V4(net) => self.entry(line, Kind::V4, net.network().to_bits(), length),
             IpNet::V6(net) => {
-                if !room(self.contents.v6_starts.to_mut(), 1) {
+                if !room(&mut self.contents.v6_starts.to_mut(), 1) {
                     return Err(ran_out());
                 }
                 let place = u32::try_from(self.contents.v6_starts.len()).map_err(|_| full())?;
@@ -211,7 +211,7 @@ impl<'a> Collector<'a> {
     fn name(&mut self, line: Line, kind: Kind, name: &str) -> Result<(), Fault> {
         let place = u32::try_from(self.contents.names.len()).map_err(|_| full())?;
         let length = u8::try_from(name.len()).map_err(|_| full())?;
-        if !room(self.contents.names.to_mut(), name.len()) {
+        if !room(&mut self.contents.names.to_mut(), name.len()) {
             return Err(ran_out());
         }
         self.contents.names.to_mut().extend(name.bytes());
@@ -239,7 +239,7 @@ impl<'a> Collector<'a> {
         if block == 0 {
             return Err(full());
         }
-        if room(self.contents.entries.to_mut(), block) { Ok(block) } else { Err(ran_out()) }
+        if room(&mut self.contents.entries.to_mut(), block) { Ok(block) } else { Err(ran_out()) }
     }
 
     /// The number of what a line says.
@@ -263,9 +263,9 @@ impl<'a> Collector<'a> {
             self.last.reason.extend_from_slice(reason);
             self.last.around = around;
         }
-        let notes = self.contents.notes.to_mut();
+        let mut notes = self.contents.notes.to_mut();
         if note != self.last.note || notes.is_empty() {
-            if !room(notes, 2) {
+            if !room(&mut notes, 2) {
                 return Err(ran_out());
             }
             if notes.is_empty() {
@@ -279,9 +279,9 @@ impl<'a> Collector<'a> {
 
     /// Keeps a reason, fit for a reply.
     fn reason(&mut self, reason: &[u8], around: bool) -> Result<(u32, u8), Fault> {
-        let (reason, reasons) = (if around { clean_around(reason) } else { clean(reason) }, self.contents.reasons.to_mut());
+        let (reason, mut reasons) = (if around { clean_around(reason) } else { clean(reason) }, self.contents.reasons.to_mut());
         if !reasons.ends_with(reason.as_bytes()) {
-            if !room(reasons, reason.len()) {
+            if !room(&mut reasons, reason.len()) {
                 return Err(ran_out());
             }
             reasons.extend(reason.bytes());

@@ -209,14 +209,15 @@ impl DomainTable {
         let full = || Fault::limit("the names of all domain lists together are too long", format!("keep them below {MAX_NAMES} bytes"));
         let (place, length) = (self.names.len(), u8::try_from(suffix.name.len()).map_err(|_| full())?);
         let number = u32::try_from(place + HEAD + suffix.name.len()).and(u32::try_from(place)).map_err(|_| full())?;
-        if self.buckets.is_empty() || !room(self.names.to_mut(), HEAD + suffix.name.len()) {
+        if self.buckets.is_empty() || !room(&mut self.names.to_mut(), HEAD + suffix.name.len()) {
             return Err(ran_out());
         }
         for bucket in self.buckets_of(suffix.hash).take(self.buckets.len()) {
-            let Some(bucket) = self.buckets.to_mut().get_mut(bucket) else { break };
+            let mut buckets = self.buckets.to_mut();
+            let Some(bucket) = buckets.get_mut(bucket) else { break };
             if let Some((tag_of_slot, place_of_slot)) = bucket.tags.iter_mut().zip(&mut bucket.places).find(|(tag, _)| **tag == 0) {
                 (*tag_of_slot, *place_of_slot) = (tag(suffix.hash), number);
-                let names = self.names.to_mut();
+                let mut names = self.names.to_mut();
                 names.extend_from_slice(&[0; HEAD - 1]);
                 names.push(length);
                 names.extend_from_slice(suffix.name);
@@ -468,10 +469,11 @@ mod tests {
             let mut table = whole.clone();
             table.labels |= labels;
             for (at, byte) in in_names {
-                *at.get_mut(table.names.to_mut()) = byte;
+                *at.get_mut(&mut table.names.to_mut()) = byte;
             }
             for (at, byte) in in_buckets {
-                let bucket = at.get_mut(table.buckets.to_mut());
+                let mut buckets = table.buckets.to_mut();
+                let bucket = at.get_mut(&mut buckets);
                 bucket.tags[usize::from(byte) % SLOTS] = byte;
                 bucket.places[usize::from(byte) % SLOTS] = u32::from_ne_bytes([byte; 4]) >> (byte & 31);
                 bucket.passed = u32::MAX;
