@@ -141,7 +141,8 @@ dmarc_fail = "reject"
 concurrent = 65535
 "#;
 
-const CIDR: &str = "192.0.2.128/25 521 5.7.1 Go away\n192.0.2.130 OK\n192.0.2.96/27 DUNNO\n192.0.2.0/24 450 4.7.1 Later\n2001:db8::/32 REJECT\n";
+const CIDR: &str =
+    "192.0.2.128/25 521 5.7.1 Go away\n192.0.2.130 OK\n192.0.2.96/27 DUNNO\n192.0.2.0/24 450 4.7.1 Later\n2001:db8::/32 REJECT\n";
 const ACCESS: &str = "table.example 521 5.3.2 takes no mail\nwww.table.example OK\n.other.example REJECT\n";
 const ENDS: &str = "198.51.100.64/26 tries passwords\n192.0.2.200\n";
 
@@ -412,7 +413,10 @@ fn what_is_no_image_is_named_for_what_it_is() {
         (put("policy.toml", &|bytes| *bytes = b"hostname = \"mx.example.org\"\n".to_vec()), none.to_owned()),
         (put("text", &|bytes| drop(bytes.splice(6..8, *b"\n"))), none.to_owned()),
         (put("short", &|bytes| bytes.truncate(63)), format!("the image is damaged: it ends in its header; {again}")),
-        (put("shorter", &|bytes| bytes.truncate(length - 1)), format!("the image is damaged: it has {} bytes of {length}; {again}", length - 1)),
+        (
+            put("shorter", &|bytes| bytes.truncate(length - 1)),
+            format!("the image is damaged: it has {} bytes of {length}; {again}", length - 1),
+        ),
         (put("longer", &|bytes| bytes.push(0)), format!("the image is damaged: it has {} bytes of {length}; {again}", length + 1)),
         (
             put("newer", &|bytes| bytes[8..12].copy_from_slice(&2_u32.to_ne_bytes())),
@@ -434,7 +438,10 @@ fn what_is_no_image_is_named_for_what_it_is() {
         }
     }
     let body = put("body", &|bytes| bytes[64] ^= 1);
-    assert_eq!(error(gate.load_file(&body)), format!("{}:1:1: the image is damaged: the checksum of its body is wrong; {again}", body.display()));
+    assert_eq!(
+        error(gate.load_file(&body)),
+        format!("{}:1:1: the image is damaged: the checksum of its body is wrong; {again}", body.display())
+    );
     let secret = put("secret", &|_| {});
     fs::set_permissions(&secret, Permissions::from_mode(0)).unwrap();
     if fs::read(&secret).is_err() {

@@ -100,7 +100,8 @@ impl Image {
         let at = |name: &str| directory.path().join(name);
         fs::write(at("ends.txt"), "198.51.100.64/26 tries passwords\n192.0.4.0/24\n2001:db9::/32\n").unwrap();
         File::options().append(true).open(at("ends.txt")).unwrap().set_modified(UNIX_EPOCH).unwrap();
-        fs::write(at("cidr.txt"), "192.0.5.128/25 521 5.7.1 Go away\n192.0.5.5 OK\n192.0.5.0/24 450 4.7.1 Later\n2001:dba::/32 REJECT\n").unwrap();
+        fs::write(at("cidr.txt"), "192.0.5.128/25 521 5.7.1 Go away\n192.0.5.5 OK\n192.0.5.0/24 450 4.7.1 Later\n2001:dba::/32 REJECT\n")
+            .unwrap();
         fs::write(at("all.txt"), "192.0.5.0/24 REJECT\n2001:dba::/32 REJECT\n").unwrap();
         fs::write(at("access.txt"), "table.example 521 5.3.2 takes no mail\nwww.table.example OK\n").unwrap();
         fs::write(at("mxgate.toml"), POLICY).unwrap();
@@ -219,7 +220,8 @@ fn answer(gate: &Gate, facts: &Facts<'_>) -> Verdict {
 /// What else looks at the rules: slowly, and at all of them.
 fn look(gate: &Gate, rules: &Gate, facts: &Facts<'_>) {
     let said = gate.explain(facts, Stage::Rcpt).to_string() + &overview(&gate.ruleset(), SystemTime::now()).to_string();
-    let changes = mxgate::diff::diff(&rules.ruleset(), &gate.ruleset()).to_string() + &mxgate::diff::diff(&gate.ruleset(), &rules.ruleset()).to_string();
+    let changes = mxgate::diff::diff(&rules.ruleset(), &gate.ruleset()).to_string()
+        + &mxgate::diff::diff(&gate.ruleset(), &rules.ruleset()).to_string();
     assert!(!said.is_empty() && changes.len() < 1 << 24);
     let _ = gate.ban("192.0.2.0/30".parse().unwrap(), None, "");
 }
@@ -406,7 +408,8 @@ impl Attack<'_> {
         let opened = about(
             || format!("{numbers:x?}"),
             || {
-                let opened = [self.gate.load_file(&self.image.path()), self.gate.open_image(&self.image.path())].map(|loaded| loaded.is_ok());
+                let opened =
+                    [self.gate.load_file(&self.image.path()), self.gate.open_image(&self.image.path())].map(|loaded| loaded.is_ok());
                 ask(&self.gate, &self.questions, |_| true);
                 if opened[0] && self.opened % 8 == 0 {
                     look(&self.gate, &self.image.rules, &self.questions[self.opened as usize / 8 % self.questions.len()]);
@@ -446,7 +449,8 @@ fn numbers_of_the_index_are_wrong_on_purpose() {
     }
     // A number of the index may stand anywhere, because texts stand between them.
     for at in index.start..index.end - 8 {
-        let values = [1 << 60, u64::MAX, length, length - 1, 0, 1, 65, 1 << 32, u64::from(random.next_u32()), 1 << (random.next_u32() % 64)];
+        let values =
+            [1 << 60, u64::MAX, length, length - 1, 0, 1, 65, 1 << 32, u64::from(random.next_u32()), 1 << (random.next_u32() % 64)];
         attack.with(&[(at, values[random.next_u32() as usize % values.len()])]);
     }
     // Arrays that lie on others, in the header, in the index, askew, or are too long.
