@@ -7,10 +7,11 @@ use ipnet::IpNet;
 use std::fmt::Write;
 use std::net::{IpAddr, Ipv4Addr};
 
-/// An address or a network as text: ASCII, which is not worth being checked for it. The longest is `::ffff:255.255.255.255/128`, with more zeros written out.
-pub(crate) type Shown = ArrayVec<u8, 49>;
+/// The longest network as text: one that stands for IPv4, 45 bytes and `/128`.
+const MAX_NETWORK: usize = 49;
 
 /// An octet as text with a full stop behind it, and how long that is.
+#[expect(clippy::cast_possible_truncation, clippy::indexing_slicing, reason = "what goes wrong here does not compile")]
 const OCTETS: [([u8; 4], usize); 256] = {
     let mut octets = [([b'.'; 4], 0); 256];
     let mut octet = 0;
@@ -28,24 +29,23 @@ const OCTETS: [([u8; 4], usize); 256] = {
     octets
 };
 
-/// An address.
-pub(crate) fn show(address: IpAddr) -> Shown {
-    let mut shown = Shown::new();
+/// Appends an address, where it fits.
+pub(crate) fn push_address<const N: usize>(to: &mut ArrayVec<u8, N>, address: IpAddr) {
     match address {
-        IpAddr::V4(v4) => push_v4(&mut shown, v4),
+        IpAddr::V4(v4) => push_v4(to, v4),
         IpAddr::V6(v6) => {
-            let mut text = ArrayString::<49>::new();
+            let mut text = ArrayString::<MAX_NETWORK>::new();
             // Cannot fail: the text of every address fits.
             let _ = write!(text, "{v6}");
-            push_cut(&mut shown, text.as_bytes());
+            push_cut(to, text.as_bytes());
         }
     }
-    shown
 }
 
 /// A network; a host without the length of its prefix.
-pub(crate) fn show_network(network: IpNet) -> Shown {
-    let mut shown = show(network.addr());
+pub(crate) fn show_network(network: IpNet) -> ArrayVec<u8, MAX_NETWORK> {
+    let mut shown = ArrayVec::new();
+    push_address(&mut shown, network.addr());
     if network.prefix_len() < network.max_prefix_len() {
         let (digits, length) = OCTETS.get(usize::from(network.prefix_len())).copied().unwrap_or_default();
         push_cut(&mut shown, b"/");
@@ -54,7 +54,7 @@ pub(crate) fn show_network(network: IpNet) -> Shown {
     shown
 }
 
-fn push_v4(shown: &mut Shown, address: Ipv4Addr) {
+fn push_v4<const N: usize>(to: &mut ArrayVec<u8, N>, address: Ipv4Addr) {
     let mut text = [0; 16];
     let mut end = 0;
     for octet in address.octets() {
@@ -63,7 +63,7 @@ fn push_v4(shown: &mut Shown, address: Ipv4Addr) {
         place.copy_from_slice(digits);
         end += length;
     }
-    push_cut(shown, text.get(..end.saturating_sub(1)).unwrap_or_default());
+    push_cut(to, text.get(..end.saturating_sub(1)).unwrap_or_default());
 }
 
 #[cfg(test)]
@@ -73,11 +73,17 @@ mod tests {
     use ipnet::{Ipv4Net, Ipv6Net};
     use std::net::Ipv6Addr;
 
+    fn shown(address: IpAddr) -> String {
+        let mut shown = ArrayVec::<u8, MAX_NETWORK>::new();
+        push_address(&mut shown, address);
+        text(&shown).to_string()
+    }
+
     #[test]
     fn addresses_and_networks_read_as_fmt_has_them() {
         for octet in 0..=255 {
             for address in [[octet, 0, 2, 1], [192, octet, 2, 1], [192, 0, octet, 10], [198, 51, 100, octet]].map(Ipv4Addr::from) {
-                assert_eq!(text(&show(address.into())).as_str(), address.to_string());
+                assert_eq!(shown(address.into()), address.to_string());
             }
         }
         for length in 0..=32 {
@@ -91,7 +97,7 @@ mod tests {
             assert_eq!(text(&show_network(network)).as_str(), expected);
         }
         for address in ["::", "::1", "2001:db8::1", "::ffff:255.255.255.255", "2001:db8:ffff:ffff:ffff:ffff:ffff:ffff"] {
-            assert_eq!(text(&show(address.parse().unwrap())).as_str(), address);
+            assert_eq!(shown(address.parse().unwrap()), address);
         }
     }
 }

@@ -197,10 +197,11 @@ impl Compiler<'_> {
     /// The lists of one kind of names.
     fn names(&mut self, lists: Vec<NameList>, wanted: Wanted, role: Decider) -> Vec<List> {
         let mut read = |list: NameList| {
-            let kind = match role {
-                Decider::Domain => "domains",
-                Decider::Sender => "senders",
-                _ => "recipients",
+            let kind = match wanted {
+                Wanted::Addresses => "addresses",
+                Wanted::Domains => "domains",
+                Wanted::Senders => "senders",
+                Wanted::Recipients => "recipients",
             };
             let contents = self.contents(kind, &list.name, |compiler| compiler.read(&list.name, &list.source, wanted));
             List { opt_out: list.opt_out, ..List::new(list.name, role, list.conduct, contents) }

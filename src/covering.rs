@@ -120,11 +120,17 @@ impl<'a> Covering<'a> {
 
     /// Takes the next entry off the covers.
     fn next(&mut self) -> Option<(&'a List, &'a ListEntry)> {
+        // Nearly always there is one cover, of one entry.
+        if let [cover, Cover::NONE, Cover::NONE] = self.covers {
+            let Link::Entry(number, rest) = self.chains.first(cover) else { return None };
+            self.covers = [rest, Cover::NONE, Cover::NONE];
+            return self.locate(number).map(|(_, list, entry)| (list, entry));
+        }
         let mut first: Option<(usize, &List, &ListEntry)> = None;
         let mut taken: Option<(&mut Cover, Cover)> = None;
         let (lists, chains) = (self.lists, self.chains);
         let one = Covering { lists, chains, covers: [Cover::NONE; 3] };
-        for cover in self.covers.iter_mut().filter(|cover| !cover.is_none()) {
+        for cover in &mut self.covers {
             let Link::Entry(number, rest) = chains.first(*cover) else { continue };
             let found = one.locate(number)?;
             if first.is_none_or(|(at, ..)| found.0 < at) {

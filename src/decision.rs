@@ -4,7 +4,7 @@
 //! then the answer is written, once, into its place: a [`Verdict`], or the structure of a caller from C. Replies are filled
 //! in here and nowhere else.
 
-use crate::address::{show, show_network};
+use crate::address::{push_address, show_network};
 use crate::bans::Ban;
 use crate::contents::{About, Entry as ListEntry, Reason};
 use crate::covering::List;
@@ -132,7 +132,7 @@ impl Answer<'_> {
         };
         reply.fill_with(|placeholder, filled| match placeholder {
             Placeholder::Ip => match facts.address {
-                Some(address) => push_cut(filled, &show(address.to_canonical())),
+                Some(address) => push_address(filled, address.to_canonical()),
                 None => push_cut(filled, b"unknown"),
             },
             Placeholder::List => push(filled, self.decision.list().as_bytes(), "local policy"),

@@ -5,6 +5,7 @@
 
 use crate::domain::{Folded, fold_into, fold_literal};
 use arrayvec::ArrayString;
+use memchr::{memchr, memrchr};
 
 /// Longest mailbox that a list can name, in bytes: 64 for the local part and 255 for the domain are more than the 256
 /// that a path may have (RFC 5321 section 4.5.3.1.3).
@@ -130,13 +131,7 @@ fn without_route(address: &[u8]) -> &[u8] {
 
 /// Splits at the last `@` that is outside quotation marks.
 fn last_at(address: &[u8]) -> Option<(&[u8], &[u8])> {
-    let mut marks = address.iter().enumerate().filter(|(_, byte)| matches!(byte, b'@' | b'"'));
-    // Nearly always the first of them is the only one.
-    let last = match (marks.next(), marks.next()) {
-        (Some((at, b'@')), None) => Some(at),
-        (None, _) => None,
-        _ => last_unquoted_at(address),
-    };
+    let last = if memchr(b'"', address).is_none() { memrchr(b'@', address) } else { last_unquoted_at(address) };
     let (local, at_domain) = address.split_at_checked(last?)?;
     Some((local, at_domain.get(1..)?))
 }

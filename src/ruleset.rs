@@ -380,7 +380,9 @@ impl Ruleset {
                 recipient.place_into(place);
                 let place = Some(place.as_str()).filter(|place| !place.is_empty());
                 let mut situation = situation(facts, &recipient);
-                if let Some(covering) = self.opt_outs.of_mailbox(&recipient, place) {
+                if !self.opt_outs.is_empty()
+                    && let Some(covering) = self.opt_outs.of_mailbox(&recipient, place)
+                {
                     for (list, _) in covering.deciding(Exempt::default(), facts) {
                         situation = situation.and(list.opt_out);
                     }
@@ -415,6 +417,9 @@ impl Ruleset {
         question: &Question<'_>,
         shadow: &mut &'a str,
     ) -> Option<Decision<'a>> {
+        if names.is_empty() {
+            return None;
+        }
         self.by_lists(names.of_mailbox(mailbox, place), question, shadow, |about| Names::is_of_mailbox(about, mailbox, place))
     }
 

@@ -9,7 +9,6 @@ use crate::domain::Form;
 use crate::flat::Flat;
 use crate::image::{Reader, Stored, Writer};
 use crate::list::{ENTRY, Seconds, Statement};
-use crate::memory::with_room;
 use crate::networks::{ChainMaker, Chains, Cover, EntryId, Interval, Network, Order, covering, flatten};
 use crate::reply::{MAX_VALUE, Reply, push};
 use arrayvec::ArrayString;
@@ -76,6 +75,9 @@ pub(crate) struct Entry {
     marks: u8,
 }
 
+// There are millions of them.
+const _: () = assert!(size_of::<Entry>() == 16 && size_of::<Note>() == 12);
+
 /// What it is about, in the marks of an entry.
 const KIND: u8 = 0b111;
 const HOLE: u8 = 1 << 3;
@@ -130,36 +132,24 @@ impl Contents {
     }
 
     fn flatten(&self) -> Intervals {
-        let mut shortest = [u8::MAX; 2];
+        let (mut shortest_v4, mut shortest_v6) = (u8::MAX, u8::MAX);
         // Names have no networks, and no list has both.
-        let is_address = self.names.is_empty();
-        let v4_count = if is_address { self.entries.len().saturating_sub(self.v6_starts.len()) } else { 0 };
-        let (mut v4, mut v6) = (with_room(v4_count), with_room(self.v6_starts.len()));
-        if v4.capacity() < v4_count || v6.capacity() < self.v6_starts.len() {
-            return Intervals::default();
-        }
-        for (number, entry) in self.live() {
-            let (hole, expires, prefix_len) = (entry.is_hole(), entry.ends(), entry.length);
-            let [shortest_v4, shortest_v6] = &mut shortest;
-            let shortest = match entry.kind() {
-                Kind::V4 => {
-                    v4.push(Network { start: entry.subject, prefix_len, entry: number, hole, expires });
-                    shortest_v4
-                }
-                Kind::V6 => {
-                    let start = self.v6_starts.get(entry.subject as usize).copied().unwrap_or_default();
-                    v6.push(Network { start, prefix_len, entry: number, hole, expires });
-                    shortest_v6
-                }
-                Kind::Nothing | Kind::Exact | Kind::Below | Kind::Both | Kind::Mailbox => continue,
-            };
-            if !hole {
-                *shortest = prefix_len.min(*shortest);
-            }
-        }
+        let v6_count = self.v6_starts.len();
+        let v4_count = if self.names.is_empty() { self.entries.len().saturating_sub(v6_count) } else { 0 };
         let order = if self.statement.ordered { Order::First } else { Order::MostSpecific };
+        let last = EntryId::try_from(self.entries.len()).unwrap_or(EntryId::MAX);
         let mut maker = ChainMaker::default();
-        let (v4, v6) = (flatten(v4, order, &mut maker), flatten(v6, order, &mut maker));
+        let networks = self.live().filter(|(_, entry)| entry.kind() == Kind::V4).map(|(number, entry)| {
+            shortest_v4 = shortest_v4.min(if entry.is_hole() { u8::MAX } else { entry.length });
+            entry.network(number, entry.subject)
+        });
+        let v4 = if v4_count == 0 { Vec::new() } else { flatten(networks, v4_count, last, order, &mut maker) };
+        let networks = self.live().filter(|(_, entry)| entry.kind() == Kind::V6).map(|(number, entry)| {
+            shortest_v6 = shortest_v6.min(if entry.is_hole() { u8::MAX } else { entry.length });
+            entry.network(number, self.v6_starts.get(entry.subject as usize).copied().unwrap_or_default())
+        });
+        let v6 = if v6_count == 0 { Vec::new() } else { flatten(networks, v6_count, last, order, &mut maker) };
+        let shortest = [shortest_v4, shortest_v6];
         Intervals { v4, v6, chains: maker.into_chains(), shortest }
     }
 
@@ -215,7 +205,7 @@ impl Contents {
         let start = note.reason_start as usize;
         let text = self.reasons.get(start..start + usize::from(note.reason_length)).unwrap_or_default();
         let text = str::from_utf8(text).unwrap_or_default();
-        if !text.as_bytes().contains(&ENTRY) {
+        if memchr::memchr(ENTRY, text.as_bytes()).is_none() {
             return text;
         }
         for (number, part) in text.split(char::from(ENTRY)).enumerate() {
@@ -292,6 +282,10 @@ impl Entry {
     /// Whether a later record has taken it back.
     pub(crate) fn is_deleted(&self) -> bool {
         self.marks & DELETED != 0
+    }
+
+    fn network<N>(&self, entry: EntryId, start: N) -> Network<N> {
+        Network { start, prefix_len: self.length, entry, hole: self.is_hole(), expires: self.ends() }
     }
 
     fn kind(&self) -> Kind {

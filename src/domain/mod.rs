@@ -5,12 +5,12 @@
 
 mod table;
 
-use crate::address::show;
+use crate::address::push_address;
 use crate::diagnostic::{Fault, quote};
 use crate::idn;
 use crate::prefix::parse_address;
-use crate::reply::text;
-use arrayvec::ArrayString;
+use crate::reply::{push_cut, text};
+use arrayvec::{ArrayString, ArrayVec};
 use std::net::IpAddr;
 pub use table::DomainTable;
 pub(crate) use table::DomainTableBuilder;
@@ -68,49 +68,47 @@ pub(crate) fn fold_into(place: &mut Folded, name: &[u8]) {
     }
 }
 
-/// The bytes of names in lower case, and full stops; 0 for all that names do not have.
-const FOLDED: [u8; 256] = {
-    let mut folded = [0; 256];
+/// Which bytes labels have.
+#[expect(clippy::cast_possible_truncation, clippy::indexing_slicing, reason = "what goes wrong here does not compile")]
+const OF_LABEL: [bool; 256] = {
+    let mut of_label = [false; 256];
     let mut byte = 0;
     while byte < 128 {
-        let of_name = (byte as u8).is_ascii_alphanumeric() || matches!(byte as u8, b'-' | b'_' | b'.');
-        folded[byte] = if of_name { (byte as u8).to_ascii_lowercase() } else { 0 };
+        of_label[byte] = (byte as u8).is_ascii_alphanumeric() || matches!(byte as u8, b'-' | b'_');
         byte += 1;
     }
-    folded
+    of_label
 };
 
 fn fold_ascii(place: &mut Folded, name: &[u8]) -> Option<()> {
     let name = name.strip_suffix(b".").unwrap_or(name);
-    let mut folded = [0; MAX_NAME];
-    let folded = folded.get_mut(..name.len())?;
-    // How long the label has become.
     let mut label = 0;
-    for (to, byte) in folded.iter_mut().zip(name) {
-        *to = *FOLDED.get(usize::from(*byte))?;
-        match *to {
-            0 => return None,
-            b'.' if label == 0 => return None,
-            b'.' => label = 0,
-            _ if label == MAX_LABEL => return None,
-            _ => label += 1,
+    for (at, byte) in name.iter().enumerate() {
+        if OF_LABEL.get(usize::from(*byte)) == Some(&true) {
+            continue;
         }
+        if *byte != b'.' || !(1..=MAX_LABEL).contains(&(at - label)) {
+            return None;
+        }
+        label = at + 1;
     }
-    if label == 0 {
+    if !(1..=MAX_LABEL).contains(&(name.len() - label)) {
         return None;
     }
-    place.try_push_str(std::str::from_utf8(folded).ok()?).ok()
+    place.try_push_str(std::str::from_utf8(name).ok()?).ok()?;
+    place.make_ascii_lowercase();
+    Some(())
 }
 
 /// Brings an address literal from a stranger (`[192.0.2.1]`, `[IPv6:2001:db8::1]`) into the form of the table.
 pub fn fold_literal(literal: &[u8]) -> Option<Folded> {
     let inner = literal.strip_prefix(b"[")?.strip_suffix(b"]")?;
     let address = parse_address(std::str::from_utf8(inner).ok()?)?;
-    let mut folded = Folded::new();
-    for part in [if address.is_ipv4() { "[" } else { "[IPv6:" }, &text(&show(address)), "]"] {
-        folded.try_push_str(part).ok()?;
-    }
-    Some(folded)
+    let mut folded = ArrayVec::new();
+    push_cut(&mut folded, if address.is_ipv4() { b"[" } else { b"[IPv6:" });
+    push_address(&mut folded, address);
+    push_cut(&mut folded, b"]");
+    Some(text(&folded))
 }
 
 /// Reads an entry of a domain list.

@@ -82,6 +82,13 @@ struct Found<'a> {
     name: &'a [u8],
 }
 
+impl Found<'_> {
+    /// Where the next name stands.
+    fn end(&self) -> usize {
+        self.place + HEAD + self.name.len()
+    }
+}
+
 /// A suffix of a name: how many labels it has, and its hash.
 struct Suffix<'a> {
     labels: u32,
@@ -171,10 +178,9 @@ impl DomainTable {
 
     /// The numbers of the buckets in which a name may be, in order.
     fn buckets_of(&self, hash: u64) -> impl Iterator<Item = usize> + use<> {
-        let (buckets, high) = (self.buckets.len(), usize::try_from(hash >> 32).unwrap_or(0));
+        let buckets = self.buckets.len();
         // The upper half of the hash, scaled to the number of buckets. There are fewer of them than 2^32.
-        let first = (high as u64 * buckets as u64) >> 32;
-        let first = usize::try_from(first).unwrap_or(0);
+        let first = usize::try_from(((hash >> 32) * buckets as u64) >> 32).unwrap_or(0);
         std::iter::successors(Some(first), move |bucket| Some(if bucket + 1 < buckets { bucket + 1 } else { 0 }))
     }
 
@@ -188,8 +194,7 @@ impl DomainTable {
 
     /// All names, in the order in which they were added.
     fn all(&self) -> impl Iterator<Item = Found<'_>> {
-        let next = |found: &Found<'_>| self.name(found.place + HEAD + found.name.len());
-        std::iter::successors(self.name(0), next)
+        std::iter::successors(self.name(0), |found| self.name(found.end()))
     }
 
     fn set_covers(&mut self, place: usize, at: Cover, below: Cover) {
@@ -269,7 +274,8 @@ fn joined(above: u64, label: u64) -> u64 {
 
 /// A byte of the hash that does not say which bucket; never 0.
 fn tag(hash: u64) -> u8 {
-    (hash as u8).max(1)
+    let [byte, ..] = hash.to_le_bytes();
+    byte.max(1)
 }
 
 /// Another five bits of the hash, as a mark in the buckets that a name passes.
@@ -353,9 +359,10 @@ impl DomainTableBuilder {
             under.sort_by_key(|candidate| candidate.list);
             covers.push((cover(&here), cover(&under)));
         }
-        let places: Vec<usize> = self.table.all().map(|found| found.place).collect();
-        for (place, (at, below)) in places.into_iter().zip(covers) {
+        let mut place = 0;
+        for (at, below) in covers {
             self.table.set_covers(place, at, below);
+            place = self.table.name(place).map_or(usize::MAX, |found| found.end());
         }
         self.table
     }
@@ -421,7 +428,7 @@ mod tests {
             for (number, name) in (1..).zip(&others) {
                 let expected = if number <= count { Cover::entry(number) } else { Cover::NONE };
                 assert_eq!(get(name), expected, "{name}");
-                if number % 4 < 3 && !name.contains('@') {
+                if !name.contains(['@', '[']) {
                     assert_eq!(get(&format!("x.y.{name}")), expected, "{name}");
                     assert_eq!(get(&format!("x{name}")), Cover::NONE, "{name}");
                 }
@@ -456,7 +463,8 @@ mod tests {
         let names = names(400);
         let whole = table(&names);
         let damage = proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..200);
-        let check = |(in_names, in_buckets, labels): (Vec<(prop::sample::Index, u8)>, Vec<(prop::sample::Index, u8)>, u128)| {
+        let mut runner = TestRunner::default();
+        let checked = runner.run(&(damage.clone(), damage, any::<u128>()), |(in_names, in_buckets, labels)| {
             let mut table = whole.clone();
             table.labels |= labels;
             for (at, byte) in in_names {
@@ -473,9 +481,8 @@ mod tests {
                 table.get_apart(name);
             }
             Ok(())
-        };
-        let mut runner = TestRunner::default();
-        runner.run(&(damage.clone(), damage, any::<u128>()), check).unwrap();
+        });
+        checked.unwrap();
     }
 
     #[test]

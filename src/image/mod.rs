@@ -35,7 +35,7 @@ const FORMAT: u32 = 1;
 /// As written by a processor that writes it.
 const BYTE_ORDER: u32 = 0x0102_0304;
 /// Arrays begin at multiples of this.
-const ALIGNMENT: u64 = 64;
+const ALIGNMENT: usize = 64;
 /// Longest text, longest index: what a policy can have, with a margin.
 const MAX_INDEX: u64 = 1 << 28;
 
@@ -85,8 +85,10 @@ impl Writer {
     }
 
     fn align(&mut self) {
-        let gap = usize::try_from(self.at.next_multiple_of(ALIGNMENT) - self.at).unwrap_or(0);
-        self.write(&[0; ALIGNMENT as usize][..gap.min(ALIGNMENT as usize)]);
+        const ZEROS: [u8; ALIGNMENT] = [0; ALIGNMENT];
+        let over = usize::try_from(self.at).unwrap_or(0) % ALIGNMENT;
+        let gap = ZEROS.get(over..).filter(|_| over > 0).unwrap_or(&[]);
+        self.write(gap);
     }
 
     pub(crate) fn number(&mut self, number: u64) {

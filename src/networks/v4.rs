@@ -219,6 +219,6 @@ fn number(value: Value) -> u32 {
     match value {
         Value::Cover(cover) => cover.number(),
         // There are none: addresses end here.
-        Value::Run(_) => 0,
+        Value::Run(..) => 0,
     }
 }
