@@ -443,7 +443,7 @@ fn what_is_no_image_is_named_for_what_it_is() {
         format!("{}:1:1: the image is damaged: the checksum of its body is wrong; {again}", body.display())
     );
     let secret = put("secret", &|_| {});
-    fs::set_permissions(&secret, Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(&secret, Permissions::from_mode(0o000)).unwrap();
     if fs::read(&secret).is_err() {
         let said = "cannot read the image: Permission denied (os error 13); check the path and who may read the file";
         assert_eq!(error(gate.open_image(&secret)), format!("{}:1:1: {said}", secret.display()));

@@ -264,7 +264,7 @@ impl<'a> Examiner<'a> {
             }
             self.opened += 1;
             ask(gate, questions, |number| may_refuse[number]);
-            if self.opened % 16 == 0 {
+            if self.opened.is_multiple_of(16) {
                 look(gate, &image.rules, &questions[self.opened as usize / 16 % questions.len()]);
             }
         });
@@ -292,7 +292,7 @@ fn one_byte_is_wrong() {
         // Most of the root is like what stands before: of that only some.
         let word = at & !3;
         let alike = root.contains(&at) && image.bytes[word - 4..word] == image.bytes[word..word + 4];
-        if alike && random.next_u32() % 1024 != 0 {
+        if alike && !random.next_u32().is_multiple_of(1024) {
             continue;
         }
         let wrong = byte ^ [1 << (random.next_u32() % 8), 1 + (random.next_u32() % 255) as u8][at % 2];
@@ -411,7 +411,7 @@ impl Attack<'_> {
                 let opened =
                     [self.gate.load_file(&self.image.path()), self.gate.open_image(&self.image.path())].map(|loaded| loaded.is_ok());
                 ask(&self.gate, &self.questions, |_| true);
-                if opened[0] && self.opened % 8 == 0 {
+                if opened[0] && self.opened.is_multiple_of(8) {
                     look(&self.gate, &self.image.rules, &self.questions[self.opened as usize / 8 % self.questions.len()]);
                 }
                 assert_eq!(opened[0], opened[1]);
