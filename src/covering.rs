@@ -119,6 +119,7 @@ impl<'a> Covering<'a> {
     }
 
     /// Takes the next entry off the covers.
+    #[inline(always)]
     fn next(&mut self) -> Option<(&'a List, &'a ListEntry)> {
         // Nearly always there is one cover, of one entry.
         if let [cover, Cover::NONE, Cover::NONE] = self.covers {
@@ -143,6 +144,7 @@ impl<'a> Covering<'a> {
     }
 
     /// For each list that does not pass over who asks: the entry that decides in it.
+    #[inline(always)]
     pub(crate) fn deciding(mut self, situation: Exempt, facts: &Facts<'_>) -> impl Iterator<Item = (&'a List, &'a ListEntry)> {
         // The clock is read if an entry depends on it, and not before.
         let (mut over, mut now): (Option<&List>, Option<Seconds>) = (None, facts.now);
@@ -163,6 +165,7 @@ impl<'a> Covering<'a> {
 
     /// The entry that decides, and the first list that would have refused if it were not only watched.
     /// All lists that come to word count it, if it is `counted`.
+    #[inline(always)]
     pub(crate) fn decide(
         self,
         situation: Exempt,

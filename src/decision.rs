@@ -4,18 +4,20 @@
 //! then the answer is written, once, into its place: a [`Verdict`], or the structure of a caller from C. Replies are filled
 //! in here and nowhere else.
 
-use crate::address::{push_address, show_network};
 use crate::bans::Ban;
 use crate::contents::{About, Entry as ListEntry, Reason};
 use crate::covering::List;
+use crate::line::Line;
 use crate::policy::BANS;
-use crate::reply::{Filled, Placeholder, Reply, push_cut, push_harmless, text};
+use crate::reply::{MAX_TEXT, Placeholder, Reply};
 use crate::rules::authentication::failures;
 use crate::ruleset::{Question, Ruleset};
 use crate::verdict::{Decider, Entry, Rejection, Verdict};
 use arrayvec::ArrayString;
-use std::fmt::{self, Write};
-use std::str;
+use std::fmt;
+
+/// The longest entry: a mailbox, or a name and what stands before it.
+const MAX_SHOWN: usize = 256;
 
 /// What a question came to.
 #[derive(Clone, Copy, Debug, Default)]
@@ -123,41 +125,40 @@ impl Answer<'_> {
         }
     }
 
-    /// The text of the reply, filled in. What is not known reads as a word, so that no reply has a gap.
-    pub(crate) fn text(&self, reply: &Reply) -> Filled {
+    /// Writes the text of the reply. What is not known reads as a word, so that no reply has a gap.
+    pub(crate) fn write_text(&self, reply: &Reply, line: &mut Line<'_>) {
         let (Question { facts, place, .. }, hostname) = (self.question, self.ruleset.hostname());
-        let push = |filled: &mut Filled, value: &[u8], default: &str| match value {
-            [] => push_harmless(filled, default.as_bytes()),
-            value => push_harmless(filled, value),
+        let push = |line: &mut Line<'_>, value: &[u8], default: &str| match value {
+            [] => line.push_harmless(default.as_bytes()),
+            value => line.push_harmless(value),
         };
-        reply.fill_with(|placeholder, filled| match placeholder {
+        reply.fill_in(line, |placeholder, line| match placeholder {
             Placeholder::Ip => match facts.address {
-                Some(address) => push_address(filled, address.to_canonical()),
-                None => push_cut(filled, b"unknown"),
+                Some(address) => line.push_address(address.to_canonical()),
+                None => line.push(b"unknown"),
             },
-            Placeholder::List => push(filled, self.decision.list().as_bytes(), "local policy"),
-            Placeholder::Reason => push(filled, self.reason(&mut Reason::new()).as_bytes(), "no reason given"),
-            Placeholder::Domain => push(filled, place.unwrap_or_default().as_bytes(), hostname),
-            Placeholder::Helo => push(filled, facts.helo.unwrap_or_default(), "unknown"),
+            Placeholder::List => push(line, self.decision.list().as_bytes(), "local policy"),
+            Placeholder::Reason => push(line, self.reason(&mut Reason::new()).as_bytes(), "no reason given"),
+            Placeholder::Domain => push(line, place.unwrap_or_default(), hostname),
+            Placeholder::Helo => push(line, facts.helo.unwrap_or_default(), "unknown"),
             Placeholder::Sender => {
                 let sender = facts.sender.map_or(&b"unknown"[..], <[u8]>::trim_ascii);
                 let bare = sender.strip_prefix(b"<").and_then(|inner| inner.strip_suffix(b">"));
-                push(filled, bare.unwrap_or(sender), "<>");
+                push(line, bare.unwrap_or(sender), "<>");
             }
-            Placeholder::Hostname => push(filled, hostname.as_bytes(), ""),
-        })
+            Placeholder::Hostname => line.push_harmless(hostname.as_bytes()),
+        });
     }
 }
 
 /// The answer as a value that outlives the rules.
 pub(crate) fn verdict(answer: &Answer<'_>) -> Verdict {
     let Answer { ruleset, decision, .. } = answer;
-    let rejection = |reply: &Reply| Rejection {
-        code: reply.code,
-        status: reply.status,
-        hang_up: reply.hang_up,
-        text: text(&answer.text(reply)),
-        host: ruleset.hostname,
+    let rejection = |reply: &Reply| {
+        let mut place = [0; MAX_TEXT];
+        let mut line = Line::new(&mut place);
+        answer.write_text(reply, &mut line);
+        Rejection { code: reply.code, status: reply.status, hang_up: reply.hang_up, text: line.text(), host: ruleset.hostname }
     };
     Verdict {
         rejection: decision.reply.map(rejection),
@@ -172,23 +173,25 @@ pub(crate) fn verdict(answer: &Answer<'_>) -> Verdict {
 }
 
 impl About<'_> {
-    /// The entry as lists have it, piece by piece; a host without the length of its prefix.
-    pub(crate) fn pieces(&self, mut push: impl FnMut(&[u8])) {
+    /// Writes the entry as lists have it; a host without the length of its prefix.
+    pub(crate) fn write(&self, line: &mut Line<'_>) {
         match self {
-            About::Network(network) => push(&show_network(*network)),
+            About::Network(network) => line.push_network(*network),
             About::Domain(form, name) => {
-                push(form.prefix().as_bytes());
-                push(name.as_bytes());
+                line.push(form.prefix().as_bytes());
+                line.push(name.as_bytes());
             }
-            About::Mailbox(name) => push(name.as_bytes()),
+            About::Mailbox(name) => line.push(name.as_bytes()),
         }
     }
+}
 
-    /// Writes the entry as lists have it.
-    pub(crate) fn write(&self, to: &mut impl Write) -> fmt::Result {
-        let mut written = Ok(());
-        self.pieces(|piece| written = written.and_then(|()| to.write_str(str::from_utf8(piece).unwrap_or_default())));
-        written
+impl fmt::Display for About<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut place = [0; MAX_SHOWN];
+        let mut line = Line::new(&mut place);
+        self.write(&mut line);
+        f.write_str(&line.text::<MAX_SHOWN>())
     }
 }
 

@@ -32,6 +32,7 @@ mod reserve;
 mod address;
 pub mod domain;
 mod idn;
+mod line;
 pub mod prefix;
 pub mod reply;
 

@@ -3,9 +3,10 @@
 //! Nothing is guessed: what is not an address has neither local part nor domain, and no rule matches it. Whether
 //! its syntax is acceptable is the mail server's business.
 
-use crate::domain::{Folded, fold_into, fold_literal};
+use crate::domain::{Folded, fold_in, fold_literal};
 use arrayvec::ArrayString;
 use memchr::{memchr, memrchr};
+use std::str;
 
 /// Longest mailbox that a list can name, in bytes: 64 for the local part and 255 for the domain are more than the 256
 /// that a path may have (RFC 5321 section 4.5.3.1.3).
@@ -56,16 +57,21 @@ impl<'a> Mailbox<'a> {
     /// Where the mailbox is: its domain or address literal in the form of the tables.
     pub fn place(&self) -> Option<Folded> {
         let mut place = Folded::new();
-        self.place_into(&mut place);
-        Some(place).filter(|place| !place.is_empty())
+        let found = self.place_in(&mut place)?;
+        str::from_utf8(found).ok().and_then(|found| Folded::from(found).ok())
     }
 
-    /// As [`Mailbox::place`], into an empty string, which stays empty if it is nowhere.
-    pub(crate) fn place_into(&self, place: &mut Folded) {
-        if let Some(domain) = self.domain {
-            fold_into(place, domain);
-        } else if let Some(literal) = self.literal {
-            *place = fold_literal(literal).unwrap_or_default();
+    /// As [`Mailbox::place`]: as it stands in the argument if it is in that form already, else in a place of the caller's.
+    pub(crate) fn place_in<'b>(&self, place: &'b mut Folded) -> Option<&'b [u8]>
+    where
+        'a: 'b,
+    {
+        match (self.domain, self.literal) {
+            (Some(domain), _) => fold_in(domain, place),
+            (None, literal) => {
+                *place = fold_literal(literal?)?;
+                Some(place.as_bytes())
+            }
         }
     }
 
@@ -78,7 +84,7 @@ impl<'a> Mailbox<'a> {
     /// The mailbox as lists name it: the local part without its quotation marks (RFC 5321 section 4.1.2: quoted or
     /// not, it is the same) and in lower case (in practice case does not matter, and RFC 2505 section 2 wants rules to
     /// ignore it), `@`, and the place. `None` if no list can name it.
-    pub(crate) fn name(&self, place: &str) -> Option<Name> {
+    pub(crate) fn name(&self, place: &[u8]) -> Option<Name> {
         let mut name = Name::new();
         for byte in self.bare() {
             if !matches!(byte, b' '..=b'~') {
@@ -90,7 +96,7 @@ impl<'a> Mailbox<'a> {
             return None;
         }
         name.try_push('@').ok()?;
-        name.try_push_str(place).ok()?;
+        name.try_push_str(str::from_utf8(place).ok()?).ok()?;
         Some(name)
     }
 
@@ -198,10 +204,10 @@ mod tests {
             ("<>", None),
         ] {
             let mailbox = Mailbox::parse(argument.as_bytes());
-            assert_eq!(mailbox.place().and_then(|place| mailbox.name(&place)).as_deref(), name, "{argument}");
+            assert_eq!(mailbox.place().and_then(|place| mailbox.name(place.as_bytes())).as_deref(), name, "{argument}");
         }
         let long = format!("<{}@example.org>", "x".repeat(MAX_MAILBOX));
-        assert_eq!(Mailbox::parse(long.as_bytes()).name("example.org"), None);
+        assert_eq!(Mailbox::parse(long.as_bytes()).name(b"example.org"), None);
         for (argument, routed) in [("<a%b@c>", true), ("<a!b@c>", true), ("<a@b@c>", true), ("<\"a@b\"@c>", true), ("<a+b=c@d>", false)] {
             assert_eq!(Mailbox::parse(argument.as_bytes()).is_routed(), routed, "{argument}");
         }

@@ -6,7 +6,8 @@
 
 use crate::diagnostic::{Fault, quote};
 use crate::image::{Reader, Stored, Writer};
-use arrayvec::{ArrayString, ArrayVec};
+use crate::line::Line;
+use arrayvec::ArrayString;
 
 /// Longest text of a reply, without code and enhanced status code, in octets. With `521 5.999.999 ` before
 /// it and CR LF behind it a reply stays below the 512 octets of RFC 5321 section 4.5.3.1.5.
@@ -21,8 +22,6 @@ const NO_TEXT: &str = "Service unavailable";
 pub type Status = ArrayString<9>;
 /// A text ready for the wire: printable ASCII, one line.
 pub type Text = ArrayString<MAX_TEXT>;
-/// The same in the making.
-pub(crate) type Filled = ArrayVec<u8, MAX_TEXT>;
 
 /// A reply as the policy states it, placeholders not yet filled in.
 ///
@@ -235,26 +234,27 @@ impl Reply {
 
     /// The text with its placeholders filled in: printable ASCII, never empty, at most [`MAX_TEXT`] octets.
     pub fn fill(&self, values: &Values<'_>) -> Text {
-        text(&self.fill_with(|placeholder, filled| push_harmless(filled, values.get(placeholder).as_bytes())))
+        let mut place = [0; MAX_TEXT];
+        let mut line = Line::new(&mut place);
+        self.fill_in(&mut line, |placeholder, line| line.push_harmless(values.get(placeholder).as_bytes()));
+        line.text()
     }
 
-    /// As [`Reply::fill`]; who fills in appends the value, by [`push_harmless`].
-    pub(crate) fn fill_with(&self, mut fill_in: impl FnMut(Placeholder, &mut Filled)) -> Filled {
-        let mut filled = Filled::new();
-        let mut rest = self.literal.as_bytes();
-        let mut before = 0;
+    /// As [`Reply::fill`], into an empty line that has room for [`MAX_TEXT`] octets; `value` appends what a placeholder
+    /// stands for, made harmless.
+    pub(crate) fn fill_in(&self, line: &mut Line<'_>, mut value: impl FnMut(Placeholder, &mut Line<'_>)) {
+        let (mut rest, mut before) = (self.literal.as_bytes(), 0);
         for (end, placeholder) in &self.placeholders {
             let (literal, after) = rest.split_at_checked(usize::from(end - before)).unwrap_or((rest, b""));
-            push_cut(&mut filled, literal);
-            fill_in(*placeholder, &mut filled);
+            line.push(literal);
+            value(*placeholder, line);
             (rest, before) = (after, *end);
         }
-        push_cut(&mut filled, rest);
-        if filled.iter().all(|byte| *byte == b' ') {
-            filled.clear();
-            push_cut(&mut filled, NO_TEXT.as_bytes());
+        line.push(rest);
+        if line.as_bytes().iter().all(|byte| *byte == b' ') {
+            line.clear();
+            line.push(NO_TEXT.as_bytes());
         }
-        filled
     }
 }
 
@@ -337,51 +337,12 @@ pub(crate) fn push<const N: usize>(to: &mut ArrayString<N>, ascii: impl Iterator
     }
 }
 
-/// Appends bytes, cut where there is no more room.
-pub(crate) fn push_cut<const N: usize>(to: &mut ArrayVec<u8, N>, bytes: &[u8]) {
-    // What is cut fits.
-    let _ = to.try_extend_from_slice(bytes.get(..to.remaining_capacity()).unwrap_or(bytes));
-}
-
-/// Appends what is left of a value from outside: white space becomes a space; `%`, which MTAs take for themselves, and
-/// all that is not printable ASCII becomes `?`; cut after [`MAX_VALUE`], and where there is no more room.
-pub(crate) fn push_harmless<const N: usize>(to: &mut ArrayVec<u8, N>, value: &[u8]) {
-    let value = value.get(..MAX_VALUE).unwrap_or(value);
-    // Nearly all are harmless as they are.
-    if value.iter().all(|byte| harmless(*byte) == *byte) {
-        push_cut(to, value);
-    } else {
-        to.extend(value.iter().map(|byte| harmless(*byte)).take(to.remaining_capacity()));
-    }
-}
-
-fn harmless(byte: u8) -> u8 {
-    #[expect(clippy::indexing_slicing, reason = "what goes wrong here does not compile")]
-    const HARMLESS: [u8; 256] = {
-        let mut harmless = [b'?'; 256];
-        let mut byte = b' ';
-        while byte <= b'~' {
-            harmless[byte as usize] = if byte == b'%' { b'?' } else { byte };
-            byte += 1;
-        }
-        harmless[b'\t' as usize] = b' ';
-        harmless[b'\n' as usize] = b' ';
-        harmless[b'\r' as usize] = b' ';
-        harmless
-    };
-    HARMLESS.get(usize::from(byte)).copied().unwrap_or(b'?')
-}
-
 /// A text from a list or a stranger, fit for a reply and for a log line.
 pub fn clean(value: &[u8]) -> ArrayString<MAX_VALUE> {
-    let mut cleaned = ArrayVec::<u8, MAX_VALUE>::new();
-    push_harmless(&mut cleaned, value);
-    text(&cleaned)
-}
-
-/// ASCII as a string.
-pub(crate) fn text<const N: usize>(ascii: &ArrayVec<u8, N>) -> ArrayString<N> {
-    std::str::from_utf8(ascii).ok().and_then(|text| ArrayString::from(text).ok()).unwrap_or_default()
+    let mut place = [0; MAX_VALUE];
+    let mut line = Line::new(&mut place);
+    line.push_harmless(value);
+    line.text()
 }
 
 #[cfg(test)]

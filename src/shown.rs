@@ -11,10 +11,8 @@ const DAY: u64 = 24 * HOUR;
 
 /// An entry as a list has it: a host without its prefix length, a hole with its mark.
 pub(crate) fn entry(contents: &Contents, entry: &Entry) -> String {
-    let mut shown = String::from(if entry.is_hole() { "!" } else { "" });
-    // A String takes all.
-    let _ = contents.about(entry).map(|about| about.write(&mut shown));
-    shown
+    let mark = if entry.is_hole() { "!" } else { "" };
+    contents.about(entry).map_or_else(String::new, |about| format!("{mark}{about}"))
 }
 
 /// Where an entry stands: `file:line`.

@@ -166,9 +166,9 @@ impl fmt::Display for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Entry::None => Ok(()),
-            Entry::Network(network) => About::Network(*network).write(f),
-            Entry::Domain(form, name) => About::Domain(*form, name).write(f),
-            Entry::Mailbox(name) => About::Mailbox(name).write(f),
+            Entry::Network(network) => About::Network(*network).fmt(f),
+            Entry::Domain(form, name) => About::Domain(*form, name).fmt(f),
+            Entry::Mailbox(name) => About::Mailbox(name).fmt(f),
         }
     }
 }

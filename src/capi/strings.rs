@@ -2,6 +2,7 @@
 
 use super::{call, gate_of, mxgate_gate};
 use crate::gate::Gate;
+use crate::line::Line;
 use libc::{c_char, c_int};
 use std::fmt::{self, Write};
 
@@ -37,7 +38,19 @@ pub(super) fn string_in(array: &[c_char]) -> Option<&str> {
 /// Stores a text over an empty string. All that a verdict holds fits.
 pub(super) fn put(array: &mut [c_char], text: &str) {
     if !text.is_empty() {
-        Output::of(array).push(text.as_bytes());
+        write_line(array, |line| line.push(text.as_bytes()));
+    }
+}
+
+/// Stores what is written.
+pub(super) fn write_line(array: &mut [c_char], write: impl FnOnce(&mut Line<'_>)) {
+    // SAFETY: c_char and u8 have the same size and alignment, and the bytes are borrowed from the array.
+    let array = unsafe { std::slice::from_raw_parts_mut(array.as_mut_ptr().cast::<u8>(), array.len()) };
+    let mut line = Line::new(array.split_last_mut().map_or(&mut [], |(_, place)| place));
+    write(&mut line);
+    let length = line.as_bytes().len();
+    if let Some(end) = array.get_mut(length) {
+        *end = 0;
     }
 }
 

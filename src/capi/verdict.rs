@@ -1,6 +1,6 @@
 //! What a check came to: `struct mxgate_verdict`, and the reply that it means.
 
-use super::strings::{Output, put, string_in, written};
+use super::strings::{Output, put, string_in, write_line, written};
 use super::{MXGATE_ACCEPT, MXGATE_REJECT};
 use crate::contents::Reason;
 use crate::decision::Answer;
@@ -241,8 +241,7 @@ pub(super) fn store(verdict: &mut mxgate_verdict, answer: &Answer<'_>) -> c_int 
     verdict.decider = decision.decider() as u16;
     verdict.line = decision.line();
     if let Some(entry) = decision.entry() {
-        let mut shown = Output::of(&mut verdict.entry);
-        entry.pieces(|piece| shown.push(piece));
+        write_line(&mut verdict.entry, |line| entry.write(line));
     }
     put(&mut verdict.list, decision.list());
     put(&mut verdict.reason, answer.reason(&mut Reason::new()));
@@ -251,7 +250,7 @@ pub(super) fn store(verdict: &mut mxgate_verdict, answer: &Answer<'_>) -> c_int 
     verdict.hangup = reply.hang_up.into();
     put(&mut verdict.status, &reply.status);
     put(&mut verdict.host, ruleset.hostname());
-    Output::of(&mut verdict.text).push(&answer.text(reply));
+    write_line(&mut verdict.text, |line| answer.write_text(reply, line));
     MXGATE_REJECT
 }
 

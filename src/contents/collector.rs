@@ -170,7 +170,7 @@ impl<'a> Collector<'a> {
             Subject::Domain(form, name) => self.name(line, Kind::of(form), &name)?,
             Subject::Mailbox(text) => {
                 let mailbox = Mailbox::parse(text.as_bytes());
-                let name = mailbox.name(&mailbox.place().unwrap_or_default());
+                let name = mailbox.name(mailbox.place().unwrap_or_default().as_bytes());
                 let too_long = || Fault::new("the mailbox is too long", format!("write at most {MAX_MAILBOX} characters"));
                 self.name(line, Kind::Mailbox, &name.ok_or_else(too_long)?)?;
             }

@@ -223,7 +223,7 @@ impl Contents {
         // Whatever it is fits.
         let _ = match self.about(entry) {
             Some(About::Domain(_, name)) => text.write_str(name),
-            Some(about) => about.write(&mut text),
+            Some(about) => write!(text, "{about}"),
             None => Ok(()),
         };
         text

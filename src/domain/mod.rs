@@ -5,13 +5,13 @@
 
 mod table;
 
-use crate::address::push_address;
 use crate::diagnostic::{Fault, quote};
 use crate::idn;
+use crate::line::Line;
 use crate::prefix::parse_address;
-use crate::reply::{push_cut, text};
-use arrayvec::{ArrayString, ArrayVec};
+use arrayvec::ArrayString;
 use std::net::IpAddr;
+use std::str;
 pub use table::DomainTable;
 pub(crate) use table::DomainTableBuilder;
 
@@ -45,8 +45,9 @@ impl Form {
     }
 
     /// Whether an entry of this form covers a name, by the definition.
-    pub(crate) fn covers(self, entry: &str, name: &str) -> bool {
-        let below = name.strip_suffix(entry).is_some_and(|rest| rest.ends_with('.'));
+    pub(crate) fn covers(self, entry: &str, name: &[u8]) -> bool {
+        let entry = entry.as_bytes();
+        let below = name.strip_suffix(entry).is_some_and(|rest| rest.ends_with(b"."));
         name == entry && self != Form::Below || below && self != Form::Exact
     }
 }
@@ -54,61 +55,81 @@ impl Form {
 /// Brings a name from a stranger into the form of the table; `None` if it is not a domain name. U-labels become
 /// A-labels, since both name the same domain (RFC 5890 section 2.3.2).
 pub fn fold(name: &[u8]) -> Option<Folded> {
-    let mut folded = Folded::new();
-    fold_into(&mut folded, name);
-    Some(folded).filter(|folded| !folded.is_empty())
+    let mut place = Folded::new();
+    let folded = fold_in(name, &mut place)?;
+    str::from_utf8(folded).ok().and_then(|folded| Folded::from(folded).ok())
 }
 
-/// As [`fold`], into an empty place, which stays empty if it is not a domain name.
-pub(crate) fn fold_into(place: &mut Folded, name: &[u8]) {
-    let folded = fold_ascii(place, name);
-    if folded.is_none() && !name.is_ascii() {
-        // What is no name then is none.
-        let _ = idn::to_ascii(name).and_then(|ascii| fold_ascii(place, ascii.as_bytes()));
+/// As [`fold`]: the name itself if it is in that form already, else one in a place of the caller's. In any case it is ASCII.
+pub(crate) fn fold_in<'a>(name: &'a [u8], place: &'a mut Folded) -> Option<&'a [u8]> {
+    match fold_ascii(name) {
+        Some((name, true)) => Some(name),
+        Some((name, false)) => lower_case(name, place),
+        None if name.is_ascii() => None,
+        None => {
+            let ascii = idn::to_ascii(name)?;
+            lower_case(fold_ascii(ascii.as_bytes())?.0, place)
+        }
     }
 }
 
-/// Which bytes labels have.
+fn lower_case<'a>(name: &[u8], place: &'a mut Folded) -> Option<&'a [u8]> {
+    *place = Folded::from(str::from_utf8(name).ok()?).ok()?;
+    place.make_ascii_lowercase();
+    Some(place.as_bytes())
+}
+
+/// What a byte is in a name.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Byte {
+    /// None, or a full stop.
+    Other,
+    OfLabel,
+    /// Of a label, and a capital letter.
+    Capital,
+}
+
 #[expect(clippy::cast_possible_truncation, clippy::indexing_slicing, reason = "what goes wrong here does not compile")]
-const OF_LABEL: [bool; 256] = {
-    let mut of_label = [false; 256];
+const BYTES: [Byte; 256] = {
+    let mut bytes = [Byte::Other; 256];
     let mut byte = 0;
     while byte < 128 {
-        of_label[byte] = (byte as u8).is_ascii_alphanumeric() || matches!(byte as u8, b'-' | b'_');
+        bytes[byte] = match byte as u8 {
+            b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' => Byte::OfLabel,
+            b'A'..=b'Z' => Byte::Capital,
+            _ => Byte::Other,
+        };
         byte += 1;
     }
-    of_label
+    bytes
 };
 
-fn fold_ascii(place: &mut Folded, name: &[u8]) -> Option<()> {
+/// A name in ASCII without the full stop at its end, and whether it has no capital letters; `None` if it is not a name.
+fn fold_ascii(name: &[u8]) -> Option<(&[u8], bool)> {
     let name = name.strip_suffix(b".").unwrap_or(name);
-    let mut label = 0;
+    let (mut label, mut small) = (0, true);
     for (at, byte) in name.iter().enumerate() {
-        if OF_LABEL.get(usize::from(*byte)) == Some(&true) {
-            continue;
+        match BYTES.get(usize::from(*byte))? {
+            Byte::OfLabel => {}
+            Byte::Capital => small = false,
+            Byte::Other if *byte == b'.' && (1..=MAX_LABEL).contains(&(at - label)) => label = at + 1,
+            Byte::Other => return None,
         }
-        if *byte != b'.' || !(1..=MAX_LABEL).contains(&(at - label)) {
-            return None;
-        }
-        label = at + 1;
     }
-    if !(1..=MAX_LABEL).contains(&(name.len() - label)) {
-        return None;
-    }
-    place.try_push_str(std::str::from_utf8(name).ok()?).ok()?;
-    place.make_ascii_lowercase();
-    Some(())
+    let whole = name.len() <= MAX_NAME && (1..=MAX_LABEL).contains(&(name.len() - label));
+    whole.then_some((name, small))
 }
 
 /// Brings an address literal from a stranger (`[192.0.2.1]`, `[IPv6:2001:db8::1]`) into the form of the table.
 pub fn fold_literal(literal: &[u8]) -> Option<Folded> {
     let inner = literal.strip_prefix(b"[")?.strip_suffix(b"]")?;
-    let address = parse_address(std::str::from_utf8(inner).ok()?)?;
-    let mut folded = ArrayVec::new();
-    push_cut(&mut folded, if address.is_ipv4() { b"[" } else { b"[IPv6:" });
-    push_address(&mut folded, address);
-    push_cut(&mut folded, b"]");
-    Some(text(&folded))
+    let address = parse_address(str::from_utf8(inner).ok()?)?;
+    let mut place = [0; MAX_NAME];
+    let mut line = Line::new(&mut place);
+    line.push(if address.is_ipv4() { b"[" } else { b"[IPv6:" });
+    line.push_address(address);
+    line.push(b"]");
+    Some(line.text())
 }
 
 /// Reads an entry of a domain list.
@@ -169,7 +190,7 @@ mod tests {
     }
 
     fn ask(table: &DomainTable, name: &str) -> EntryId {
-        fold(name.as_bytes()).and_then(|folded| table.get(&folded).single()).unwrap_or(0)
+        fold(name.as_bytes()).and_then(|folded| table.get(folded.as_bytes()).single()).unwrap_or(0)
     }
 
     #[test]
@@ -229,7 +250,7 @@ mod tests {
     #[test]
     fn address_literals_are_their_own_kind() {
         let table = table(&["[192.0.2.1]", "[IPv6:2001:DB8::1]", ".example"], &[0, 0, 1]);
-        let ask = |text: &str| fold_literal(text.as_bytes()).and_then(|literal| table.get(&literal).single()).unwrap_or(0);
+        let ask = |text: &str| fold_literal(text.as_bytes()).and_then(|literal| table.get(literal.as_bytes()).single()).unwrap_or(0);
         for (literal, entry) in [
             ("[192.0.2.1]", 1),
             ("[ipv6:2001:db8:0::1]", 2),

@@ -106,13 +106,13 @@ impl Default for DomainTable {
 
 impl DomainTable {
     /// What covers a domain or an address literal.
-    pub(crate) fn get(&self, name: &str) -> Cover {
-        if name.starts_with('[') {
+    pub(crate) fn get(&self, name: &[u8]) -> Cover {
+        if name.starts_with(b"[") {
             return self.get_apart(name);
         }
         let mut cover = Cover::NONE;
         let deepest = u128::BITS - self.labels.leading_zeros();
-        for suffix in self.suffixes(name.as_bytes()).take_while(|suffix| suffix.labels < deepest) {
+        for suffix in self.suffixes(name).take_while(|suffix| suffix.labels < deepest) {
             if let Some(found) = self.find(&suffix) {
                 cover = if suffix.name.len() == name.len() { found.at } else { found.below };
             }
@@ -121,8 +121,8 @@ impl DomainTable {
     }
 
     /// What covers a mailbox or an address literal.
-    pub(crate) fn get_apart(&self, name: &str) -> Cover {
-        self.find(&self.apart(name.as_bytes())).map_or(Cover::NONE, |found| found.at)
+    pub(crate) fn get_apart(&self, name: &[u8]) -> Cover {
+        self.find(&self.apart(name)).map_or(Cover::NONE, |found| found.at)
     }
 
     /// Whether it has mailboxes or address literals.
@@ -425,7 +425,7 @@ mod tests {
         for count in [0, 1, 7, 50_000] {
             let (names, others) = (names(count), names(count + 100));
             let table = table(&names);
-            let get = |name: &str| if name.contains('@') { table.get_apart(name) } else { table.get(name) };
+            let get = |name: &str| if name.contains('@') { table.get_apart(name.as_bytes()) } else { table.get(name.as_bytes()) };
             for (number, name) in (1..).zip(&others) {
                 let expected = if number <= count { Cover::entry(number) } else { Cover::NONE };
                 assert_eq!(get(name), expected, "{name}");
@@ -453,7 +453,7 @@ mod tests {
         }
         let table = builder.finish(|candidates| Cover::entry(candidates.first().map_or(0, |candidate| candidate.entry)));
         for (entry, name) in (1..).zip(&names) {
-            let cover = if name.contains('@') { table.get_apart(name) } else { table.get(name) };
+            let cover = if name.contains('@') { table.get_apart(name.as_bytes()) } else { table.get(name.as_bytes()) };
             assert_eq!(cover, Cover::entry(entry), "{name}");
         }
     }
@@ -479,8 +479,8 @@ mod tests {
                 bucket.passed = u32::MAX;
             }
             for name in &names {
-                table.get(name);
-                table.get_apart(name);
+                table.get(name.as_bytes());
+                table.get_apart(name.as_bytes());
             }
             Ok(())
         });

@@ -74,12 +74,12 @@ impl<'a> Judged<'a> {
     pub(super) fn name(
         list: &'a List,
         mailbox: Option<&Mailbox<'_>>,
-        place: Option<&str>,
+        place: Option<&[u8]>,
         situation: Exempt,
         now: Seconds,
     ) -> Option<Judged<'a>> {
-        let named = |place: &str| mailbox.and_then(|mailbox| mailbox.name(place));
-        let (own, anywhere) = (place.and_then(named), named(""));
+        let named = |place: &[u8]| mailbox.and_then(|mailbox| mailbox.name(place));
+        let (own, anywhere) = (place.and_then(named), named(b""));
         // What is no address matches nothing, not even by its local part.
         let invalid = place.is_none() && mailbox.is_none_or(|mailbox| mailbox.domain.is_some() || mailbox.literal.is_some());
         if invalid {

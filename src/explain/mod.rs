@@ -161,7 +161,7 @@ pub(crate) fn explain(ruleset: &Ruleset, live: &Live<'_>, facts: &Facts<'_>, sta
         port: facts.port,
         helo: facts.helo.map(|helo| clean(helo).to_string()),
         tls: facts.tls,
-        domain: asked.question.place.map(ToString::to_string),
+        domain: asked.question.place.map(|place| String::from_utf8_lossy(place).into_owned()),
         stage: asked.stage,
         now,
         why: asked.why(&verdict, decides),
@@ -241,7 +241,11 @@ impl<'a> Asked<'a> {
         let judged = |list: &'a List| {
             let recipient = Some(&self.question.recipient).filter(|_| list.role == Decider::Recipient);
             let of_sender = list.role == Decider::Sender;
-            let (mailbox, place) = if of_sender { (Some(&sender), sender_place.as_deref()) } else { (recipient, self.question.place) };
+            let (mailbox, place) = if of_sender {
+                (Some(&sender), sender_place.as_ref().map(|place| place.as_bytes()))
+            } else {
+                (recipient, self.question.place)
+            };
             Judged::name(list, mailbox, place, situation, self.now)
         };
         self.ruleset.name_lists().filter_map(judged).collect()

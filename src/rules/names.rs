@@ -70,26 +70,26 @@ impl Names {
     }
 
     /// What covers a domain or an address literal; `None` if nothing does.
-    pub(crate) fn of_place(&self, place: &str) -> Option<Covering<'_>> {
+    pub(crate) fn of_place(&self, place: &[u8]) -> Option<Covering<'_>> {
         self.covering([self.table.get(place), Cover::NONE, Cover::NONE])
     }
 
     /// What covers a mailbox, which is at a place; `None` if nothing does.
-    pub(crate) fn of_mailbox(&self, mailbox: &Mailbox<'_>, place: Option<&str>) -> Option<Covering<'_>> {
+    pub(crate) fn of_mailbox(&self, mailbox: &Mailbox<'_>, place: Option<&[u8]>) -> Option<Covering<'_>> {
         // What is no address matches nothing, not even by its local part.
         let invalid = place.is_none() && (mailbox.domain.is_some() || mailbox.literal.is_some());
         if self.is_empty() || invalid {
             return None;
         }
-        let named = |place: &str| match mailbox.name(place) {
-            Some(name) => self.table.get_apart(&name),
+        let named = |place: &[u8]| match mailbox.name(place) {
+            Some(name) => self.table.get_apart(name.as_bytes()),
             None => Cover::NONE,
         };
         let of_place = place.map_or(Cover::NONE, |place| self.table.get(place));
         if !self.table.has_apart() {
             return self.covering([of_place, Cover::NONE, Cover::NONE]);
         }
-        self.covering([place.map_or(Cover::NONE, named), of_place, named("")])
+        self.covering([place.map_or(Cover::NONE, named), of_place, named(b"")])
     }
 
     fn covering(&self, covers: [Cover; 3]) -> Option<Covering<'_>> {
@@ -97,15 +97,15 @@ impl Names {
     }
 
     /// Whether an entry covers a place.
-    pub(crate) fn is_of_place(about: About<'_>, place: Option<&str>) -> bool {
+    pub(crate) fn is_of_place(about: About<'_>, place: Option<&[u8]>) -> bool {
         matches!((about, place), (About::Domain(form, name), Some(place)) if form.covers(name, place))
     }
 
     /// Whether an entry covers a mailbox, which is at a place.
-    pub(crate) fn is_of_mailbox(about: About<'_>, mailbox: &Mailbox<'_>, place: Option<&str>) -> bool {
-        let named = |at: &str, entry: &str| mailbox.name(at).is_some_and(|name| name.as_str() == entry);
+    pub(crate) fn is_of_mailbox(about: About<'_>, mailbox: &Mailbox<'_>, place: Option<&[u8]>) -> bool {
+        let named = |at: &[u8], entry: &str| mailbox.name(at).is_some_and(|name| name.as_str() == entry);
         match about {
-            About::Mailbox(name) => named("", name) || place.is_some_and(|place| named(place, name)),
+            About::Mailbox(name) => named(b"", name) || place.is_some_and(|place| named(place, name)),
             About::Domain(..) | About::Network(_) => Names::is_of_place(about, place),
         }
     }

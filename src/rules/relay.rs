@@ -38,7 +38,7 @@ impl Relay {
     /// No domain is local. A place that is neither a domain nor an address is nobody's. A way on in the local part
     /// (`user%other.example@example.org`) is refused whatever the domain: servers that follow it would relay
     /// (RFC 2505 section 2.1).
-    pub(crate) fn refuses(&self, recipient: &Mailbox<'_>, place: Option<&str>, situation: Exempt, facts: &Facts<'_>) -> Option<&Reply> {
+    pub(crate) fn refuses(&self, recipient: &Mailbox<'_>, place: Option<&[u8]>, situation: Exempt, facts: &Facts<'_>) -> Option<&Reply> {
         let reply = self.reply.as_ref()?;
         if situation.meets(Exempt::AUTHENTICATED.and(Exempt::TRUSTED)) {
             return None;
