@@ -2,33 +2,36 @@
 //! loader can do without, reading the lines and sorting what they say, and Postfix's own cidr: table; all in turn, in one
 //! run. Prints medians and their ratios.
 
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a benchmark")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a benchmark")]
 
+use ipnet::IpNet;
 use mxgate::Gate;
-use mxgate::prefix::leading_network4;
+use mxgate::prefix::{leading_network, leading_network4};
 use std::fmt::Write as _;
 use std::fs;
 use std::hint::black_box;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 const ROUNDS: usize = 7;
 
-/// What is loaded: name, lines, what stands on a line after the network.
-const LISTS: [(&str, u32, After); 3] = [
-    ("1M networks", 1_000_000, After::Nothing),
-    ("1M, a reason each", 1_000_000, After::Reason),
-    ("4M networks", 4_000_000, After::Nothing),
+/// What is loaded: name, lines, what is on a line.
+const LISTS: [(&str, u32, Lines); 4] = [
+    ("1M networks", 1_000_000, Lines::V4),
+    ("1M, a reason each", 1_000_000, Lines::WithReason),
+    ("1M IPv6 networks", 1_000_000, Lines::V6),
+    ("4M networks", 4_000_000, Lines::V4),
 ];
 
 #[derive(Clone, Copy, PartialEq)]
-enum After {
-    Nothing,
-    Reason,
+enum Lines {
+    V4,
+    V6,
+    WithReason,
     /// What a cidr: table has to have.
-    Action,
+    WithAction,
 }
 
 /// Numbers that are the same in every run (splitmix64).
@@ -43,12 +46,19 @@ impl Numbers {
     }
 }
 
-/// Networks from all over the address space in no order: of a hundred 78 are hosts, 12 are /24, the others /16 to /31.
-fn list(lines: u32, after: After) -> String {
+/// Networks from all over the address space in no order: of a hundred 78 are hosts, 12 are /24, the others /16 to /31. Of
+/// IPv6 half are /64, the others /48 to /63.
+fn list(lines: u32, kind: Lines) -> String {
     let mut numbers = Numbers(5);
     let mut list = String::new();
     for number in 0..lines {
         let random = numbers.next();
+        if kind == Lines::V6 {
+            let length = if random & 1 == 0 { 64 } else { 48 + (random >> 1 & 15) };
+            let address = u128::from((0x2000 << 48 | numbers.next() >> 3) & u64::MAX << (64 - length)) << 64;
+            writeln!(list, "{}/{length}", Ipv6Addr::from_bits(address)).unwrap();
+            continue;
+        }
         let length = match random % 100 {
             0..78 => 32,
             78..90 => 24,
@@ -59,25 +69,38 @@ fn list(lines: u32, after: After) -> String {
         if length < 32 {
             write!(list, "/{length}").unwrap();
         }
-        match after {
-            After::Nothing => list.push('\n'),
-            After::Reason => writeln!(list, " case {number}").unwrap(),
-            After::Action => list.push_str(" REJECT\n"),
+        match kind {
+            Lines::V4 | Lines::V6 => list.push('\n'),
+            Lines::WithReason => writeln!(list, " case {number}").unwrap(),
+            Lines::WithAction => list.push_str(" REJECT\n"),
         }
     }
     list
 }
 
-/// The networks of a text that has one at the beginning of each line, in order.
-fn parse_and_sort(text: &[u8]) -> Vec<(u32, u8)> {
+/// What a text has at the beginning of each line, in order.
+fn parse_and_sort<T: Ord>(text: &[u8], parse: impl Fn(&[u8]) -> T) -> Vec<T> {
     let mut networks = Vec::new();
     let mut start = 0;
     for end in memchr::memchr_iter(b'\n', text) {
-        networks.push(leading_network4(text.get(start..end).unwrap()).unwrap().0);
+        networks.push(parse(text.get(start..end).unwrap()));
         start = end + 1;
     }
     networks.sort_unstable();
     networks
+}
+
+/// How long a text takes that is read and sorted, and no more.
+fn alone(text: &[u8], kind: Lines) -> Duration {
+    if kind == Lines::V6 {
+        let network = |line: &[u8]| {
+            let (IpNet::V6(network), _) = leading_network(line).unwrap() else { panic!("not IPv6") };
+            (network.addr().to_bits(), network.prefix_len())
+        };
+        timed(|| parse_and_sort(text, network)).1
+    } else {
+        timed(|| parse_and_sort(text, |line| leading_network4(line).unwrap().0)).1
+    }
 }
 
 fn load(policy: &Path, lines: u32) -> Duration {
@@ -89,7 +112,7 @@ fn load(policy: &Path, lines: u32) -> Duration {
 
 fn timed<T>(work: impl FnOnce() -> T) -> (T, Duration) {
     let start = Instant::now();
-    let result = work();
+    let result = black_box(work());
     (result, start.elapsed())
 }
 
@@ -106,27 +129,24 @@ fn main() {
     let files: Vec<(PathBuf, PathBuf)> = LISTS
         .iter()
         .enumerate()
-        .map(|(number, (_, lines, after))| {
+        .map(|(number, (_, lines, kind))| {
             let (text, config) = (path(&format!("{number}.txt")), path(&format!("{number}.toml")));
-            fs::write(&text, list(*lines, *after)).unwrap();
+            fs::write(&text, list(*lines, *kind)).unwrap();
             fs::write(&config, format!("{policy}[[list]]\nname = \"all\"\nfile = \"{number}.txt\"\n")).unwrap();
             (text, config)
         })
         .collect();
     let mut times = LISTS.map(|_| (Vec::new(), Vec::new()));
     for _ in 0..ROUNDS {
-        for (((_, lines, _), (text, config)), (alone, whole)) in LISTS.iter().zip(&files).zip(&mut times) {
-            let text = fs::read(text).unwrap();
-            let (networks, time) = timed(|| parse_and_sort(black_box(&text)));
-            drop((black_box(networks), text));
-            alone.push(time);
+        for (((_, lines, kind), (text, config)), (least, whole)) in LISTS.iter().zip(&files).zip(&mut times) {
+            least.push(alone(&fs::read(text).unwrap(), *kind));
             whole.push(load(config, *lines));
         }
     }
     println!("{:<20} {:>14} {:>14} {:>7}", "list", "parse and sort", "to in force", "ratio");
-    for ((name, ..), (alone, whole)) in LISTS.iter().zip(times) {
-        let (alone, whole) = (median(alone), median(whole));
-        println!("{name:<20} {alone:>11.0} ms {whole:>11.0} ms {:>6.2}x", whole / alone);
+    for ((name, ..), (least, whole)) in LISTS.iter().zip(times) {
+        let (least, whole) = (median(least), median(whole));
+        println!("{name:<20} {least:>11.0} ms {whole:>11.0} ms {:>6.2}x", whole / least);
     }
 
     let Some(postmap) = ["/usr/sbin/postmap", "/usr/bin/postmap"].into_iter().find(|path| Path::new(path).exists()) else {
@@ -134,7 +154,7 @@ fn main() {
         return;
     };
     fs::write(path("main.cf"), "compatibility_level = 3.6\n").unwrap();
-    fs::write(path("table"), list(1_000_000, After::Action)).unwrap();
+    fs::write(path("table"), list(1_000_000, Lines::WithAction)).unwrap();
     let table = format!("cidr:{}", path("table").display());
     let ask = || Command::new(postmap).arg("-c").arg(directory.path()).args(["-q", "192.0.2.1", &table]).output().unwrap();
     let times = (0..ROUNDS).map(|_| timed(ask).1).collect();

@@ -624,6 +624,22 @@ int mxgate_load_file(struct mxgate_gate *gate,
                      size_t message_size);
 
 /**
+ * As mxgate_load_file() for an image that `mxgate compile` has written, but without
+ * reading all of it to check it: in well under a millisecond, however large it is,
+ * and with memory that all processes share that open it. For servers whose
+ * processes start often, with an image that has been checked once: `mxgate compile`
+ * does, and so does mxgate_load_file(), which takes images too.
+ *
+ * An image may be replaced (renamed over) while it is open; whoever shortens the file
+ * ends this process with SIGBUS. Even a damaged one refuses nobody whom no list has
+ * that refuses, but it may overlook entries, those of allow lists too.
+ */
+int mxgate_open_image(struct mxgate_gate *gate,
+                      const char *path,
+                      char *message,
+                      size_t message_size);
+
+/**
  * As mxgate_load_file(), from a text of length bytes (or MXGATE_NUL). Relative
  * names of files in it count from the current directory. Messages name the text
  * "policy".

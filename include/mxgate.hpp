@@ -301,6 +301,13 @@ public:
         return change([&](char *message, std::size_t size) { return ::mxgate_load_file(gate_.get(), path.c_str(), message, size); }).message;
     }
 
+    /** As load_file() for an image that `mxgate compile` has written, which is taken as it is: at once, and in memory that all
+     *  processes share that open it. See mxgate_open_image(). Throws Error. */
+    std::string open_image(const std::string &path)
+    {
+        return change([&](char *message, std::size_t size) { return ::mxgate_open_image(gate_.get(), path.c_str(), message, size); }).message;
+    }
+
     /** As load_file(), from a text. */
     std::string load_text(std::string_view text)
     {

@@ -8,10 +8,11 @@ use crate::contents::{Collector, Contents, Wanted};
 use crate::covering::List;
 use crate::diagnostic::{Diagnostic, Fault};
 use crate::guards;
+use crate::image::Restored;
 use crate::list::plain::parse_line;
 use crate::list::{self, Reading, Record, Seconds, Sink, Statement};
 use crate::mode::Mode;
-use crate::networks::{Chains, Interval, NetworkTable, Order, overlay};
+use crate::networks::{Chains, Interval, NetworkTable, overlay};
 use crate::policy::{self, Conduct, Exempt, Item, ListName, NEVER_BLOCK, NameList, NeverBlock, PRIVATE, Place, Policy, Source};
 use crate::resolve::{Resolver, number};
 use crate::rules::authentication::Authentication;
@@ -79,20 +80,28 @@ pub(crate) fn seconds(time: SystemTime) -> Seconds {
     time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
-/// Compiles a policy. The ruleset is of use only if none of the messages is an error.
-pub(crate) fn compile(policy: Policy, file: &Arc<str>, files: &dyn Files, previous: Option<&Ruleset>) -> (Ruleset, Vec<Diagnostic>) {
+/// Compiles a policy. The ruleset is of use only if none of the messages is an error. With an image nothing is read from files.
+pub(crate) fn compile(
+    policy: Policy,
+    file: &Arc<str>,
+    files: &dyn Files,
+    previous: Option<&Ruleset>,
+    image: Option<&mut Restored>,
+) -> (Ruleset, Vec<Diagnostic>) {
     let now = seconds(files.now());
-    let mut compiler = Compiler { files, policy_file: file, previous, now, room: MAX_ENTRIES, diagnostics: Vec::new() };
+    let mut compiler = Compiler { files, policy_file: file, previous, now, room: MAX_ENTRIES, image, diagnostics: Vec::new() };
     let Policy { hostname, mode, never_block, bans, lists, domains, senders, recipients, relay, authentication, limits } = policy;
     let mut address_lists = compiler.never_block(&never_block);
     let protected = address_lists.len();
     let (allow, block): (Vec<_>, Vec<_>) = lists.into_iter().partition(|list| list.allow);
     for list in allow.into_iter().chain(block) {
         let role = if list.allow { Decider::Allow } else { Decider::Block };
-        let contents = compiler.read(&list.name, &list.source, Wanted::Addresses);
+        let contents = compiler.contents("addresses", &list.name, |compiler| compiler.read(&list.name, &list.source, Wanted::Addresses));
         address_lists.push(List::new(list.name, role, list.conduct, contents));
     }
-    compiler.name_covered(&address_lists, protected);
+    if compiler.image.is_none() {
+        compiler.name_covered(&address_lists, protected);
+    }
     let mut domains = compiler.names(domains, Wanted::Domains, Decider::Domain);
     let mut senders = compiler.names(senders, Wanted::Senders, Decider::Sender);
     let mut recipients = compiler.names(recipients, Wanted::Recipients, Decider::Recipient);
@@ -102,18 +111,19 @@ pub(crate) fn compile(policy: Policy, file: &Arc<str>, files: &dyn Files, previo
         let names = [&mut domains, &mut senders, &mut recipients];
         address_lists.iter_mut().chain(names.into_iter().flatten()).for_each(|list| list.continue_counting(previous));
     }
-    let (networks, address_chains) = network_table(&mut address_lists);
-    let (domains, full_domains) = Names::of_domains(domains);
-    let (senders, full_senders) = Names::of_mailboxes(senders);
+    let Compiler { diagnostics, mut image, .. } = compiler;
+    let (networks, address_chains) = network_table(&mut address_lists, image.as_deref_mut());
+    let (domains, full_domains) = Names::of_domains(domains, image.as_deref_mut());
+    let (senders, full_senders) = Names::of_mailboxes(senders, image.as_deref_mut());
     // A list may say who gets no mail from outside, who has opted out of other lists, or both.
     let opt_outs = recipients.iter().filter(|list| list.opt_out != Exempt::default()).map(|list| List {
         opt_out: list.opt_out,
         ..List::new(list.name, Decider::Recipient, Conduct::default(), Arc::clone(&list.contents))
     });
-    let (opt_outs, full_opt_outs) = Names::of_mailboxes(opt_outs.collect());
+    let (opt_outs, full_opt_outs) = Names::of_mailboxes(opt_outs.collect(), image.as_deref_mut());
     let recipients = recipients.into_iter().filter(|list| list.conduct.reply.is_some()).collect();
-    let (recipients, full_recipients) = Names::of_mailboxes(recipients);
-    let mut diagnostics = compiler.diagnostics;
+    let (recipients, full_recipients) = Names::of_mailboxes(recipients, image);
+    let mut diagnostics = diagnostics;
     let faults = [full_domains, full_senders, full_opt_outs, full_recipients];
     diagnostics.extend(faults.into_iter().flatten().map(|fault| fault.at(file, 1, 1)));
     let ruleset = Ruleset {
@@ -136,11 +146,14 @@ pub(crate) fn compile(policy: Policy, file: &Arc<str>, files: &dyn Files, previo
     (ruleset, diagnostics)
 }
 
-fn network_table(lists: &mut [List]) -> (NetworkTable, Chains) {
+fn network_table(lists: &mut [List], image: Option<&mut Restored>) -> (NetworkTable, Chains) {
     let mut resolver = Resolver::new(number(lists));
-    let chains: Vec<&Chains> = lists.iter().map(|list| &list.contents.chains).collect();
-    let v4: Vec<&[Interval<u32>]> = lists.iter().map(|list| list.contents.v4.as_slice()).collect();
-    let v6: Vec<&[Interval<u128>]> = lists.iter().map(|list| list.contents.v6.as_slice()).collect();
+    if let Some(restored) = image.and_then(Restored::networks) {
+        return restored;
+    }
+    let chains: Vec<&Chains> = lists.iter().map(|list| &list.contents.intervals().chains).collect();
+    let v4: Vec<&[Interval<u32>]> = lists.iter().map(|list| list.contents.intervals().v4.as_slice()).collect();
+    let v6: Vec<&[Interval<u128>]> = lists.iter().map(|list| list.contents.intervals().v6.as_slice()).collect();
     let v4 = overlay(&v4, |covering| resolver.addresses(covering, &chains));
     let v6 = overlay(&v6, |covering| resolver.addresses(covering, &chains));
     (NetworkTable::new(&v4, &v6), resolver.into_chains())
@@ -154,42 +167,64 @@ struct Compiler<'a> {
     now: Seconds,
     /// How many entries there may still be.
     room: usize,
+    /// Where the lists come from, if not from their files.
+    image: Option<&'a mut Restored>,
     diagnostics: Vec<Diagnostic>,
 }
 
 impl Compiler<'_> {
+    /// What is read of a list; of an image what it has.
+    fn contents(&mut self, kind: &str, name: &str, read: impl FnOnce(&mut Self) -> Arc<Contents>) -> Arc<Contents> {
+        match &mut self.image {
+            Some(image) => image.contents(kind, name),
+            None => read(self),
+        }
+    }
+
     /// The never-block set, and the addresses that no list means: they belong to somebody else everywhere.
     fn never_block(&mut self, never_block: &NeverBlock) -> Vec<List> {
         let NeverBlock { loopback, link_local, private, networks } = never_block;
         let some = |wanted: &bool, networks: &'static [&'static str]| if *wanted { networks } else { &[] };
-        let never_block = self.inline(networks, some(loopback, &LOOPBACK), Wanted::Addresses);
         let private = [some(link_local, &LINK_LOCAL), some(private, &PRIVATE_USE)].concat();
-        let private = self.inline(&[], &private, Wanted::Addresses);
-        let list = |name, role, contents| List::new(ListName::from(name).unwrap_or_default(), role, Conduct::default(), Arc::new(contents));
-        vec![list(NEVER_BLOCK, Decider::NeverBlock, never_block), list(PRIVATE, Decider::Allow, private)]
+        let mut list = |name, role, items, builtin| {
+            let contents = self.contents("addresses", name, |compiler| Arc::new(compiler.inline(items, builtin, Wanted::Addresses)));
+            List::new(ListName::from(name).unwrap_or_default(), role, Conduct::default(), contents)
+        };
+        let never_block = list(NEVER_BLOCK, Decider::NeverBlock, &networks[..], some(loopback, &LOOPBACK));
+        vec![never_block, list(PRIVATE, Decider::Allow, &[], &private)]
     }
 
     /// The lists of one kind of names.
     fn names(&mut self, lists: Vec<NameList>, wanted: Wanted, role: Decider) -> Vec<List> {
         let mut read = |list: NameList| {
-            let contents = self.read(&list.name, &list.source, wanted);
+            let kind = match wanted {
+                Wanted::Addresses => "addresses",
+                Wanted::Domains => "domains",
+                Wanted::Senders => "senders",
+                Wanted::Recipients => "recipients",
+            };
+            let contents = self.contents(kind, &list.name, |compiler| compiler.read(&list.name, &list.source, wanted));
             List { opt_out: list.opt_out, ..List::new(list.name, role, list.conduct, contents) }
         };
         lists.into_iter().map(&mut read).collect()
     }
 
+    /// Always made of the policy: a damaged image must not have mail refused because a name is not found.
     fn relay(&mut self, relay: policy::Relay) -> Relay {
         let policy::Relay { local, relay, trusted, routing, reply } = relay;
         // A table that names trusted networks alone leaves relaying to the mail server.
         let reply = reply.filter(|_| local.is_some() || relay.is_some());
         let mut list = |name, items: Option<Vec<Item>>| {
-            let contents = Arc::new(self.inline(&items.unwrap_or_default(), &[], Wanted::Domains));
+            let items = items.unwrap_or_default();
+            let contents = Arc::new(self.inline(&items, &[], Wanted::Domains));
             List::new(ListName::from(name).unwrap_or_default(), Decider::Relay, Conduct::default(), contents)
         };
         let lists = vec![list("local", local), list("relay", relay)];
         let trusted = Arc::new(self.inline(&trusted, &[], Wanted::Addresses));
+        // Checks ask it, and allocate nothing.
+        trusted.intervals();
         // So many names as would fill the table do not fit into a policy file.
-        let (domains, _) = Names::of_domains(lists);
+        let (domains, _) = Names::of_domains(lists, None);
         Relay { reply, domains, trusted, routing }
     }
 
@@ -245,7 +280,7 @@ impl Compiler<'_> {
                 Err(fault) => collector.fault(number, place, fault),
             }
         }
-        collector.finish(Statement::default(), Order::MostSpecific, None)
+        collector.finish(Statement::default(), None)
     }
 
     fn read_files(
@@ -290,9 +325,8 @@ impl Compiler<'_> {
             }
         }
         made = whole.made.or(made);
-        let order = if whole.ordered { Order::First } else { Order::MostSpecific };
         let deadline = source.ttl.map(|ttl| made.unwrap_or(self.now).saturating_add(ttl));
-        let mut contents = collector.finish(whole, order, deadline);
+        let mut contents = collector.finish(whole, deadline);
         contents.made = made;
         for (item, file, error) in unread {
             let remedy = "check the path (it counts from the policy file) and who may read it";

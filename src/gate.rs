@@ -7,10 +7,11 @@
 use crate::bans::{self, Ban, Bans};
 use crate::compile::{Files, compile, seconds};
 use crate::decision::{Answer, verdict};
-use crate::diagnostic::{Diagnostic, Fault, Kind, Lines, render};
+use crate::diagnostic::{Diagnostic, Fault, Kind, render};
 use crate::disk::{Disk, Given, Seen};
 use crate::explain::{Explanation, explain};
 use crate::facts::Facts;
+use crate::image;
 use crate::limits::Limits;
 use crate::list::Seconds;
 use crate::memory::{Watch, with_room};
@@ -18,15 +19,15 @@ use crate::mode::Mode;
 use crate::policy::{self, MAX_POLICY, Policy};
 use crate::published::Published;
 use crate::ruleset::{Ask, Live, Ruleset, Stages};
+use crate::source::{PolicyText, Source, not_text};
 use crate::stage::Stage;
 use crate::tally::Tally;
 use crate::turn::Turn;
 use crate::verdict::Verdict;
 use ipnet::IpNet;
 use std::fmt;
-use std::io::Read;
-use std::path::{Path, PathBuf};
-use std::str::{self, Utf8Error};
+use std::path::Path;
+use std::str;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
@@ -68,23 +69,15 @@ struct InForce {
 #[derive(Clone, Debug, Default)]
 struct Origin {
     policy: Source,
+    /// The text of the policy, and how messages name it.
+    text: Arc<str>,
+    name: Arc<str>,
+    is_image: bool,
     given: Given,
     /// What was read, and what it was like.
     seen: Vec<Seen>,
     /// When, for those who ask how old the rules are.
     loaded: Seconds,
-}
-
-#[derive(Clone, Debug, Default)]
-enum Source {
-    /// None, or one whose files only the caller knows.
-    #[default]
-    Unknown,
-    File(PathBuf),
-    Text {
-        text: Arc<str>,
-        name: Arc<str>,
-    },
 }
 
 /// What is counted. Accepted questions are those that nothing else counts.
@@ -165,7 +158,7 @@ impl Gate {
     /// A gate without rules whose loads of files tell how far they have got: the name of the list that is being read, and
     /// how many of its lines have been; some thousand lines at a time.
     pub fn with_progress(progress: fn(&str, u64)) -> Gate {
-        let (ruleset, _) = compile(Policy::default(), &"".into(), &Disk::new(Path::new(""), &Given::new(), progress), None);
+        let (ruleset, _) = compile(Policy::default(), &"".into(), &Disk::new(Path::new(""), &Given::new(), progress), None, None);
         let (limits, began) = (Arc::new(Limits::none()), Instant::now());
         let in_force = InForce { ruleset: Arc::new(ruleset), bans: Arc::default(), mode: None, limits, began, origin: Arc::default() };
         Gate { in_force: Published::new(in_force), turn: Turn::default(), tallies: Tallies::default(), progress }
@@ -180,6 +173,37 @@ impl Gate {
         let _turn = self.turn.take();
         let given = self.in_force.look().origin.given.clone();
         self.load_from(Origin { policy: Source::File(path.to_path_buf()), given, ..Origin::default() })
+    }
+
+    /// Puts the rules of an image in the place of the rules in force, as [`Gate::load_file`] does for images too, but without
+    /// reading it as a whole to check it: in well under a millisecond, however large it is. For processes that start often,
+    /// with an image that has been checked once. See [`Gate::write_image`].
+    ///
+    /// Damage that is not noticed then refuses nobody whom no list has that refuses; it may have entries overlooked, holes and
+    /// those of allow lists too. A file that is shortened while it is open ends the process with SIGBUS.
+    ///
+    /// # Errors
+    /// If the file is no image of this release, or it is damaged as far as can be seen without reading all of it.
+    pub fn open_image(&self, path: &Path) -> Loaded {
+        let _turn = self.turn.take();
+        let given = self.in_force.look().origin.given.clone();
+        self.load_from(Origin { policy: Source::Image(path.to_path_buf()), given, ..Origin::default() })
+    }
+
+    /// Writes the rules in force as an image, which other processes open at once and share: policy, lists and tables. It is
+    /// written aside and renamed, so that whoever has an older one open keeps it. Only an image is replaced, or an empty file.
+    /// Returns its length in bytes.
+    ///
+    /// An image must not be shortened or written over in place while somebody has it open; see [`Gate::open_image`].
+    ///
+    /// # Errors
+    /// If no rules are in force, or the file cannot be written.
+    pub fn write_image(&self, path: &Path) -> Result<u64, Fault> {
+        let InForce { ruleset, origin, .. } = self.in_force();
+        if ruleset.generation == 0 {
+            return Err(Fault::new("no rules are in force", "load a policy first"));
+        }
+        image::write(path, |image| image::store(&ruleset, &origin.text, &origin.name, image))
     }
 
     /// Puts the rules of a text in the place of the rules in force, as [`Gate::load_file`] does. Files that it
@@ -207,8 +231,10 @@ impl Gate {
     /// All mistakes in the text and in the lists that it names.
     pub fn load(&self, text: &str, name: &Arc<str>, files: &dyn Files) -> Loaded {
         let _turn = self.turn.take();
-        let (ruleset, limits, diagnostics) = self.compile(text, name, files)?;
-        let origin = Origin { loaded: seconds(SystemTime::now()), ..Origin::default() };
+        let (text, name): (Arc<str>, _) = (text.into(), Arc::clone(name));
+        let read = PolicyText { text: Arc::clone(&text), name: Arc::clone(&name), image: None };
+        let (ruleset, limits, diagnostics) = self.compile(read, files)?;
+        let origin = Origin { text, name, loaded: seconds(SystemTime::now()), ..Origin::default() };
         self.publish(InForce { ruleset: Arc::new(ruleset), limits, origin: Arc::new(origin), ..self.in_force() });
         Ok(diagnostics)
     }
@@ -226,6 +252,10 @@ impl Gate {
             let names: Vec<&str> = ruleset.lists().filter(|list| list.is_of_policy()).map(|list| list.name.as_str()).collect();
             let remedy = if names.is_empty() { "load a policy that has it".into() } else { format!("name one of {}", names.join(", ")) };
             return Err(Fault::new(cause, remedy).at(&list.into(), 1, 1).into());
+        }
+        if origin.is_image {
+            let remedy = "load the policy itself, or make the image again with that list";
+            return Err(Fault::new("the rules in force are an image, whose lists stay as they are", remedy).at(&list.into(), 1, 1).into());
         }
         let mut given = origin.given.clone();
         match bytes {
@@ -253,17 +283,21 @@ impl Gate {
     /// another change. The caller has the turn.
     fn load_from(&self, mut origin: Origin) -> Loaded {
         let given = std::mem::take(&mut origin.given);
-        let base = match &origin.policy {
-            Source::File(path) => path.parent().unwrap_or(Path::new("")).to_path_buf(),
-            Source::Text { .. } | Source::Unknown => PathBuf::new(),
-        };
-        let files = Disk::new(&base, &given, self.progress);
-        let compiled = read_policy(&origin.policy, &files).and_then(|(text, name)| self.compile(&text, &name, &files));
+        let files = Disk::new(origin.policy.base(), &given, self.progress);
+        let read = origin.policy.read(&files).map_err(LoadError::from);
+        let compiled = read.and_then(|read| {
+            let (text, name, is_image) = (Arc::clone(&read.text), Arc::clone(&read.name), read.image.is_some());
+            if let Some(list) = given.keys().next().filter(|_| is_image) {
+                let fault = Fault::new(format!("the list {list} was given to this gate, and an image has its own"), "take it back first");
+                return Err(fault.at(&name, 1, 1).into());
+            }
+            self.compile(read, &files).map(|compiled| (compiled, Origin { text, name, is_image, ..Origin::default() }))
+        });
         let seen = files.into_seen();
         let in_force = self.in_force();
         match compiled {
-            Ok((ruleset, limits, diagnostics)) => {
-                let origin = Origin { policy: origin.policy, given, seen, loaded: seconds(SystemTime::now()) };
+            Ok(((ruleset, limits, diagnostics), read)) => {
+                let origin = Origin { policy: origin.policy, given, seen, loaded: seconds(SystemTime::now()), ..read };
                 self.publish(InForce { ruleset: Arc::new(ruleset), limits, origin: Arc::new(origin), ..in_force });
                 Ok(diagnostics)
             }
@@ -276,7 +310,9 @@ impl Gate {
         }
     }
 
-    fn compile(&self, text: &str, name: &Arc<str>, files: &dyn Files) -> Result<(Ruleset, Arc<Limits>, Vec<Diagnostic>), LoadError> {
+    fn compile(&self, read: PolicyText, files: &dyn Files) -> Result<(Ruleset, Arc<Limits>, Vec<Diagnostic>), LoadError> {
+        let PolicyText { text, name, mut image } = read;
+        let (text, name) = (&*text, &name);
         if text.len() > MAX_POLICY {
             let fault = Fault::limit(format!("the policy is longer than {MAX_POLICY} bytes"), "put long lists into files of their own");
             return Err(fault.at(name, 1, 1).into());
@@ -288,11 +324,18 @@ impl Gate {
         watch.check().map_err(short)?;
         let (policy, mut diagnostics) = policy::parse(text, name);
         let InForce { ruleset: in_force, limits, .. } = self.in_force();
-        let (mut ruleset, more) = compile(policy, name, files, Some(&in_force));
+        let (mut ruleset, more) = compile(policy, name, files, Some(&in_force), image.as_mut());
         let limits = Arc::new(Limits::new(&ruleset.limits.settings, Some(&limits)).map_err(short)?);
         // What was made while memory was short is incomplete.
         watch.check().map_err(short)?;
         diagnostics.extend(more);
+        if let Some(image) = image {
+            // What there is to warn of was said when it was made.
+            diagnostics.retain(Diagnostic::is_error);
+            if image.is_incomplete() {
+                diagnostics.push(image::incomplete().at(name, 1, 1));
+            }
+        }
         // Those of the policy file in the order of its lines, then those of the lists in the order of the lists.
         diagnostics.sort_by_key(|d| if d.file == *name { (0, d.line, d.column) } else { (1, 0, 0) });
         if diagnostics.iter().any(Diagnostic::is_error) {
@@ -464,32 +507,4 @@ impl InForce {
     fn decide<T>(&self, ask: impl FnOnce(&Ruleset, &Live<'_>) -> T) -> T {
         ask(&self.ruleset, &Live { mode: self.mode, bans: Some(&self.bans), limits: Some(&self.limits), began: Some(self.began) })
     }
-}
-
-/// Reads the policy itself.
-fn read_policy(source: &Source, files: &Disk<'_>) -> Result<(Arc<str>, Arc<str>), LoadError> {
-    let path = match source {
-        Source::Text { text, name } => return Ok((Arc::clone(text), Arc::clone(name))),
-        Source::File(path) => path,
-        Source::Unknown => {
-            let fault = Fault::io("the rules in force came from no file", "load a policy from a file or a text");
-            return Err(fault.at(&"policy".into(), 1, 1).into());
-        }
-    };
-    let name: Arc<str> = path.to_string_lossy().into();
-    let mut bytes = Vec::new();
-    let limit = u64::try_from(MAX_POLICY).unwrap_or(u64::MAX).saturating_add(1);
-    files.open_file(path).and_then(|file| file.take(limit).read_to_end(&mut bytes)).map_err(|error| {
-        let fault = Fault::io(format!("cannot read the policy: {error}"), "check the path and who may read the file");
-        fault.at(&name, 1, 1)
-    })?;
-    let text = str::from_utf8(&bytes).map_err(|error| not_text(&bytes, error, &name))?;
-    Ok((text.into(), name))
-}
-
-/// What is wrong with a policy that is not UTF-8.
-fn not_text(bytes: &[u8], error: Utf8Error, name: &Arc<str>) -> Diagnostic {
-    let before = bytes.get(..error.valid_up_to()).unwrap_or_default();
-    let (line, column) = Lines::of(&String::from_utf8_lossy(before)).position(before.len());
-    Fault::new("the policy is not UTF-8 text", "write it in UTF-8 (TOML knows no other encoding)").at(name, line, column)
 }

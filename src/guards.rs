@@ -64,7 +64,7 @@ pub(crate) fn check(contents: &Contents, guards: &Guards, made: Option<Seconds>,
     }
     let covered = |address: &IpAddr| !contents.covering(*address).is_none();
     for address in guards.must_not_match.iter().filter(|address| covered(address)) {
-        let line = contents.chains.entries(contents.covering(*address)).next().and_then(|entry| contents.entry(entry));
+        let line = contents.intervals().chains.entries(contents.covering(*address)).next().and_then(|entry| contents.entry(entry));
         let remedy = "the list is wrong, or change must_not_match";
         refuse(line.map_or(1, |entry| entry.line), format!("the list covers {address}, which it must not"), remedy.into());
     }
@@ -78,8 +78,8 @@ pub(crate) fn check(contents: &Contents, guards: &Guards, made: Option<Seconds>,
 fn wide<'a>(contents: &'a Contents, guards: &'a Guards) -> impl Iterator<Item = (&'a Entry, String)> {
     let widest = [guards.widest_v4.max(contents.statement.widest_v4.unwrap_or(0)), guards.widest_v6];
     // Lists without any, which is nearly all of them, are not searched entry by entry.
-    let some = contents.shortest.iter().zip(widest).any(|(shortest, widest)| *shortest < widest);
-    let entries = if some { contents.entries.as_slice() } else { &[] };
+    let some = contents.intervals().shortest.iter().zip(widest).any(|(shortest, widest)| *shortest < widest);
+    let entries = if some { &contents.entries[..] } else { &[] };
     let live = entries.iter().filter(|entry| !entry.is_deleted() && !entry.is_hole());
     live.filter_map(move |entry| match contents.about(entry)? {
         About::Network(network) => {
@@ -94,7 +94,7 @@ fn wide<'a>(contents: &'a Contents, guards: &'a Guards) -> impl Iterator<Item = 
 /// The entries of a list that cover addresses of another one, which wins over it: how many, and the first few.
 pub(crate) fn covering(contents: &Contents, protected: &Contents) -> Option<(usize, u32, String)> {
     // Lists that do not meet at all, which is nearly all of them, are not searched entry by entry.
-    if !meet(&contents.v4, &protected.v4) && !meet(&contents.v6, &protected.v6) {
+    if !meet(&contents.intervals().v4, &protected.intervals().v4) && !meet(&contents.intervals().v6, &protected.intervals().v6) {
         return None;
     }
     let meets = |entry: &Entry| match contents.about(entry) {
@@ -102,15 +102,15 @@ pub(crate) fn covering(contents: &Contents, protected: &Contents) -> Option<(usi
             let (first, last) = (network.network(), network.broadcast());
             !protected.covering(first).is_none()
                 || match (first, last) {
-                    (IpAddr::V4(first), IpAddr::V4(last)) => begins_within(&protected.v4, first.to_bits(), last.to_bits()),
-                    (IpAddr::V6(first), IpAddr::V6(last)) => begins_within(&protected.v6, first.to_bits(), last.to_bits()),
+                    (IpAddr::V4(first), IpAddr::V4(last)) => begins_within(&protected.intervals().v4, first.to_bits(), last.to_bits()),
+                    (IpAddr::V6(first), IpAddr::V6(last)) => begins_within(&protected.intervals().v6, first.to_bits(), last.to_bits()),
                     _ => false,
                 }
         }
         _ => false,
     };
     // Nearly all entries are seen to be elsewhere by how they begin.
-    let near = [octets(&protected.v4), octets(&protected.v6)];
+    let near = [octets(&protected.intervals().v4), octets(&protected.intervals().v6)];
     let may_meet = |entry: &&Entry| {
         let octets = contents.first_octet(entry).and_then(|(family, octet)| near.get(family)?.get(usize::from(octet)));
         octets.is_none_or(|near| *near)

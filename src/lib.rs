@@ -24,6 +24,7 @@
 //! ```
 
 pub mod diagnostic;
+mod flat;
 mod memory;
 #[cfg(feature = "capi")]
 mod reserve;
@@ -62,7 +63,9 @@ mod bans;
 mod compile;
 mod decision;
 mod disk;
+mod image;
 mod ruleset;
+mod source;
 
 pub mod convert;
 pub mod lint;

@@ -17,11 +17,6 @@ pub(crate) fn room<T>(vec: &mut Vec<T>, more: usize) -> bool {
     vec.capacity() - vec.len() >= more || granted(vec.try_reserve(more).is_ok())
 }
 
-/// Makes room for some more bytes. Says whether there is any.
-pub(crate) fn room_for_text(text: &mut String, more: usize) -> bool {
-    text.capacity() - text.len() >= more || granted(text.try_reserve(more).is_ok())
-}
-
 /// A vector with room for that many elements; without any if there is none.
 pub(crate) fn with_room<T>(elements: usize) -> Vec<T> {
     let mut vec = Vec::new();

@@ -61,8 +61,8 @@ pub struct Row {
 /// The lists of a ruleset, as they are at a time.
 pub fn overview(ruleset: &Ruleset, now: SystemTime) -> Overview {
     let now = seconds(now);
-    let v4 = sizes(&ruleset.lists, now, Ipv4Addr::BITS, |contents| &contents.v4, |address| address.into());
-    let v6 = sizes(&ruleset.lists, now, Ipv6Addr::BITS, |contents| &contents.v6, |address| address);
+    let v4 = sizes(&ruleset.lists, now, Ipv4Addr::BITS, |contents| &contents.intervals().v4, |address| address.into());
+    let v6 = sizes(&ruleset.lists, now, Ipv6Addr::BITS, |contents| &contents.intervals().v6, |address| address);
     let sizes = v4.into_iter().zip(v6).map(Some).chain(std::iter::repeat(None));
     let lists = ruleset.lists().zip(sizes);
     let rows = lists.map(|(list, sizes)| row(list, sizes.unwrap_or_default(), now)).collect();
@@ -151,7 +151,7 @@ fn places(lists: &[List], wanted: impl Fn(&List) -> bool) -> Vec<usize> {
 
 /// Whether a cover in a list covers anything at a time.
 fn counts(contents: &Contents, cover: Cover, now: Seconds) -> bool {
-    let mut entries = contents.chains.entries(cover).filter_map(|entry| contents.entry(entry));
+    let mut entries = contents.intervals().chains.entries(cover).filter_map(|entry| contents.entry(entry));
     entries.find(|entry| !contents.is_over(entry, now)).is_some_and(|entry| !entry.is_hole())
 }
 

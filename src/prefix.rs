@@ -3,7 +3,7 @@
 //! `::ffff:a.b.c.d` is `a.b.c.d` everywhere, in lists and in questions.
 
 use crate::diagnostic::{Fault, quote};
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Prefix length of `::ffff:0:0/96`, the IPv4-mapped addresses (RFC 4291 section 2.5.5.2).
@@ -39,9 +39,36 @@ pub fn parse_network(text: &str) -> Result<IpNet, Fault> {
     if network.prefix_len() == 0 { Err(every_address(text)) } else { Ok(network) }
 }
 
+/// The network that a text begins with, and what stands after it, if it is one that [`parse_network`] takes; the quick way
+/// for what nearly all lines of long lists have. For anything else there is the long way: it may be right all the same, and
+/// if not, that one says why.
+pub fn leading_network(text: &[u8]) -> Option<(IpNet, &[u8])> {
+    match leading_network4(text) {
+        Some(((address, length), after)) => Some((Ipv4Net::new(Ipv4Addr::from_bits(address), length).ok()?.into(), after)),
+        None => leading_network6(text),
+    }
+}
+
+/// [`leading_network`] of IPv6. The parser of the standard library looks for an IPv4 address before each group.
+fn leading_network6(text: &[u8]) -> Option<(IpNet, &[u8])> {
+    let (address, after) = leading_address6(text)?;
+    let address = Ipv6Addr::from_bits(address);
+    let (length, after) = match after.strip_prefix(b"/") {
+        Some([b'1', tens @ b'0'..=b'2', ones @ b'0'..=b'9', after @ ..]) => (100 + 10 * (tens - b'0') + (ones - b'0'), after),
+        Some([tens @ b'1'..=b'9', ones @ b'0'..=b'9', after @ ..]) => (10 * (tens - b'0') + (ones - b'0'), after),
+        Some([ones @ b'1'..=b'9', after @ ..]) => (ones - b'0', after),
+        Some(_) => return None,
+        None => (128, after),
+    };
+    let host_bits = u128::MAX.checked_shr(length.into()).unwrap_or(0);
+    if address.to_bits() & host_bits != 0 || address.to_ipv4_mapped().is_some() {
+        return None;
+    }
+    Some((Ipv6Net::new(address, length).ok()?.into(), after))
+}
+
 /// The IPv4 network that a text begins with, as its address and the length of its prefix, and what stands after it, if it is
-/// one that [`parse_network`] takes; the quick way for what nearly all lines of long lists have. For anything else there is
-/// the long way: it may be right all the same, and if not, that one says why.
+/// one that [`parse_network`] takes.
 pub fn leading_network4(text: &[u8]) -> Option<((u32, u8), &[u8])> {
     let (address, after) = leading_address4(text)?;
     let Some(after) = after.strip_prefix(b"/") else { return Some(((address, 32), after)) };
@@ -54,8 +81,66 @@ pub fn leading_network4(text: &[u8]) -> Option<((u32, u8), &[u8])> {
     (length <= 32 && address & host_bits == 0).then_some(((address, length), after))
 }
 
+/// The IPv6 address that a text begins with, in groups of hexadecimal digits, and what stands after it.
+fn leading_address6(text: &[u8]) -> Option<(u128, &[u8])> {
+    let (mut groups, mut count) = (0_u128, 0_u32);
+    // How many groups stand before the `::`.
+    let mut gap = None;
+    let mut rest = text;
+    loop {
+        match rest {
+            [b':', b':', after @ ..] if gap.is_none() => {
+                (gap, rest) = (Some(count), after);
+                // It stands for one group at least.
+                if count == 7 {
+                    break;
+                }
+            }
+            [b':', after @ ..] if count > 0 && gap != Some(count) => rest = after,
+            _ if count > 0 && gap != Some(count) => break,
+            _ => {}
+        }
+        match leading_group(rest) {
+            Some((group, after)) => (groups, count, rest) = (groups << 16 | group, count + 1, after),
+            None if gap == Some(count) => break,
+            None => return None,
+        }
+        if count == 8 - u32::from(gap.is_some()) {
+            break;
+        }
+    }
+    let address = match gap {
+        None if count == 8 => groups,
+        None => return None,
+        Some(before) => {
+            let behind = 16 * (count - before);
+            let tail = groups & !(u128::MAX << behind);
+            (groups >> behind).checked_shl(128 - 16 * before).unwrap_or(0) | tail
+        }
+    };
+    Some((address, rest))
+}
+
+/// One to four hexadecimal digits.
+fn leading_group(text: &[u8]) -> Option<(u128, &[u8])> {
+    let (mut group, mut digits) = (0, 0);
+    for digit in text.iter().take(4).map_while(|b| char::from(*b).to_digit(16)) {
+        (group, digits) = (group << 4 | digit, digits + 1);
+    }
+    (digits > 0).then_some((group.into(), text.get(digits..)?))
+}
+
+/// The range of IPv4 addresses that a text begins with, without spaces, and what stands after it, if it is one that
+/// [`parse_range`] takes.
+pub(crate) fn leading_range4(text: &[u8]) -> Option<((IpAddr, IpAddr), &[u8])> {
+    let (first, after) = leading_address4(text)?;
+    let (last, after) = leading_address4(after.strip_prefix(b"-")?)?;
+    let range = (Ipv4Addr::from_bits(first).into(), Ipv4Addr::from_bits(last).into());
+    (first <= last && (first, last) != (0, u32::MAX)).then_some((range, after))
+}
+
 /// The IPv4 address that a text begins with, and what stands after it, as [`leading_network4`] does.
-pub(crate) fn leading_address4(text: &[u8]) -> Option<(u32, &[u8])> {
+fn leading_address4(text: &[u8]) -> Option<(u32, &[u8])> {
     let (first, text) = leading_octet(text)?;
     let (second, text) = leading_octet(text.strip_prefix(b".")?)?;
     let (third, text) = leading_octet(text.strip_prefix(b".")?)?;
@@ -280,5 +365,62 @@ mod tests {
             let address = leading_address4(text.as_bytes()).filter(|(_, rest)| rest.is_empty()).map(|(bits, _)| IpAddr::from(Ipv4Addr::from_bits(bits)));
             prop_assert_eq!(address, text.parse::<Ipv4Addr>().ok().map(IpAddr::V4), "{}", text);
         }
+    }
+
+    proptest! {
+        #[test]
+        fn the_quick_way_of_ipv6_is_right_or_not_taken(
+            bits in prop_oneof![any::<u128>(), any::<u32>().prop_map(|bits| 0xffff << 32 | u128::from(bits)), any::<u16>().prop_map(u128::from), any::<u128>().prop_map(|bits| bits & bits << 1 & bits << 3 & 0xffff_0000_ffff_0000_0000_0000_ffff_ffff)],
+            length in prop::option::of(0..=131_u8),
+            clear in prop::bool::weighted(0.9),
+            whole in any::<bool>(),
+            change in prop::option::weighted(0.3, (any::<prop::sample::Index>(), "[0-9./ :a-f%-]{0,2}")),
+        ) {
+            let host_bits = length.map_or(0, |length| u128::MAX.checked_shr(length.into()).unwrap_or(0));
+            let address = Ipv6Addr::from_bits(if clear { bits & !host_bits } else { bits });
+            let groups: Vec<String> = address.segments().iter().map(|group| format!("{group:X}")).collect();
+            let mut text = if whole { groups.join(":") } else { address.to_string() };
+            if let Some(length) = length {
+                text += &format!("/{length}");
+            }
+            if let Some((at, by)) = change {
+                let at = at.index(text.len());
+                text.replace_range(at..=at, &by);
+            }
+            match leading_network(text.as_bytes()) {
+                Some((network, [])) => prop_assert_eq!(parse_network(&text), Ok(network), "{}", text),
+                Some((_, rest)) => prop_assert!(text.as_bytes().ends_with(rest)),
+                None => prop_assert!(!matches!(parse_network(&text), Ok(IpNet::V6(_)) if !text.contains('.')), "{}", text),
+            }
+        }
+    }
+
+    #[test]
+    fn where_the_gap_may_stand() {
+        let all = [
+            "",
+            "1",
+            "1:2",
+            "1:2:3",
+            "1:2:3:4",
+            "1:2:3:4:5",
+            "1:2:3:4:5:6",
+            "1:2:3:4:5:6:7",
+            "1:2:3:4:5:6:7:8",
+            "1:2:3:4:5:6:7:8:9",
+            ":",
+            "12345",
+        ];
+        let mut taken = 0;
+        for (before, after) in all.iter().flat_map(|before| all.iter().map(move |after| (before, after))) {
+            for sign in ["::", ":", ":::", ""] {
+                let text = format!("{before}{sign}{after}");
+                let quick =
+                    leading_address6(text.as_bytes()).filter(|(_, rest)| rest.is_empty()).map(|(bits, _)| Ipv6Addr::from_bits(bits));
+                assert_eq!(quick, text.parse().ok(), "{text}");
+                taken += usize::from(quick.is_some());
+            }
+        }
+        assert!(taken > 36, "{taken}");
     }
 }

@@ -5,6 +5,7 @@
 //! section 4.2, RFC 2034 section 4, RFC 3463).
 
 use crate::diagnostic::{Fault, quote};
+use crate::image::{Reader, Stored, Writer};
 use crate::line::Line;
 use arrayvec::ArrayString;
 
@@ -254,6 +255,18 @@ impl Reply {
             line.clear();
             line.push(NO_TEXT.as_bytes());
         }
+    }
+}
+
+impl Stored for Reply {
+    fn store(&self, image: &mut Writer) {
+        image.text(&self.literal());
+        image.number(self.hang_up.into());
+    }
+
+    fn restore(image: &mut Reader) -> Option<Reply> {
+        let (reply, hang_up) = (Reply::parse(&image.text()?).ok()?, image.number()? != 0);
+        Some(Reply { hang_up, ..reply })
     }
 }
 

@@ -77,14 +77,14 @@ impl Resolver {
 
     /// The chains that were made.
     pub(crate) fn into_chains(self) -> Chains {
-        self.maker.chains
+        self.maker.into_chains()
     }
 
     /// Which lists cover an address, each with its own cover and chains, to one cover.
     pub(crate) fn addresses(&mut self, covering: &Covering, chains: &[&Chains]) -> Cover {
+        let Some((list, cover)) = covering.first() else { return Cover::NONE };
         // Nearly always the first list decides with one entry.
-        if let Some((list, cover)) = covering.iter().next()
-            && let (Some(true), Some(standing)) = (self.last.get(list), self.lists.get(list))
+        if let (Some(true), Some(standing)) = (self.last.get(list), self.lists.get(list))
             && let Some(entry) = cover.single()
         {
             return Cover::entry(standing.base + entry);

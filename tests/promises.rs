@@ -1,4 +1,4 @@
-//! What the header promises about threads, fork(), dlclose() and memory, each by a C program against the release library.
+//! What the header promises about threads, fork(), dlclose(), memory and images, each by a C program against the release library.
 
 #![allow(
     clippy::unwrap_used,
@@ -80,4 +80,26 @@ fn a_load_for_which_memory_runs_out_fails_and_changes_nothing() {
     };
     // Its malloc() has to be found before that of the C library.
     promise("memory", &["-rdynamic", "-std=gnu99"], policy, "");
+}
+
+/// A hundred processes with an image of a million entries.
+#[test]
+fn processes_share_an_image() {
+    let image = |directory: &Path| {
+        let mut list = String::new();
+        let mut number = 1_u32;
+        for _ in 0..1_000_000 {
+            number = number.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            writeln!(list, "11.{}.{}.{}", number >> 24, number >> 16 & 255, number >> 8 & 255).unwrap();
+        }
+        fs::write(directory.join("list.txt"), list).unwrap();
+        let text = "hostname = \"mx.example.org\"\n[[list]]\nname = \"many\"\nfile = \"list.txt\"\n";
+        let (policy, image) = (directory.join("mxgate.toml"), directory.join("policy.mxg"));
+        fs::write(&policy, text).unwrap();
+        let gate = mxgate::Gate::new();
+        gate.load_file(&policy).unwrap();
+        gate.write_image(&image).unwrap();
+        words(&[image.to_str().unwrap(), "100", "10000", "1024"])
+    };
+    promise("children", &["-std=gnu99"], image, "100 children, 0 failed, ");
 }

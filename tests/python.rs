@@ -98,7 +98,11 @@ fn the_header() {
 #[test]
 fn values_and_errors() {
     let Some(interpreter) = with_modules("ctypes") else { return };
-    unittest(&mut python(&interpreter), "test_package");
+    let directory = tempfile::tempdir().unwrap();
+    let (image, gate) = (directory.path().join("policy.mxg"), mxgate::Gate::new());
+    gate.load_text("hostname = \"mx.example.org\"\n[[list]]\nname = \"local\"\nentries = [\"192.0.2.0/24\"]\n", "policy").unwrap();
+    gate.write_image(&image).unwrap();
+    unittest(python(&interpreter).env("MXGATE_TEST_IMAGE", &image), "test_package");
 }
 
 #[test]

@@ -10,7 +10,7 @@
     reason = "what goes wrong here ends the run, with a message"
 )]
 
-use crate::measure::{Counting, latency, throughput, time};
+use crate::measure::{Counting, Question, latency, throughput, time};
 use crate::sets::{Address, Set};
 use ip_network_table::IpNetworkTable;
 use ipnet::{Ipv4Net, Ipv6Net};
@@ -38,7 +38,7 @@ struct Asked<T, F> {
     get: F,
 }
 
-impl<A: Address, T, F: Fn(&T, A) -> u32> Table<A> for Asked<T, F> {
+impl<A: Address + Question, T, F: Fn(&T, A) -> u32> Table<A> for Asked<T, F> {
     fn throughput(&self, addresses: &[A]) -> f64 {
         throughput(addresses, |address| (self.get)(&self.table, address))
     }
@@ -58,7 +58,11 @@ pub(crate) struct Contender<A> {
     pub table: Box<dyn Table<A>>,
 }
 
-fn contender<A: Address, T: 'static>(name: &'static str, make: impl FnOnce() -> T, get: impl Fn(&T, A) -> u32 + 'static) -> Contender<A> {
+fn contender<A: Address + Question, T: 'static>(
+    name: &'static str,
+    make: impl FnOnce() -> T,
+    get: impl Fn(&T, A) -> u32 + 'static,
+) -> Contender<A> {
     let before = Counting::taken();
     let (table, build) = time(make);
     let bytes = usize::try_from(Counting::taken() - before).unwrap_or(0);
@@ -66,7 +70,7 @@ fn contender<A: Address, T: 'static>(name: &'static str, make: impl FnOnce() -> 
 }
 
 /// Families that there are contenders for.
-pub(crate) trait Family: Address {
+pub(crate) trait Family: Address + Question {
     fn crates(set: &Set<Self>) -> Vec<Contender<Self>>;
 }
 
@@ -94,7 +98,7 @@ impl Family for u32 {
             contender(
                 CRATES[1],
                 || {
-                    let mut table = IpNetworkTable::with_capacity(set.networks.len(), 0);
+                    let mut table = IpNetworkTable::new();
                     networks().for_each(|(start, length, value)| {
                         table.insert(ip_network::Ipv4Network::new(start.into(), length).unwrap(), value);
                     });
@@ -135,7 +139,7 @@ impl Family for u128 {
             contender(
                 CRATES[1],
                 || {
-                    let mut table = IpNetworkTable::with_capacity(0, set.networks.len());
+                    let mut table = IpNetworkTable::new();
                     networks().for_each(|(start, length, value)| {
                         table.insert(ip_network::Ipv6Network::new(start.into(), length).unwrap(), value);
                     });

@@ -2,13 +2,30 @@
 
 #![allow(dead_code, reason = "each program that includes this module uses only a part of it")]
 #![allow(clippy::cast_precision_loss, clippy::cast_possible_wrap, clippy::print_stdout, reason = "bench support")]
-#![allow(unsafe_code, reason = "an allocator that counts")]
+#![allow(unsafe_code, reason = "an allocator that counts, and the clock of a thread")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::hint::black_box;
-use std::ops::BitXor;
 use std::sync::atomic::{AtomicIsize, Ordering::Relaxed};
-use std::time::Instant;
+
+/// A question that can be made to depend on the answer to another one.
+pub(crate) trait Question: Copy {
+    /// Itself, if the number is zero.
+    fn after(self, zero: u32) -> Self;
+}
+
+impl Question for u32 {
+    fn after(self, zero: u32) -> u32 {
+        self ^ zero
+    }
+}
+
+impl Question for u128 {
+    fn after(self, zero: u32) -> u128 {
+        let zero = u128::from(zero);
+        self ^ (zero << 96 | zero << 64 | zero << 32 | zero)
+    }
+}
 
 /// Whether a short run is asked for: `MXGATE_BENCH=quick`.
 pub(crate) fn quick() -> bool {
@@ -36,11 +53,29 @@ pub(crate) fn median(mut times: Vec<f64>) -> f64 {
     times.get(times.len() / 2).copied().unwrap_or_default()
 }
 
-/// Seconds.
+/// Seconds that this thread has run.
+pub(crate) fn processor_time() -> f64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: there is room for a time.
+    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
+    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
+}
+
+/// Seconds that child processes have run that have ended.
+pub(crate) fn processor_time_of_children() -> f64 {
+    // SAFETY: all-zero is a valid value of these plain numbers.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    // SAFETY: there is room for a usage.
+    unsafe { libc::getrusage(libc::RUSAGE_CHILDREN, &raw mut usage) };
+    let seconds = |time: libc::timeval| time.tv_sec as f64 + time.tv_usec as f64 / 1e6;
+    seconds(usage.ru_utime) + seconds(usage.ru_stime)
+}
+
+/// What the work comes to, and how many seconds this thread ran for it: while others have the processor no time passes.
 pub(crate) fn time<T>(work: impl FnOnce() -> T) -> (T, f64) {
-    let start = Instant::now();
+    let start = processor_time();
     let result = work();
-    (result, start.elapsed().as_secs_f64())
+    (result, processor_time() - start)
 }
 
 /// Nanoseconds a look-up, when each can begin before the one before it has ended.
@@ -53,10 +88,10 @@ pub(crate) fn throughput<A: Copy>(questions: &[A], mut get: impl FnMut(A) -> u32
 
 /// Nanoseconds a look-up, when the address to look up depends on the answer before it.
 #[inline]
-pub(crate) fn latency<A: Copy + BitXor<Output = A> + From<u32>>(addresses: &[A], mut get: impl FnMut(A) -> u32) -> f64 {
+pub(crate) fn latency<A: Question>(addresses: &[A], mut get: impl FnMut(A) -> u32) -> f64 {
     // The compiler does not know that it is zero, and the processor has to wait for it.
     let zero = black_box(0_u32);
-    let (last, seconds) = time(|| addresses.iter().fold(0, |last, address| get(*address ^ A::from(last & zero))));
+    let (last, seconds) = time(|| addresses.iter().fold(0, |last, address| get(address.after(last & zero))));
     black_box(last);
     seconds * 1e9 / addresses.len() as f64
 }

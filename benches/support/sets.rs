@@ -112,17 +112,28 @@ pub(crate) struct Set<A> {
     pub space: Vec<Network<A>>,
 }
 
+/// Which addresses are asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mix {
+    /// Any, spread over the space of the set.
+    Any,
+    /// Half of them any, half inside a network of the list.
+    Half,
+    /// Inside a network of the list.
+    Inside,
+}
+
 impl<A: Address> Set<A> {
     /// As our table takes them.
     pub(crate) fn ours(&self) -> Vec<(IpNet, u32)> {
         self.networks.iter().zip(1..).map(|((start, length), value)| (start.net(*length), value)).collect()
     }
 
-    /// Any addresses; with `inside`, every second one inside a network of the list.
-    pub(crate) fn addresses(&self, count: usize, inside: bool, random: &mut TestRng) -> Vec<A> {
+    /// Addresses, in no order.
+    pub(crate) fn addresses(&self, count: usize, mix: Mix, random: &mut TestRng) -> Vec<A> {
         (0..count)
             .map(|n| {
-                let networks = if inside && n % 2 == 0 { &self.networks } else { &self.space };
+                let networks = if mix == Mix::Inside || mix == Mix::Half && n % 2 == 0 { &self.networks } else { &self.space };
                 within(*pick(networks, random), random)
             })
             .collect::<Vec<A>>()
@@ -158,7 +169,7 @@ fn pick<'a, T>(list: &'a [T], random: &mut TestRng) -> &'a T {
 
 /// A few of them often, most of them seldom, as hosts that send spam are spread over networks.
 fn pick_unevenly<'a, T>(list: &'a [T], random: &mut TestRng) -> &'a T {
-    let part = random.next_u32() as f64 / u32::MAX as f64;
+    let part = f64::from(random.next_u32()) / f64::from(u32::MAX);
     &list[((part * part * part) * (list.len() - 1) as f64) as usize]
 }
 
@@ -194,7 +205,7 @@ pub(crate) fn v4(name: &str, count: usize, random: &mut TestRng) -> Set<u32> {
         match below(100, random) {
             0..50 => {
                 // Pareto: a cluster of n or more is n to the power of 3/2 times rarer than one of one.
-                let part = (random.next_u32() as f64 + 1.0) / (u32::MAX as f64 + 1.0);
+                let part = (f64::from(random.next_u32()) + 1.0) / (f64::from(u32::MAX) + 1.0);
                 for _ in 0..(part.powf(-1.0 / 1.5) as usize).min(200) {
                     drawn.push((place & !0xff | below(256, random) as u32, 32));
                 }

@@ -35,6 +35,31 @@ pub unsafe extern "C" fn mxgate_load_file(gate: *mut mxgate_gate, path: *const c
     unsafe { change(gate, message, message_size, body) }
 }
 
+/// As mxgate_load_file() for an image that `mxgate compile` has written, but without
+/// reading all of it to check it: in well under a millisecond, however large it is,
+/// and with memory that all processes share that open it. For servers whose
+/// processes start often, with an image that has been checked once: `mxgate compile`
+/// does, and so does mxgate_load_file(), which takes images too.
+///
+/// An image may be replaced (renamed over) while it is open; whoever shortens the file
+/// ends this process with SIGBUS. Even a damaged one refuses nobody whom no list has
+/// that refuses, but it may overlook entries, those of allow lists too.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mxgate_open_image(
+    gate: *mut mxgate_gate,
+    path: *const c_char,
+    message: *mut c_char,
+    message_size: usize,
+) -> c_int {
+    let body = |gate: &Gate, message: Output<'_>| {
+        // SAFETY: the caller gives a NUL-terminated string or NULL.
+        let path = unsafe { bytes(path, MXGATE_NUL, MAX_PATH) }??;
+        report(gate, gate.open_image(Path::new(OsStr::from_bytes(path))), message)
+    };
+    // SAFETY: the caller gives a gate or NULL, and message_size bytes at message.
+    unsafe { change(gate, message, message_size, body) }
+}
+
 /// As mxgate_load_file(), from a text of length bytes (or MXGATE_NUL). Relative
 /// names of files in it count from the current directory. Messages name the text
 /// "policy".

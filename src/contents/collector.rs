@@ -5,8 +5,7 @@ use crate::diagnostic::{Diagnostic, Fault};
 use crate::domain::Form;
 use crate::list::{self, Action, ENTRY, Field, Record, Seconds, Sink, Statement, Subject};
 use crate::mailbox::{MAX_MAILBOX, Mailbox};
-use crate::memory::{Watch, ran_out, room, room_for_text, with_room};
-use crate::networks::{ChainMaker, Network, Order, flatten};
+use crate::memory::{Watch, ran_out, room};
 use crate::reply::{MAX_VALUE, Reply, clean, push};
 use ipnet::{IpNet, Ipv4Subnets, Ipv6Subnets};
 use std::collections::HashMap;
@@ -115,54 +114,27 @@ impl<'a> Collector<'a> {
     }
 
     /// The list as it was read. No entry lasts longer than until `deadline`.
-    pub(crate) fn finish(mut self, statement: Statement, order: Order, deadline: Option<Seconds>) -> Contents {
+    pub(crate) fn finish(mut self, statement: Statement, deadline: Option<Seconds>) -> Contents {
         self.apply_deletions();
         self.contents.statement = statement;
         let ends = if deadline.is_some() { ENDS } else { 0 };
         if deadline.is_some() {
             let deadline = expiry(deadline);
             // Those about which nothing is said have the first note, even if no other needed one.
-            if self.contents.notes.is_empty() && room(&mut self.contents.notes, 1) {
-                self.contents.notes.push(Note::default());
+            if self.contents.notes.is_empty() && room(&mut self.contents.notes.to_mut(), 1) {
+                self.contents.notes.to_mut().push(Note::default());
             }
-            for note in &mut self.contents.notes {
+            for note in self.contents.notes.to_mut().iter_mut() {
                 // 0 is never, and later than all.
                 note.expires = [note.expires, deadline].into_iter().filter(|at| *at != 0).min().unwrap_or(0);
             }
         }
-        let contents = &mut self.contents;
-        // Names have no networks, and no list has both.
-        let v4_count = if self.wanted.is_address() { contents.entries.len() - contents.v6_starts.len() } else { 0 };
-        let (mut v4, mut v6) = (with_room(v4_count), with_room(contents.v6_starts.len()));
-        if self.watch.is_short() {
-            return self.contents;
+        if ends != 0 {
+            self.contents.entries.to_mut().iter_mut().for_each(|entry| entry.marks |= ends);
         }
-        let mut shortest = [u8::MAX; 2];
-        for (number, entry) in (1..).zip(&mut contents.entries).filter(|(_, entry)| !entry.is_deleted()) {
-            entry.marks |= ends;
-            let (hole, expires, prefix_len) = (entry.is_hole(), entry.ends(), entry.length);
-            let [shortest_v4, shortest_v6] = &mut shortest;
-            let shortest = match entry.kind() {
-                Kind::V4 => {
-                    v4.push(Network { start: entry.subject, prefix_len, entry: number, hole, expires });
-                    shortest_v4
-                }
-                Kind::V6 => {
-                    let start = contents.v6_starts.get(entry.subject as usize).copied().unwrap_or_default();
-                    v6.push(Network { start, prefix_len, entry: number, hole, expires });
-                    shortest_v6
-                }
-                Kind::Exact | Kind::Below | Kind::Both | Kind::Mailbox => continue,
-            };
-            if !hole {
-                *shortest = prefix_len.min(*shortest);
-            }
+        if !self.watch.is_short() {
+            self.contents.intervals();
         }
-        contents.shortest = shortest;
-        let mut maker = ChainMaker::default();
-        contents.v4 = flatten(v4, order, &mut maker);
-        contents.v6 = flatten(v6, order, &mut maker);
-        contents.chains = maker.chains;
         self.contents
     }
 
@@ -193,7 +165,7 @@ impl<'a> Collector<'a> {
         let note = self.note(record.reason, around, reply, expires)?;
         let line = Line { line: record.line, note, hole: record.action == Action::Hole, ends: expires != 0 };
         match record.subject {
-            Subject::Network(network) => self.network(line, network)?,
+            Subject::Network(network) => self.take(line, network)?,
             Subject::Range(first, last) => self.range(line, first, last)?,
             Subject::Domain(form, name) => self.name(line, Kind::of(form), &name)?,
             Subject::Mailbox(text) => {
@@ -207,17 +179,18 @@ impl<'a> Collector<'a> {
         Ok(())
     }
 
-    fn network(&mut self, line: Line, network: IpNet) -> Result<(), Fault> {
+    #[inline]
+    fn take(&mut self, line: Line, network: IpNet) -> Result<(), Fault> {
         let length = network.prefix_len();
         match network {
             IpNet::V4(net) => self.entry(line, Kind::V4, net.network().to_bits(), length),
             IpNet::V6(net) => {
-                if !room(&mut self.contents.v6_starts, 1) {
+                if !room(&mut self.contents.v6_starts.to_mut(), 1) {
                     return Err(ran_out());
                 }
                 let place = u32::try_from(self.contents.v6_starts.len()).map_err(|_| full())?;
                 self.entry(line, Kind::V6, place, length)?;
-                self.contents.v6_starts.push(net.network().to_bits());
+                self.contents.v6_starts.to_mut().push(net.network().to_bits());
                 Ok(())
             }
         }
@@ -226,10 +199,10 @@ impl<'a> Collector<'a> {
     fn range(&mut self, line: Line, first: IpAddr, last: IpAddr) -> Result<(), Fault> {
         match (first, last) {
             (IpAddr::V4(first), IpAddr::V4(last)) => {
-                Ipv4Subnets::new(first, last, 0).try_for_each(|network| self.network(line, network.into()))
+                Ipv4Subnets::new(first, last, 0).try_for_each(|network| self.take(line, network.into()))
             }
             (IpAddr::V6(first), IpAddr::V6(last)) => {
-                Ipv6Subnets::new(first, last, 0).try_for_each(|network| self.network(line, network.into()))
+                Ipv6Subnets::new(first, last, 0).try_for_each(|network| self.take(line, network.into()))
             }
             _ => Err(Fault::new("the range begins in one address family and ends in the other", "write a range for each family")),
         }
@@ -238,10 +211,10 @@ impl<'a> Collector<'a> {
     fn name(&mut self, line: Line, kind: Kind, name: &str) -> Result<(), Fault> {
         let place = u32::try_from(self.contents.names.len()).map_err(|_| full())?;
         let length = u8::try_from(name.len()).map_err(|_| full())?;
-        if !room_for_text(&mut self.contents.names, name.len()) {
+        if !room(&mut self.contents.names.to_mut(), name.len()) {
             return Err(ran_out());
         }
-        self.contents.names.push_str(name);
+        self.contents.names.to_mut().extend(name.bytes());
         self.entry(line, kind, place, length)
     }
 
@@ -254,7 +227,7 @@ impl<'a> Collector<'a> {
         let Line { line, note, hole, ends } = line;
         let file = u16::try_from(self.contents.files.len().saturating_sub(1)).unwrap_or(u16::MAX);
         let marks = kind as u8 | if hole { HOLE } else { 0 } | if ends { ENDS } else { 0 };
-        self.contents.entries.push(Entry { subject, line, note, file, length, marks });
+        self.contents.entries.to_mut().push(Entry { subject, line, note, file, length, marks });
         Ok(())
     }
 
@@ -266,7 +239,7 @@ impl<'a> Collector<'a> {
         if block == 0 {
             return Err(full());
         }
-        if room(&mut self.contents.entries, block) { Ok(block) } else { Err(ran_out()) }
+        if room(&mut self.contents.entries.to_mut(), block) { Ok(block) } else { Err(ran_out()) }
     }
 
     /// The number of what a line says.
@@ -290,9 +263,9 @@ impl<'a> Collector<'a> {
             self.last.reason.extend_from_slice(reason);
             self.last.around = around;
         }
-        let notes = &mut self.contents.notes;
+        let mut notes = self.contents.notes.to_mut();
         if note != self.last.note || notes.is_empty() {
-            if !room(notes, 2) {
+            if !room(&mut notes, 2) {
                 return Err(ran_out());
             }
             if notes.is_empty() {
@@ -306,12 +279,12 @@ impl<'a> Collector<'a> {
 
     /// Keeps a reason, fit for a reply.
     fn reason(&mut self, reason: &[u8], around: bool) -> Result<(u32, u8), Fault> {
-        let (reason, reasons) = (if around { clean_around(reason) } else { clean(reason) }, &mut self.contents.reasons);
-        if !reasons.ends_with(reason.as_str()) {
-            if !room_for_text(reasons, reason.len()) {
+        let (reason, mut reasons) = (if around { clean_around(reason) } else { clean(reason) }, self.contents.reasons.to_mut());
+        if !reasons.ends_with(reason.as_bytes()) {
+            if !room(&mut reasons, reason.len()) {
                 return Err(ran_out());
             }
-            reasons.push_str(&reason);
+            reasons.extend(reason.bytes());
         }
         match (u32::try_from(reasons.len() - reason.len()), u8::try_from(reason.len())) {
             (Ok(start), Ok(length)) => Ok((start, length)),
@@ -352,7 +325,7 @@ impl<'a> Collector<'a> {
             }
         }
         for at in gone {
-            if let Some(entry) = self.contents.entries.get_mut(at) {
+            if let Some(entry) = self.contents.entries.to_mut().get_mut(at) {
                 entry.marks |= DELETED;
             }
         }
@@ -372,13 +345,13 @@ impl Sink for Collector<'_> {
         }
     }
 
-    fn network4(&mut self, line: u32, column: u32, (address, length): (u32, u8), reason: &[u8]) {
+    fn network(&mut self, line: u32, column: u32, network: IpNet, reason: &[u8]) {
         if !self.wanted.is_address() {
             self.foreign += 1;
             return;
         }
         let note = self.note(reason, false, 0, 0);
-        let taken = note.and_then(|note| self.entry(Line { line, note, hole: false, ends: false }, Kind::V4, address, length));
+        let taken = note.and_then(|note| self.take(Line { line, note, hole: false, ends: false }, network));
         match taken {
             Ok(()) => self.contents.lines += 1,
             Err(fault) => self.fault(line, column, fault),

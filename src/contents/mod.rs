@@ -6,14 +6,17 @@ mod collector;
 pub(crate) use collector::{Collector, Wanted};
 
 use crate::domain::Form;
+use crate::flat::Flat;
+use crate::image::{Reader, Stored, Writer};
 use crate::list::{ENTRY, Seconds, Statement};
-use crate::networks::{Chains, Cover, EntryId, Interval};
+use crate::networks::{ChainMaker, Chains, Cover, EntryId, Interval, Network, Order, covering, flatten};
 use crate::reply::{MAX_VALUE, Reply, push};
 use arrayvec::ArrayString;
+use bytemuck::{Pod, Zeroable};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// What a list says about an entry: printable ASCII.
 pub(crate) type Reason = ArrayString<MAX_VALUE>;
@@ -23,20 +26,19 @@ pub(crate) type Reason = ArrayString<MAX_VALUE>;
 pub(crate) struct Contents {
     /// The files that it was read from; for inline entries the policy file.
     pub files: Vec<Arc<str>>,
-    pub entries: Vec<Entry>,
+    pub entries: Flat<Entry>,
     /// The addresses of IPv6 entries.
-    v6_starts: Vec<u128>,
+    v6_starts: Flat<u128>,
     /// The names of domain entries and the mailboxes of mailbox entries, one behind the other.
-    pub names: String,
+    pub names: Flat<u8>,
     /// All reasons, one behind the other; in some a mark stands for the entry.
-    reasons: String,
+    reasons: Flat<u8>,
     /// Replies that single lines ask for.
     replies: Vec<Reply>,
     /// What is said about entries; the first says nothing.
-    notes: Vec<Note>,
-    pub v4: Vec<Interval<u32>>,
-    pub v6: Vec<Interval<u128>>,
-    pub chains: Chains,
+    notes: Flat<Note>,
+    /// What its networks come to; of an image not before somebody asks.
+    intervals: OnceLock<Intervals>,
     pub statement: Statement,
     /// When it was read.
     pub read: Seconds,
@@ -44,12 +46,20 @@ pub(crate) struct Contents {
     pub made: Option<Seconds>,
     /// Lines that had an entry, duplicates included.
     pub lines: u64,
+}
+
+/// What the networks of a list come to: who decides where.
+#[derive(Debug, Default)]
+pub(crate) struct Intervals {
+    pub v4: Vec<Interval<u32>>,
+    pub v6: Vec<Interval<u128>>,
+    pub chains: Chains,
     /// The shortest prefixes of entries that are not holes, IPv4 and IPv6.
     pub shortest: [u8; 2],
 }
 
 /// One entry. A range has one for each network that it is made of. Plain numbers without gaps between them, as is [`Note`].
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C)]
 pub(crate) struct Entry {
     /// Address of an IPv4 network; else the place in `v6_starts` or of the name.
@@ -65,6 +75,9 @@ pub(crate) struct Entry {
     marks: u8,
 }
 
+// There are millions of them.
+const _: () = assert!(size_of::<Entry>() == 16 && size_of::<Note>() == 12);
+
 /// What it is about, in the marks of an entry.
 const KIND: u8 = 0b111;
 const HOLE: u8 = 1 << 3;
@@ -74,7 +87,7 @@ const ENDS: u8 = 1 << 4;
 const DELETED: u8 = 1 << 5;
 
 /// What is said about entries besides what they are about. Most lines of a list say the same as the line before, or nothing.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
 struct Note {
     reason_start: u32,
@@ -90,6 +103,8 @@ struct Note {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 enum Kind {
+    /// What zeros stand for: where a part of an image was not written nobody is refused.
+    Nothing,
     V4,
     V6,
     Exact,
@@ -107,6 +122,37 @@ pub(crate) enum About<'a> {
 }
 
 impl Contents {
+    /// What its networks come to.
+    pub(crate) fn intervals(&self) -> &Intervals {
+        // Without waiting for somebody who makes them too: after fork() he may not be there.
+        if self.intervals.get().is_none() {
+            let _ = self.intervals.set(self.flatten());
+        }
+        self.intervals.get_or_init(Intervals::default)
+    }
+
+    fn flatten(&self) -> Intervals {
+        let (mut shortest_v4, mut shortest_v6) = (u8::MAX, u8::MAX);
+        // Names have no networks, and no list has both.
+        let v6_count = self.v6_starts.len();
+        let v4_count = if self.names.is_empty() { self.entries.len().saturating_sub(v6_count) } else { 0 };
+        let order = if self.statement.ordered { Order::First } else { Order::MostSpecific };
+        let last = EntryId::try_from(self.entries.len()).unwrap_or(EntryId::MAX);
+        let mut maker = ChainMaker::default();
+        let networks = self.live().filter(|(_, entry)| entry.kind() == Kind::V4).map(|(number, entry)| {
+            shortest_v4 = shortest_v4.min(if entry.is_hole() { u8::MAX } else { entry.length });
+            entry.network(number, entry.subject)
+        });
+        let v4 = if v4_count == 0 { Vec::new() } else { flatten(networks, v4_count, last, order, &mut maker) };
+        let networks = self.live().filter(|(_, entry)| entry.kind() == Kind::V6).map(|(number, entry)| {
+            shortest_v6 = shortest_v6.min(if entry.is_hole() { u8::MAX } else { entry.length });
+            entry.network(number, self.v6_starts.get(entry.subject as usize).copied().unwrap_or_default())
+        });
+        let v6 = if v6_count == 0 { Vec::new() } else { flatten(networks, v6_count, last, order, &mut maker) };
+        let shortest = [shortest_v4, shortest_v6];
+        Intervals { v4, v6, chains: maker.into_chains(), shortest }
+    }
+
     /// The entry with that number, from 1.
     pub(crate) fn entry(&self, entry: EntryId) -> Option<&Entry> {
         self.entries.get(usize::try_from(entry).ok()?.checked_sub(1)?)
@@ -116,9 +162,10 @@ impl Contents {
     pub(crate) fn about(&self, entry: &Entry) -> Option<About<'_>> {
         let name = || {
             let start = entry.subject as usize;
-            self.names.get(start..start + usize::from(entry.length))
+            str::from_utf8(self.names.get(start..start + usize::from(entry.length))?).ok()
         };
         Some(match entry.kind() {
+            Kind::Nothing => return None,
             Kind::V4 => About::Network(Ipv4Net::new(Ipv4Addr::from_bits(entry.subject), entry.length).ok()?.into()),
             Kind::V6 => {
                 let start = self.v6_starts.get(entry.subject as usize)?;
@@ -141,7 +188,7 @@ impl Contents {
             _ if entry.length < 8 => return None,
             Kind::V4 => return Some((0, entry.subject.to_be_bytes()[0])),
             Kind::V6 => self.v6_starts.get(entry.subject as usize)?.to_be_bytes(),
-            Kind::Exact | Kind::Below | Kind::Both | Kind::Mailbox => return None,
+            Kind::Nothing | Kind::Exact | Kind::Below | Kind::Both | Kind::Mailbox => return None,
         };
         Some((1, octet))
     }
@@ -156,7 +203,8 @@ impl Contents {
     pub(crate) fn reason_in<'a>(&'a self, entry: &Entry, place: &'a mut Reason) -> &'a str {
         let note = self.note(entry);
         let start = note.reason_start as usize;
-        let text = self.reasons.get(start..start + usize::from(note.reason_length)).unwrap_or("");
+        let text = self.reasons.get(start..start + usize::from(note.reason_length)).unwrap_or_default();
+        let text = str::from_utf8(text).unwrap_or_default();
         if memchr::memchr(ENTRY, text.as_bytes()).is_none() {
             return text;
         }
@@ -209,14 +257,14 @@ impl Contents {
     /// What covers an address in this list.
     pub(crate) fn covering(&self, address: IpAddr) -> Cover {
         match address.to_canonical() {
-            IpAddr::V4(v4) => crate::networks::covering(&self.v4, v4.to_bits()),
-            IpAddr::V6(v6) => crate::networks::covering(&self.v6, v6.to_bits()),
+            IpAddr::V4(v4) => covering(&self.intervals().v4, v4.to_bits()),
+            IpAddr::V6(v6) => covering(&self.intervals().v6, v6.to_bits()),
         }
     }
 
     /// The entries that count, holes among them.
     pub(crate) fn live(&self) -> impl Iterator<Item = (EntryId, &Entry)> {
-        (1..).zip(&self.entries).filter(|(_, entry)| !entry.is_deleted())
+        (1..).zip(self.entries.iter()).filter(|(_, entry)| !entry.is_deleted())
     }
 }
 
@@ -236,14 +284,50 @@ impl Entry {
         self.marks & DELETED != 0
     }
 
+    fn network<N>(&self, entry: EntryId, start: N) -> Network<N> {
+        Network { start, prefix_len: self.length, entry, hole: self.is_hole(), expires: self.ends() }
+    }
+
     fn kind(&self) -> Kind {
         match self.marks & KIND {
-            0 => Kind::V4,
-            1 => Kind::V6,
-            2 => Kind::Exact,
-            3 => Kind::Below,
-            4 => Kind::Both,
-            _ => Kind::Mailbox,
+            1 => Kind::V4,
+            2 => Kind::V6,
+            3 => Kind::Exact,
+            4 => Kind::Below,
+            5 => Kind::Both,
+            6 => Kind::Mailbox,
+            _ => Kind::Nothing,
         }
+    }
+}
+
+impl Stored for Contents {
+    fn store(&self, image: &mut Writer) {
+        let Contents { files, entries, v6_starts, names, reasons, replies, notes, intervals: _, statement, read, made, lines } = self;
+        image.number(files.len() as u64);
+        files.iter().for_each(|file| image.text(file));
+        entries.store(image);
+        v6_starts.store(image);
+        names.store(image);
+        reasons.store(image);
+        notes.store(image);
+        image.number(replies.len() as u64);
+        replies.iter().for_each(|reply| reply.store(image));
+        statement.store(image);
+        image.number(*read);
+        image.option(*made);
+        image.number(*lines);
+    }
+
+    fn restore(image: &mut Reader) -> Option<Contents> {
+        let files = image.number()?;
+        let files: Option<Vec<Arc<str>>> = (0..files).map(|_| image.text().map(Arc::from)).collect();
+        let (entries, v6_starts) = (Flat::restore(image)?, Flat::restore(image)?);
+        let (names, reasons, notes) = (Flat::restore(image)?, Flat::restore(image)?, Flat::restore(image)?);
+        let replies = image.number()?;
+        let replies: Option<Vec<Reply>> = (0..replies).map(|_| Reply::restore(image)).collect();
+        let (statement, read, made) = (Statement::restore(image)?, image.number()?, image.option()?);
+        let (files, replies, lines, intervals) = (files?, replies?, image.number()?, OnceLock::new());
+        Some(Contents { files, entries, v6_starts, names, reasons, replies, notes, intervals, statement, read, made, lines })
     }
 }

@@ -28,7 +28,6 @@ use crate::diagnostic::{Diagnostic, Fault, quote, render};
 use crate::guards;
 use crate::list::detect::{HEAD, format_of};
 use crate::list::{self, Format, Reading, Statement};
-use crate::networks::Order;
 use crate::policy::Guards;
 use holds::{Holds, Names};
 use obstacles::Survey;
@@ -204,7 +203,7 @@ fn read(input: Box<dyn BufRead + '_>, from: Option<Format>, request: &Request<'_
     if error.is_none() {
         collector.end_file(0);
     }
-    let contents = collector.finish(statement, if statement.ordered { Order::First } else { Order::MostSpecific }, None);
+    let contents = collector.finish(statement, None);
     for diagnostic in &mut diagnostics {
         diagnostic.fault.remedy = as_option(&diagnostic.fault.remedy);
     }

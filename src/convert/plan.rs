@@ -112,8 +112,8 @@ impl<'a> Plan<'a> {
                 entries.filter_map(|entry| self.item(entry)).try_for_each(|item| each(&item))
             }
             Way::Effective => {
-                self.runs(&self.contents.v4, true, each)?;
-                self.runs(&self.contents.v6, false, each)
+                self.runs(&self.contents.intervals().v4, true, each)?;
+                self.runs(&self.contents.intervals().v6, false, each)
             }
         }
     }
@@ -156,7 +156,7 @@ impl<'a> Plan<'a> {
 
     /// The entries that decide, one after the other as they cease; of use here is the first if there is no expiry.
     fn winners(&self, cover: Cover) -> Vec<&'a Entry> {
-        let entries = self.contents.chains.entries(cover).filter_map(|number| self.contents.entry(number));
+        let entries = self.contents.intervals().chains.entries(cover).filter_map(|number| self.contents.entry(number));
         let lasting = entries.filter(|entry| !self.contents.is_over(entry, self.now)).take_while(|entry| !entry.is_hole());
         lasting.take(if self.holds.expiry { usize::MAX } else { 1 }).collect()
     }

@@ -6,7 +6,6 @@ use crate::contents::{self, Collector, Entry, Wanted};
 use crate::domain::Form;
 use crate::list::literal::split_status;
 use crate::list::{Format, Reading, Seconds, Statement, postfix_access, sendmail_access};
-use crate::networks::Order;
 use ipnet::IpNet;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -160,7 +159,7 @@ impl<'w> Writer<'w> {
         collector.begin_file("".into());
         let reading = Reading { about: about.wanted.about(), now: about.now, threshold: None };
         let read = holds.format.read(&mut line.as_slice(), &reading, &mut collector).is_ok();
-        let contents = collector.finish(Statement::default(), Order::MostSpecific, None);
+        let contents = collector.finish(Statement::default(), None);
         let same = |entry: &Entry| entry.is_hole() == item.hole && contents.about(entry) == Some(contents::About::Mailbox(mailbox));
         written && read && diagnostics.is_empty() && contents.entries.first().is_some_and(same)
     }

@@ -283,7 +283,7 @@ fn newly_covered(old: &Ruleset, new: &Ruleset) -> (Vec<Covered>, usize) {
             }
             count += 1;
             if covered.len() < NAMED {
-                let first = by.contents.chains.entries(by.contents.covering(network.network())).next();
+                let first = by.contents.intervals().chains.entries(by.contents.covering(network.network())).next();
                 covered.push(Covered {
                     entry: shown::entry(&list.contents, entry),
                     list: list.name.to_string(),
@@ -301,13 +301,14 @@ fn newly_covered(old: &Ruleset, new: &Ruleset) -> (Vec<Covered>, usize) {
 /// Whether a list covers all addresses of a network. What expires counts as long as it stands in the list.
 fn covers_whole(contents: &Contents, network: &IpNet) -> bool {
     match network {
-        IpNet::V4(net) => everywhere(contents, &contents.v4, net.network().to_bits(), net.broadcast().to_bits()),
-        IpNet::V6(net) => everywhere(contents, &contents.v6, net.network().to_bits(), net.broadcast().to_bits()),
+        IpNet::V4(net) => everywhere(contents, &contents.intervals().v4, net.network().to_bits(), net.broadcast().to_bits()),
+        IpNet::V6(net) => everywhere(contents, &contents.intervals().v6, net.network().to_bits(), net.broadcast().to_bits()),
     }
 }
 
 fn everywhere<N: crate::networks::Number>(contents: &Contents, intervals: &[Interval<N>], first: N, last: N) -> bool {
-    let covers = |cover: Cover| contents.chains.entries(cover).any(|entry| contents.entry(entry).is_some_and(|entry| !entry.is_hole()));
+    let covers =
+        |cover: Cover| contents.intervals().chains.entries(cover).any(|entry| contents.entry(entry).is_some_and(|entry| !entry.is_hole()));
     let from = intervals.partition_point(|interval| interval.start <= first);
     let to = intervals.partition_point(|interval| interval.start <= last);
     covers(covering(intervals, first)) && intervals.get(from..to).unwrap_or(&[]).iter().all(|interval| covers(interval.cover))

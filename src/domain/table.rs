@@ -26,9 +26,12 @@
 
 use super::Form;
 use crate::diagnostic::Fault;
+use crate::flat::Flat;
+use crate::image::{Reader, Stored, Writer};
 use crate::memory::{Watch, ran_out, room, with_room};
 use crate::networks::Cover;
 use crate::resolve::Candidate;
+use bytemuck::{Pod, Zeroable};
 use memchr::memchr;
 use rapidhash::v3::{RapidSecrets, rapidhash_v3_nano_inline};
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -47,9 +50,9 @@ const APART: u32 = 0;
 /// Names, and what covers them; ready to be asked.
 #[derive(Clone, Debug)]
 pub struct DomainTable {
-    buckets: Vec<Bucket>,
+    buckets: Flat<Bucket>,
     /// The names, each behind its covers and its length.
-    names: Vec<u8>,
+    names: Flat<u8>,
     /// How many there are.
     count: u32,
     /// Which numbers of labels there are, a bit each.
@@ -61,7 +64,7 @@ pub struct DomainTable {
 }
 
 /// Where to find some of the names.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
 #[repr(C, align(64))]
 struct Bucket {
     /// A byte of the hash of each name; 0 for none.
@@ -98,7 +101,7 @@ impl Default for DomainTable {
     fn default() -> DomainTable {
         // Its own source of random numbers is not open to others, so it comes from what the hash tables of std use.
         let seed = RandomState::new().build_hasher().finish();
-        DomainTable { buckets: Vec::new(), names: Vec::new(), count: 0, labels: 0, seed, secrets: RapidSecrets::seed(seed) }
+        DomainTable { buckets: Flat::default(), names: Flat::default(), count: 0, labels: 0, seed, secrets: RapidSecrets::seed(seed) }
     }
 }
 
@@ -196,7 +199,7 @@ impl DomainTable {
     }
 
     fn set_covers(&mut self, place: usize, at: Cover, below: Cover) {
-        if let Some((first, second)) = self.names.get_mut(place..place + 8).and_then(|covers| covers.split_at_mut_checked(4)) {
+        if let Some((first, second)) = self.names.to_mut().get_mut(place..place + 8).and_then(|covers| covers.split_at_mut_checked(4)) {
             first.copy_from_slice(&at.number().to_ne_bytes());
             second.copy_from_slice(&below.number().to_ne_bytes());
         }
@@ -207,16 +210,18 @@ impl DomainTable {
         let full = || Fault::limit("the names of all domain lists together are too long", format!("keep them below {MAX_NAMES} bytes"));
         let (place, length) = (self.names.len(), u8::try_from(suffix.name.len()).map_err(|_| full())?);
         let number = u32::try_from(place + HEAD + suffix.name.len()).and(u32::try_from(place)).map_err(|_| full())?;
-        if self.buckets.is_empty() || !room(&mut self.names, HEAD + suffix.name.len()) {
+        if self.buckets.is_empty() || !room(&mut self.names.to_mut(), HEAD + suffix.name.len()) {
             return Err(ran_out());
         }
         for bucket in self.buckets_of(suffix.hash).take(self.buckets.len()) {
-            let Some(bucket) = self.buckets.get_mut(bucket) else { break };
+            let mut buckets = self.buckets.to_mut();
+            let Some(bucket) = buckets.get_mut(bucket) else { break };
             if let Some((tag_of_slot, place_of_slot)) = bucket.tags.iter_mut().zip(&mut bucket.places).find(|(tag, _)| **tag == 0) {
                 (*tag_of_slot, *place_of_slot) = (tag(suffix.hash), number);
-                self.names.extend_from_slice(&[0; HEAD - 1]);
-                self.names.push(length);
-                self.names.extend_from_slice(suffix.name);
+                let mut names = self.names.to_mut();
+                names.extend_from_slice(&[0; HEAD - 1]);
+                names.push(length);
+                names.extend_from_slice(suffix.name);
                 self.labels |= 1 << suffix.labels;
                 self.count += 1;
                 return Ok(place);
@@ -224,6 +229,24 @@ impl DomainTable {
             bucket.passed |= mark(suffix.hash);
         }
         Err(full())
+    }
+}
+
+impl Stored for DomainTable {
+    fn store(&self, image: &mut Writer) {
+        let DomainTable { buckets, names, count, labels, seed, secrets: _ } = self;
+        buckets.store(image);
+        names.store(image);
+        let (upper, lower) = ((labels >> 64) as u64, u64::try_from(labels & u128::from(u64::MAX)).unwrap_or(0));
+        [u64::from(*count), upper, lower, *seed].into_iter().for_each(|number| image.number(number));
+    }
+
+    fn restore(image: &mut Reader) -> Option<DomainTable> {
+        let (buckets, names) = (Flat::restore(image)?, Flat::restore(image)?);
+        let count = u32::try_from(image.number()?).ok()?;
+        let labels = u128::from(image.number()?) << 64 | u128::from(image.number()?);
+        let seed = image.number()?;
+        Some(DomainTable { buckets, names, count, labels, seed, secrets: RapidSecrets::seed(seed) })
     }
 }
 
@@ -287,12 +310,13 @@ impl DomainTableBuilder {
     /// For so many entries at most, whose names have so many bytes.
     pub(crate) fn new(entries: usize, bytes: usize) -> DomainTableBuilder {
         let number = if entries == 0 { 0 } else { entries / LOAD + 1 };
-        let (mut buckets, names, own) = (with_room(number), with_room(bytes + entries * HEAD), with_room(entries));
+        let (mut buckets, names, own): (Vec<Bucket>, Vec<u8>, _) =
+            (with_room(number), with_room(bytes + entries * HEAD), with_room(entries));
         // Without room nothing can be added.
         if buckets.capacity() >= number {
             buckets.resize(number, Bucket::default());
         }
-        DomainTableBuilder { table: DomainTable { buckets, names, ..DomainTable::default() }, own }
+        DomainTableBuilder { table: DomainTable { buckets: buckets.into(), names: names.into(), ..DomainTable::default() }, own }
     }
 
     /// Adds an entry.
@@ -452,10 +476,11 @@ mod tests {
             let mut table = whole.clone();
             table.labels |= labels;
             for (at, byte) in in_names {
-                *at.get_mut(&mut table.names) = byte;
+                *at.get_mut(&mut table.names.to_mut()) = byte;
             }
             for (at, byte) in in_buckets {
-                let bucket = at.get_mut(&mut table.buckets);
+                let mut buckets = table.buckets.to_mut();
+                let bucket = at.get_mut(&mut buckets);
                 bucket.tags[usize::from(byte) % SLOTS] = byte;
                 bucket.places[usize::from(byte) % SLOTS] = u32::from_ne_bytes([byte; 4]) >> (byte & 31);
                 bucket.passed = u32::MAX;

@@ -35,11 +35,12 @@ mod tests;
 
 use crate::diagnostic::{Fault, quote};
 use crate::domain::{self, Folded, Form};
+use crate::image::{Reader, Stored, Writer};
 use crate::prefix::{parse_network, parse_range};
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::IpNet;
 use progress::Told;
 use std::io::{self, BufRead};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 /// Seconds since 1970-01-01 UTC.
 pub(crate) type Seconds = u64;
@@ -117,6 +118,21 @@ pub(crate) struct Statement {
     pub ordered: bool,
 }
 
+impl Stored for Statement {
+    fn store(&self, image: &mut Writer) {
+        let Statement { entries, made, expires, complete, widest_v4, ordered } = self;
+        let others = [complete.map(u64::from), widest_v4.map(u64::from), Some(u64::from(*ordered))];
+        [*entries, *made, *expires].into_iter().chain(others).for_each(|number| image.option(number));
+    }
+
+    fn restore(image: &mut Reader) -> Option<Statement> {
+        let (entries, made, expires) = (image.option()?, image.option()?, image.option()?);
+        let complete = image.option()?.map(|complete| complete != 0);
+        let widest_v4 = image.option()?.and_then(|widest| widest.try_into().ok());
+        Some(Statement { entries, made, expires, complete, widest_v4, ordered: image.option()? == Some(1) })
+    }
+}
+
 /// Stands for the entry itself in a reason that many entries share: see [`Sink::record_around`].
 pub(crate) const ENTRY: u8 = 1;
 
@@ -128,10 +144,10 @@ pub(crate) trait Sink {
     fn record_around(&mut self, record: Record<'_>) {
         self.record(record);
     }
-    /// An IPv4 network, by its address and the length of its prefix, about which a line says nothing but a reason. Lines of
-    /// long lists are of this kind, nearly all of them; for a sink this may be a shorter way than [`Sink::record`].
-    fn network4(&mut self, line: u32, column: u32, network: (u32, u8), reason: &[u8]) {
-        let subject = Subject::Network(Ipv4Net::new_assert(Ipv4Addr::from_bits(network.0), network.1).into());
+    /// A network about which a line says nothing but a reason. Nearly all lines of long lists are of this kind; for a sink
+    /// this may be a shorter way than [`Sink::record`].
+    fn network(&mut self, line: u32, column: u32, network: IpNet, reason: &[u8]) {
+        let subject = Subject::Network(network);
         self.record(Record { line, column, subject, field: Field::Any, action: Action::Cover, reason, expires: None });
     }
     /// An entry that is taken back (CrowdSec `deleted`): records of the same subject before it do not count.

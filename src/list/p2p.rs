@@ -10,9 +10,8 @@ use super::detect::{Looks, Sample};
 use super::lines::each_line;
 use super::{About, Action, Field, Reading, Record, Sink, Statement, Subject};
 use crate::diagnostic::Fault;
-use crate::prefix::{leading_address4, parse_range};
+use crate::prefix::{leading_range4, parse_range};
 use std::io::{self, BufRead};
-use std::net::Ipv4Addr;
 
 /// Reads a list.
 pub(super) fn read(input: &mut dyn BufRead, _: &Reading, sink: &mut dyn Sink) -> io::Result<Statement> {
@@ -50,12 +49,8 @@ fn parse(name: Option<&[u8]>, range: &[u8]) -> Result<Subject<'static>, Fault> {
     if name.is_none() {
         return Err(Fault::new("there is no colon before the range", "write a name and a range: name:192.0.2.0-192.0.2.255"));
     }
-    if let Some((first, rest)) = leading_address4(range)
-        && let Some((last, [])) = rest.strip_prefix(b"-").and_then(leading_address4)
-        && first <= last
-        && (first, last) != (0, u32::MAX)
-    {
-        return Ok(Subject::Range(Ipv4Addr::from_bits(first).into(), Ipv4Addr::from_bits(last).into()));
+    if let Some(((first, last), [])) = leading_range4(range) {
+        return Ok(Subject::Range(first, last));
     }
     let range = str::from_utf8(range).unwrap_or("\u{fffd}");
     let Some((first, last)) = range.split_once('-') else {

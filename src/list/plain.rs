@@ -15,7 +15,7 @@
 use super::lines::each_line;
 use super::{About, Action, Field, Reading, Record, Sink, Statement, Subject};
 use crate::diagnostic::Fault;
-use crate::prefix::leading_network4;
+use crate::prefix::{leading_network, leading_range4};
 use std::io::{self, BufRead};
 
 /// Reads a list.
@@ -42,28 +42,30 @@ pub(super) fn read_line(number: u32, text: Result<&[u8], Fault>, reading: &Readi
     }
 }
 
-/// Takes what stands on nearly all lines of long lists: an IPv4 network or address at the beginning, perhaps a reason after
+/// Takes what stands on nearly all lines of long lists: a network, address or range at the beginning, perhaps a reason after
 /// it. Says whether it was that; if not, or if it may be something else or wrong, the line is to be taken apart.
 pub(super) fn quick(number: u32, text: &[u8], sink: &mut dyn Sink) -> bool {
-    match quick_line(text) {
-        Some((network, reason)) => {
-            sink.network4(number, 1, network, reason);
-            true
-        }
-        None => false,
+    if let Some((network, reason)) = quick_line(text, leading_network) {
+        sink.network(number, 1, network, reason);
+    } else if let Some(((first, last), reason)) = quick_line(text, leading_range4) {
+        let (subject, field, action) = (Subject::Range(first, last), Field::Any, Action::Cover);
+        sink.record(Record { line: number, column: 1, subject, field, action, reason, expires: None });
+    } else {
+        return false;
     }
+    true
 }
 
 #[inline]
-fn quick_line(text: &[u8]) -> Option<((u32, u8), &[u8])> {
-    let (network, rest) = leading_network4(text)?;
+fn quick_line<T>(text: &[u8], leading: impl Fn(&[u8]) -> Option<(T, &[u8])>) -> Option<(T, &[u8])> {
+    let (subject, rest) = leading(text)?;
     let reason = match rest {
         [] => rest,
         [b' ' | b'\t' | b'#' | b';', ..] => reason(rest),
         _ => return None,
     };
     // It may be the other end of a range.
-    (!reason.starts_with(b"-")).then_some((network, reason))
+    (!reason.starts_with(b"-")).then_some((subject, reason))
 }
 
 /// The reason in what stands after an entry.
@@ -196,28 +198,53 @@ mod tests {
         fn the_quick_way_says_the_same(
             (start, word, middle, end) in (
                 "|!| |\t|\\[",
-                "192\\.0\\.2\\.[0-9]{1,4}|198\\.51\\.100\\.0/[0-9]{1,3}|(0?[0-9]{1,3}\\.){3}[0-9]{1,3}(/[0-9]{1,2})?|2001:db8::1",
+                "192\\.0\\.2\\.[0-9]{1,4}|198\\.51\\.100\\.0/[0-9]{1,3}|(0?[0-9]{1,3}\\.){3}[0-9]{1,3}(/[0-9]{1,2})?|2001:db8::[0-9a-f]{0,5}(/[0-9]{1,3})?|::(ffff:)?192\\.0\\.2\\.1",
                 "[ \t\r#;,x-]{0,3}",
                 "|192\\.0\\.2\\.9|-192\\.0\\.2\\.9|- 192\\.0\\.2\\.9|because #;|[ -~]{0,6}|\\PC{0,3}|\r| ",
             ),
         ) {
             let text = format!("{start}{word}{middle}{end}");
-            if let Some(((address, length), reason)) = quick_line(text.as_bytes()) {
+            let network = quick_line(text.as_bytes(), leading_network).map(|(network, reason)| (Subject::Network(network), reason));
+            let range = quick_line(text.as_bytes(), leading_range4).map(|((first, last), reason)| (Subject::Range(first, last), reason));
+            if let Some((subject, reason)) = network.or(range) {
                 let line = parse_line(text.as_bytes()).unwrap().unwrap();
                 prop_assert_eq!((line.hole, line.reason, line.column), (false, reason, 1), "{}", text);
-                let network = ipnet::Ipv4Net::new_assert(address.into(), length);
-                prop_assert_eq!(Subject::parse(line.entry, About::Addresses), Ok(Subject::Network(network.into())), "{}", text);
+                prop_assert_eq!(Subject::parse(line.entry, About::Addresses), Ok(subject), "{}", text);
             }
         }
     }
 
     #[test]
     fn what_most_lines_have_goes_the_quick_way() {
-        for text in ["192.0.2.1", "192.0.2.0/24", "192.0.2.0/24 ; SBL1", "192.0.2.0/24\twhy - what", "192.0.2.1#", "192.0.2.1 "] {
-            assert!(quick_line(text.as_bytes()).is_some(), "{text}");
+        let quick = |text: &str| {
+            let text = text.as_bytes();
+            quick_line(text, leading_network).is_some() || quick_line(text, leading_range4).is_some()
+        };
+        for text in [
+            "192.0.2.1",
+            "192.0.2.0/24",
+            "192.0.2.0/24 ; SBL1",
+            "192.0.2.0/24\twhy - what",
+            "192.0.2.1#",
+            "192.0.2.1 ",
+            "2001:db8::1",
+            "2001:db8::/32 why",
+            "192.0.2.1-192.0.2.9;why",
+        ] {
+            assert!(quick(text), "{text}");
         }
-        for text in ["192.0.2.1 - 192.0.2.9", "192.0.2.1-192.0.2.9", "!192.0.2.1", "192.0.2.1\r192.0.2.2", "192.0.2.1x", "192.0.2.1/24"] {
-            assert!(quick_line(text.as_bytes()).is_none(), "{text}");
+        for text in [
+            "192.0.2.1 - 192.0.2.9",
+            "192.0.2.9-192.0.2.1",
+            "192.0.2.1-192.0.2.9 - 192.0.2.20",
+            "!192.0.2.1",
+            "192.0.2.1\r192.0.2.2",
+            "192.0.2.1x",
+            "192.0.2.1/24",
+            "::ffff:192.0.2.1",
+            "2001:db8::1/32",
+        ] {
+            assert!(!quick(text), "{text}");
         }
     }
 }

@@ -3,13 +3,17 @@
 //! Where the winner may cease to count (it expires, its list is only watched, or does not concern some clients), the
 //! cover is a chain: the winner and those that follow it, in order. Most covers are one entry.
 
+use crate::flat::Flat;
+use crate::image::{Reader, Stored, Writer};
+use bytemuck::{Pod, Zeroable};
 use std::collections::HashMap;
 
 /// Number of an entry, from 1.
 pub(crate) type EntryId = u32;
 
 /// What covers an address: nothing, one entry, or a chain of entries.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Pod, Zeroable)]
+#[repr(transparent)]
 pub(crate) struct Cover(u32);
 
 /// What a cover stands for.
@@ -71,9 +75,17 @@ impl Cover {
     }
 }
 
-/// The chains of a table: an entry, and what follows it.
+/// An entry, and what follows it if it does not count: something that was made earlier.
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[repr(C)]
+struct Chain {
+    entry: EntryId,
+    rest: Cover,
+}
+
+/// The chains of a table.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Chains(Vec<(EntryId, Cover)>);
+pub(crate) struct Chains(Flat<Chain>);
 
 impl Chains {
     /// The first entry of a cover, and the rest of it.
@@ -81,16 +93,20 @@ impl Chains {
         match cover.chain() {
             None if cover.is_none() => Link::End,
             None => Link::Entry(cover.0, Cover::NONE),
-            Some(at) => self.0.get(at).map_or(Link::End, |(entry, rest)| Link::Entry(*entry, *rest)),
+            Some(at) => match self.0.get(at) {
+                // What follows was made earlier: else it would go round in circles.
+                Some(Chain { entry, rest }) if rest.chain().is_none_or(|rest| rest < at) => Link::Entry(*entry, *rest),
+                _ => Link::End,
+            },
         }
     }
 
     /// Whether the last entry of a cover may cease to count too.
     pub(crate) fn is_open(&self, mut cover: Cover) -> bool {
-        while let Some(at) = cover.chain() {
-            match self.0.get(at) {
-                Some((_, rest)) => cover = *rest,
-                None => return true,
+        while cover.chain().is_some() {
+            match self.first(cover) {
+                Link::Entry(_, rest) => cover = rest,
+                Link::End => return true,
             }
         }
         cover.is_none()
@@ -111,16 +127,16 @@ impl Chains {
 /// Makes chains, each of them once.
 #[derive(Debug, Default)]
 pub(crate) struct ChainMaker {
-    pub chains: Chains,
+    chains: Vec<Chain>,
     known: HashMap<(EntryId, Cover), Cover>,
 }
 
 impl ChainMaker {
     /// An entry, and what follows it if it does not count.
     pub(crate) fn link(&mut self, entry: EntryId, rest: Cover) -> Cover {
-        let chains = &mut self.chains.0;
+        let chains = &mut self.chains;
         *self.known.entry((entry, rest)).or_insert_with(|| {
-            chains.push((entry, rest));
+            chains.push(Chain { entry, rest });
             // There are fewer chains than boundaries, and fewer boundaries than Cover::MAX_ENTRY.
             Cover(Cover::CHAIN | u32::try_from(chains.len() - 1).unwrap_or(0))
         })
@@ -130,5 +146,26 @@ impl ChainMaker {
     pub(crate) fn sequence(&mut self, entries: &[EntryId]) -> Cover {
         let Some((last, before)) = entries.split_last() else { return Cover::NONE };
         before.iter().rev().fold(Cover::entry(*last), |rest, entry| self.link(*entry, rest))
+    }
+
+    /// The chains that were made so far.
+    #[cfg(test)]
+    pub(super) fn chains(&self) -> Chains {
+        Chains(self.chains.clone().into())
+    }
+
+    /// The chains that were made.
+    pub(crate) fn into_chains(self) -> Chains {
+        Chains(self.chains.into())
+    }
+}
+
+impl Stored for Chains {
+    fn store(&self, image: &mut Writer) {
+        self.0.store(image);
+    }
+
+    fn restore(image: &mut Reader) -> Option<Chains> {
+        Flat::restore(image).map(Chains)
     }
 }

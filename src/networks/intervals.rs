@@ -20,11 +20,13 @@ pub(crate) trait Number: Copy + Ord + std::fmt::Debug {
     fn next(self) -> Option<Self>;
     /// Its first octet.
     fn octet(self) -> u8;
-    /// Sorts networks so that what comes later lies on top of what encloses it: of entries for the same network holes
-    /// last, if they count for more, else the first one last.
-    fn sort(networks: &mut [Network<Self>], order: Order) {
-        networks.sort_unstable_by_key(|n| (n.start, n.prefix_len, n.hole && order == Order::MostSpecific, Reverse(n.entry)));
-    }
+    /// A network as one number that sorts as it should, where there is one: what comes later lies on top of what encloses
+    /// it, of entries for the same network holes come last if they count for more, else the first one last.
+    type Packed: Copy + Ord;
+    /// Entries from this number on have no such number.
+    const PACKED_ENTRIES: EntryId;
+    fn pack(network: &Network<Self>, order: Order) -> Self::Packed;
+    fn unpack(packed: Self::Packed, order: Order) -> Network<Self>;
 }
 
 impl Number for u32 {
@@ -40,34 +42,27 @@ impl Number for u32 {
         self.to_be_bytes()[0]
     }
 
-    /// As numbers, which are sorted in a third of the time.
-    fn sort(networks: &mut [Network<u32>], order: Order) {
-        const ENTRIES: u32 = 1 << 24;
-        let pack = |network: &Network<u32>| {
-            let Network { start, prefix_len, entry, hole, expires } = *network;
-            let rest = u32::from(prefix_len) << 26 | u32::from(hole) << 25 | (ENTRIES - 1 - entry) << 1 | u32::from(expires);
-            u64::from(start) << 32 | u64::from(rest)
+    type Packed = u64;
+    const PACKED_ENTRIES: EntryId = 1 << 24;
+
+    fn pack(network: &Network<u32>, order: Order) -> u64 {
+        let Network { start, prefix_len, entry, hole, expires } = *network;
+        let (hole, entry, expires) = (u32::from(hole), u32::PACKED_ENTRIES - 1 - entry, u32::from(expires));
+        let rest = match order {
+            Order::MostSpecific => hole << 25 | entry << 1 | expires,
+            Order::First => entry << 2 | hole << 1 | expires,
         };
-        let mut packed = Vec::new();
-        if order == Order::MostSpecific && networks.iter().all(|network| network.entry < ENTRIES) {
-            packed = with_room(networks.len());
-        }
-        if packed.capacity() < networks.len() {
-            networks.sort_unstable_by_key(|n| (n.start, n.prefix_len, n.hole && order == Order::MostSpecific, Reverse(n.entry)));
-            return;
-        }
-        packed.extend(networks.iter().map(pack));
-        packed.sort_unstable();
-        for (network, packed) in networks.iter_mut().zip(packed) {
-            let rest = u32::try_from(packed & u64::from(u32::MAX)).unwrap_or(0);
-            *network = Network {
-                start: (packed >> 32) as u32,
-                prefix_len: (rest >> 26) as u8,
-                entry: ENTRIES - 1 - (rest >> 1 & (ENTRIES - 1)),
-                hole: rest & 1 << 25 != 0,
-                expires: rest & 1 != 0,
-            };
-        }
+        u64::from(start) << 32 | u64::from(u32::from(prefix_len) << 26 | rest)
+    }
+
+    fn unpack(packed: u64, order: Order) -> Network<u32> {
+        let [start, rest] = [packed >> 32, packed & u64::from(u32::MAX)].map(|half| u32::try_from(half).unwrap_or(0));
+        let (hole, entry) = match order {
+            Order::MostSpecific => (rest >> 25 & 1, rest >> 1),
+            Order::First => (rest >> 1 & 1, rest >> 2),
+        };
+        let entry = u32::PACKED_ENTRIES - 1 - (entry & (u32::PACKED_ENTRIES - 1));
+        Network { start, prefix_len: (rest >> 26) as u8, entry, hole: hole != 0, expires: rest & 1 != 0 }
     }
 }
 
@@ -82,6 +77,16 @@ impl Number for u128 {
 
     fn octet(self) -> u8 {
         self.to_be_bytes()[0]
+    }
+
+    // A network of IPv6 has more bits than any number.
+    type Packed = ();
+    const PACKED_ENTRIES: EntryId = 0;
+
+    fn pack(_network: &Network<u128>, _order: Order) {}
+
+    fn unpack((): (), _order: Order) -> Network<u128> {
+        Network { start: 0, prefix_len: 0, entry: 0, hole: false, expires: false }
     }
 }
 
@@ -134,13 +139,38 @@ struct Open<N> {
     decider: EntryId,
 }
 
-/// Turns the networks of one list into disjoint intervals.
-pub(crate) fn flatten<N: Number>(mut networks: Vec<Network<N>>, order: Order, maker: &mut ChainMaker) -> Vec<Interval<N>> {
-    N::sort(&mut networks, order);
+/// Turns the networks of one list, `count` of them with entries up to `last`, into disjoint intervals.
+pub(crate) fn flatten<N: Number>(
+    networks: impl Iterator<Item = Network<N>>,
+    count: usize,
+    last: EntryId,
+    order: Order,
+    maker: &mut ChainMaker,
+) -> Vec<Interval<N>> {
+    if last < N::PACKED_ENTRIES {
+        let mut packed = with_room(count);
+        if packed.capacity() < count {
+            return Vec::new();
+        }
+        packed.extend(networks.map(|network| N::pack(&network, order)).take(count));
+        packed.sort_unstable();
+        return sweep(packed.into_iter().map(|packed| N::unpack(packed, order)), count, order, maker);
+    }
+    let mut sorted = with_room(count);
+    if sorted.capacity() < count {
+        return Vec::new();
+    }
+    sorted.extend(networks.take(count));
+    sorted.sort_unstable_by_key(|n| (n.start, n.prefix_len, n.hole && order == Order::MostSpecific, Reverse(n.entry)));
+    sweep(sorted.into_iter(), count, order, maker)
+}
+
+/// Turns sorted networks into intervals.
+fn sweep<N: Number>(networks: impl Iterator<Item = Network<N>>, count: usize, order: Order, maker: &mut ChainMaker) -> Vec<Interval<N>> {
     // Networks nest or are disjoint. `open` holds those that enclose the current one.
     let mut open: Vec<Open<N>> = Vec::new();
     let watch = Watch::begin();
-    let mut intervals = with_room(networks.len());
+    let mut intervals = with_room(count);
     for Network { start, prefix_len, entry, hole, expires } in networks {
         if watch.is_short() {
             break;
@@ -195,6 +225,14 @@ impl Covering {
         }
     }
 
+    /// The first list, and its cover.
+    #[inline]
+    pub(crate) fn first(&self) -> Option<(usize, Cover)> {
+        let (at, word) = self.bits.iter().enumerate().find(|(_, word)| **word != 0)?;
+        let list = at * 64 + word.trailing_zeros() as usize;
+        Some((list, *self.covers.get(list)?))
+    }
+
     /// The lists, in order, and their covers.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (usize, Cover)> {
         let lists = self.bits.iter().enumerate().flat_map(|(at, word)| {
@@ -209,9 +247,9 @@ impl Covering {
 /// Lays lists over each other. `winner` is told which lists cover an address, and says what covers it in all of them.
 pub(crate) fn overlay<N: Number>(lists: &[&[Interval<N>]], mut winner: impl FnMut(&Covering) -> Cover) -> Vec<Interval<N>> {
     // A merge of all lists by address.
-    let mut rest: Vec<_> = lists.iter().map(|list| list.iter().copied().peekable()).collect();
-    let first = |(number, list): (usize, &mut std::iter::Peekable<_>)| list.peek().map(|head: &Interval<N>| Reverse((head.start, number)));
-    let mut heads: BinaryHeap<Reverse<(N, usize)>> = rest.iter_mut().enumerate().filter_map(first).collect();
+    let mut rest: Vec<&[Interval<N>]> = lists.to_vec();
+    let head = |number: usize, list: &[Interval<N>]| list.first().map(|head| Reverse((head.start, number)));
+    let mut heads: BinaryHeap<Reverse<(N, usize)>> = rest.iter().enumerate().filter_map(|(number, list)| head(number, list)).collect();
     let mut covering = Covering::new(lists.len());
     let watch = Watch::begin();
     let mut intervals = with_room(lists.iter().map(|list| list.len()).sum());
@@ -219,17 +257,21 @@ pub(crate) fn overlay<N: Number>(lists: &[&[Interval<N>]], mut winner: impl FnMu
         let Some(list) = rest.get_mut(number) else { break };
         let other = heads.peek().map(|Reverse((start, _))| *start);
         // As long as no other list changes before, without the heap: most of a long list is read like this.
-        while let Some(interval) = list.next_if(|interval| other.is_none_or(|other| interval.start <= other)) {
-            if watch.is_short() {
-                return intervals;
-            }
+        let before = |interval: &&Interval<N>| other.is_none_or(|other| interval.start <= other);
+        let mut taken = 0;
+        for interval in list.iter().take_while(before) {
             covering.set(number, interval.cover);
             // Others may change at the same address: their last word is the one that stays.
             if other != Some(interval.start) {
                 put(&mut intervals, interval.start, winner(&covering));
             }
+            taken += 1;
         }
-        heads.extend(list.peek().map(|head| Reverse((head.start, number))));
+        if watch.is_short() {
+            return intervals;
+        }
+        *list = list.get(taken..).unwrap_or(&[]);
+        heads.extend(head(number, list));
     }
     intervals
 }

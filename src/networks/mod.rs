@@ -30,6 +30,7 @@ mod tests;
 pub(crate) use cover::{ChainMaker, Chains, Cover, EntryId, Link};
 pub(crate) use intervals::{Covering, Interval, Network, Number, Order, covering, flatten, overlay};
 
+use crate::image::{Reader, Stored, Writer};
 use ipnet::IpNet;
 use std::net::IpAddr;
 
@@ -44,17 +45,21 @@ impl NetworkTable {
     /// A table of networks with a value each, 1 to 2^30 - 1. The longest prefix wins, of two for the same network the first.
     /// IPv4-mapped networks are IPv6 here.
     pub fn of(networks: &[(IpNet, u32)]) -> NetworkTable {
-        let (mut v4, mut v6) = (Vec::new(), Vec::new());
-        for (entry, (network, _)) in (1..).zip(networks) {
-            let prefix_len = network.prefix_len();
-            match network {
-                IpNet::V4(net) => v4.push(Network { start: net.network().to_bits(), prefix_len, entry, hole: false, expires: false }),
-                IpNet::V6(net) => v6.push(Network { start: net.network().to_bits(), prefix_len, entry, hole: false, expires: false }),
-            }
-        }
+        let network = |entry, start, prefix_len| Network { start, prefix_len, entry, hole: false, expires: false };
+        let v4 = (1..).zip(networks).filter_map(|(entry, (net, _))| match net {
+            IpNet::V4(net) => Some(network(entry, net.network().to_bits(), net.prefix_len())),
+            IpNet::V6(_) => None,
+        });
+        let network = |entry, start, prefix_len| Network { start, prefix_len, entry, hole: false, expires: false };
+        let v6 = (1..).zip(networks).filter_map(|(entry, (net, _))| match net {
+            IpNet::V6(net) => Some(network(entry, net.network().to_bits(), net.prefix_len())),
+            IpNet::V4(_) => None,
+        });
+        let last = EntryId::try_from(networks.len()).unwrap_or(EntryId::MAX);
+        let v4_count = networks.iter().filter(|(net, _)| matches!(net, IpNet::V4(_))).count();
         let mut maker = ChainMaker::default();
-        let mut v4 = flatten(v4, Order::MostSpecific, &mut maker);
-        let mut v6 = flatten(v6, Order::MostSpecific, &mut maker);
+        let mut v4 = flatten(v4, v4_count, last, Order::MostSpecific, &mut maker);
+        let mut v6 = flatten(v6, networks.len() - v4_count, last, Order::MostSpecific, &mut maker);
         let value = |cover: Cover| {
             let entry = cover.single().and_then(|entry| networks.get(entry as usize - 1));
             entry.map_or(Cover::NONE, |(_, value)| Cover::entry(*value))
@@ -101,5 +106,16 @@ impl NetworkTable {
     /// How much memory the tables of IPv4 and IPv6 take, in bytes.
     pub fn bytes(&self) -> (usize, usize) {
         (self.v4.bytes(), self.v6.bytes())
+    }
+}
+
+impl Stored for NetworkTable {
+    fn store(&self, image: &mut Writer) {
+        self.v4.store(image);
+        self.v6.store(image);
+    }
+
+    fn restore(image: &mut Reader) -> Option<NetworkTable> {
+        Some(NetworkTable { v4: v4::Table::restore(image)?, v6: v6::Table::restore(image)? })
     }
 }

@@ -22,8 +22,8 @@ const AHEAD: usize = 20;
 pub(super) enum Value {
     /// The answer.
     Cover(Cover),
-    /// The run with that number, which looks at the rest of the address.
-    Run(u32),
+    /// A run over the rest of the address: its first line, and the k for which it has 2^k lines.
+    Run(u32, u8),
 }
 
 /// From `start` on, until the next step.

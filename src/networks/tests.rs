@@ -24,6 +24,15 @@ impl<N: Family> Corner<N> {
     }
 }
 
+/// The intervals of networks; both ways of sorting them come to the same.
+fn flat<N: Number>(networks: Vec<Network<N>>, order: Order, maker: &mut ChainMaker) -> Vec<Interval<N>> {
+    let count = networks.len();
+    let packed = flatten(networks.iter().copied(), count, u32::try_from(count).unwrap(), order, maker);
+    let intervals = flatten(networks.into_iter(), count, EntryId::MAX, order, maker);
+    assert_eq!(packed, intervals);
+    intervals
+}
+
 /// The definition, word by word: the entries of a list that cover an address, the winner first, up to the first one
 /// that always counts. A hole that always counts ends the list.
 fn scan_list<N: Number>(list: &[Network<N>], address: N, order: Order) -> Vec<EntryId> {
@@ -91,11 +100,11 @@ fn check<N: Family>(shape: &Shape, corner: Corner<N>, order: Order) {
     let mut network = |n: &(u8, u8, bool, bool)| corner.network(*n, ids.next().unwrap());
     let lists: Vec<Vec<Network<N>>> = shape.iter().map(|list| list.iter().map(&mut network).collect()).collect();
     let mut maker = ChainMaker::default();
-    let flat: Vec<_> = lists.iter().map(|list| flatten(list.clone(), order, &mut maker)).collect();
+    let flat: Vec<_> = lists.iter().map(|list| flat(list.clone(), order, &mut maker)).collect();
     // Here every list may be passed over, so that all lists that cover an address follow each other.
     let slices: Vec<&[Interval<N>]> = flat.iter().map(Vec::as_slice).collect();
     let whole = overlay(&slices, |covering| {
-        let all: Vec<EntryId> = covering.iter().flat_map(|(_, cover)| maker.chains.entries(cover).collect::<Vec<_>>()).collect();
+        let all: Vec<EntryId> = covering.iter().flat_map(|(_, cover)| maker.chains().entries(cover).collect::<Vec<_>>()).collect();
         maker.sequence(&all)
     });
     let tables = [false, true].map(|is_wide| N::table(&whole, is_wide));
@@ -104,7 +113,7 @@ fn check<N: Family>(shape: &Shape, corner: Corner<N>, order: Order) {
         let last = first.last(N::BITS - corner.shift);
         for address in [Some(first), Some(last), last.next()].into_iter().flatten() {
             let want: Vec<EntryId> = lists.iter().flat_map(|list| scan_list(list, address, order)).collect();
-            assert_eq!(maker.chains.entries(covering(&whole, address)).collect::<Vec<_>>(), want, "{address:?} in {lists:?}");
+            assert_eq!(maker.chains().entries(covering(&whole, address)).collect::<Vec<_>>(), want, "{address:?} in {lists:?}");
             for table in &tables {
                 assert_eq!(N::get(table, address), covering(&whole, address), "{address:?} in {lists:?}");
             }
@@ -142,7 +151,7 @@ fn plain(start: u32, prefix_len: u8, entry: EntryId) -> Network<u32> {
 #[test]
 fn both_ends_of_the_number_space() {
     let networks = vec![plain(0, 32, 1), plain(u32::MAX, 32, 2), plain(0x8000_0000, 1, 3)];
-    let table = v4::Table::new(&flatten(networks, Order::MostSpecific, &mut ChainMaker::default()));
+    let table = v4::Table::new(&flat(networks, Order::MostSpecific, &mut ChainMaker::default()));
     for (address, entry) in [(0, 1), (1, 0), (0x7fff_ffff, 0), (0x8000_0000, 3), (u32::MAX - 1, 3), (u32::MAX, 2)] {
         assert_eq!(table.get(address), Cover::entry(entry), "{address:x}");
     }
@@ -155,7 +164,7 @@ fn both_ends_of_the_number_space() {
 fn dense_networks() {
     for step in [1, 2, 3, 7] {
         let networks: Vec<Network<u32>> = (0..0x1_0000 / step).map(|n| plain(0xc633_0000 + n * step, 32, n + 1)).collect();
-        let table = v4::Table::new(&flatten(networks, Order::MostSpecific, &mut ChainMaker::default()));
+        let table = v4::Table::new(&flat(networks, Order::MostSpecific, &mut ChainMaker::default()));
         for low in 0..0x1_0000 {
             let expected = if low % step == 0 && low / step < 0x1_0000 / step { low / step + 1 } else { 0 };
             assert_eq!(table.get(0xc633_0000 + low), Cover::entry(expected), "{low} by {step}");
@@ -171,7 +180,7 @@ fn dense_networks() {
                 hole: false,
                 expires: false,
             });
-            let table = v6::Table::new(&flatten(networks.collect(), Order::MostSpecific, &mut ChainMaker::default()));
+            let table = v6::Table::new(&flat(networks.collect(), Order::MostSpecific, &mut ChainMaker::default()));
             for low in 0..0x1_0000 {
                 let expected = if low % step == 0 && low / step < 0x1_0000 / step { low / step + 1 } else { 0 };
                 assert_eq!(table.get(base + (u128::from(low) << shift)), Cover::entry(expected), "{low} by {step}");

@@ -14,7 +14,10 @@ use super::cover::Cover;
 use super::intervals::Interval;
 use super::rank::{rank_of_10, rank_of_16};
 use super::runs::{self, OPEN, Step, Value};
+use crate::flat::Flat;
+use crate::image::{Reader, Stored, Writer};
 use crate::memory::{Watch, room};
+use bytemuck::{Pod, Zeroable};
 
 /// Pieces of a line.
 const PIECES: usize = 10;
@@ -26,7 +29,7 @@ const RUN: u32 = 1 << 31;
 const TO_THE_NEXT: u8 = 16;
 
 /// Ten pieces. Those that are not used come last, are at the last number there is, and say what holds there.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C, align(64))]
 pub(super) struct Line {
     starts: [u16; PIECES],
@@ -42,11 +45,11 @@ const _: () = assert!(size_of::<Line>() == 64, "a cache line, without holes");
 /// All IPv4 rules.
 #[derive(Clone, Debug)]
 pub(super) struct Table {
-    root: Vec<u32>,
-    first: Vec<u16>,
-    lines: Vec<Line>,
+    root: Flat<u32>,
+    first: Flat<u16>,
+    lines: Flat<Line>,
     /// The covers of each line, if there are some that the lines have no room for.
-    wide: Vec<[u32; PIECES]>,
+    wide: Flat<[u32; PIECES]>,
 }
 
 impl Table {
@@ -57,7 +60,71 @@ impl Table {
 
     /// As [`Table::new`]; a table that `is_wide` works for all covers.
     pub(super) fn of(intervals: &[Interval<u32>], is_wide: bool) -> Table {
-        let mut table = Table { root: Vec::new(), first: Vec::new(), lines: Vec::new(), wide: Vec::new() };
+        let Parts { root, first, lines, wide } = Parts::of(intervals, is_wide);
+        Table { root: root.into(), first: first.into(), lines: lines.into(), wide: wide.into() }
+    }
+
+    /// What covers an address.
+    #[inline]
+    pub(super) fn get(&self, address: u32) -> Cover {
+        let Some(entry) = self.root.get((address >> 16) as usize).copied() else { return Cover::NONE };
+        if entry & RUN == 0 {
+            return Cover::of_number(entry);
+        }
+        let (at, low) = ((entry & !RUN) as usize, (address & 0xffff) as u16);
+        let Some(at) = self.line(at, low) else { return Cover::NONE };
+        let Some(line) = self.lines.get(at) else { return Cover::NONE };
+        let piece = rank_of_10(&line.starts, low).max(1) - 1;
+        let (Some(start), Some(size)) = (line.starts.get(piece), line.sizes.get(piece)) else { return Cover::NONE };
+        // Before the first piece the distance is that to an earlier number than there is: larger than any size.
+        let inside = u32::from(low).wrapping_sub(u32::from(*start)) >> (size & 31) == 0;
+        let cover = if self.wide.is_empty() {
+            let (Some(lower), Some(upper)) = (line.lower.get(piece), line.upper.get(piece)) else { return Cover::NONE };
+            Cover::of_packed(u32::from(*lower) | u32::from(*upper) << 16)
+        } else {
+            Cover::of_number(self.wide.get(at).and_then(|covers| covers.get(piece)).copied().unwrap_or(0))
+        };
+        std::hint::select_unpredictable(inside, cover, Cover::of_number(line.background))
+    }
+
+    /// The line of a run in which a number lies.
+    #[inline]
+    fn line(&self, mut at: usize, low: u16) -> Option<usize> {
+        let mut lines = usize::from(*self.first.get(at)?);
+        while lines > AT_ONCE {
+            let half = lines / 2;
+            let later = *self.first.get(at + half)? <= low;
+            at = std::hint::select_unpredictable(later, at + half, at);
+            lines -= half;
+        }
+        let first: &[u16; AT_ONCE] = self.first.get(at + 1..)?.first_chunk()?;
+        // What stands behind the run does not count.
+        Some(at + rank_of_16(first, low, lines.saturating_sub(1)))
+    }
+
+    /// Whether nothing is covered.
+    pub(super) fn is_empty(&self) -> bool {
+        self.lines.is_empty() && self.root.iter().all(|entry| *entry == 0)
+    }
+
+    /// How much memory it takes, in bytes.
+    pub(super) fn bytes(&self) -> usize {
+        size_of_val(&self.root[..]) + size_of_val(&self.first[..]) + size_of_val(&self.lines[..]) + size_of_val(&self.wide[..])
+    }
+}
+
+/// The arrays in the making.
+#[derive(Debug, Default)]
+struct Parts {
+    root: Vec<u32>,
+    first: Vec<u16>,
+    lines: Vec<Line>,
+    wide: Vec<[u32; PIECES]>,
+}
+
+impl Parts {
+    fn of(intervals: &[Interval<u32>], is_wide: bool) -> Parts {
+        let mut table = Parts::default();
         let watch = Watch::begin();
         if !room(&mut table.root, 1 << 16) {
             return table;
@@ -126,53 +193,20 @@ impl Table {
         // There are fewer lines than boundaries, which are at most twice as many as entries.
         self.root.push(RUN | u32::try_from(begin).unwrap_or(0));
     }
+}
 
-    /// What covers an address.
-    #[inline]
-    pub(super) fn get(&self, address: u32) -> Cover {
-        let Some(entry) = self.root.get((address >> 16) as usize).copied() else { return Cover::NONE };
-        if entry & RUN == 0 {
-            return Cover::of_number(entry);
-        }
-        let (at, low) = ((entry & !RUN) as usize, (address & 0xffff) as u16);
-        let Some(at) = self.line(at, low) else { return Cover::NONE };
-        let Some(line) = self.lines.get(at) else { return Cover::NONE };
-        let piece = rank_of_10(&line.starts, low).max(1) - 1;
-        let (Some(start), Some(size)) = (line.starts.get(piece), line.sizes.get(piece)) else { return Cover::NONE };
-        // Before the first piece the distance is that to an earlier number than there is: larger than any size.
-        let inside = u32::from(low).wrapping_sub(u32::from(*start)) >> (size & 31) == 0;
-        let cover = if self.wide.is_empty() {
-            let (Some(lower), Some(upper)) = (line.lower.get(piece), line.upper.get(piece)) else { return Cover::NONE };
-            Cover::of_packed(u32::from(*lower) | u32::from(*upper) << 16)
-        } else {
-            Cover::of_number(self.wide.get(at).and_then(|covers| covers.get(piece)).copied().unwrap_or(0))
-        };
-        std::hint::select_unpredictable(inside, cover, Cover::of_number(line.background))
+impl Stored for Table {
+    fn store(&self, image: &mut Writer) {
+        let Table { root, first, lines, wide } = self;
+        root.store(image);
+        first.store(image);
+        lines.store(image);
+        wide.store(image);
     }
 
-    /// The line of a run in which a number lies.
-    #[inline]
-    fn line(&self, mut at: usize, low: u16) -> Option<usize> {
-        let mut lines = usize::from(*self.first.get(at)?);
-        while lines > AT_ONCE {
-            let half = lines / 2;
-            let later = *self.first.get(at + half)? <= low;
-            at = std::hint::select_unpredictable(later, at + half, at);
-            lines -= half;
-        }
-        let first: &[u16; AT_ONCE] = self.first.get(at + 1..)?.first_chunk()?;
-        // What stands behind the run does not count.
-        Some(at + rank_of_16(first, low, lines.saturating_sub(1)))
-    }
-
-    /// Whether nothing is covered.
-    pub(super) fn is_empty(&self) -> bool {
-        self.lines.is_empty() && self.root.iter().all(|entry| *entry == 0)
-    }
-
-    /// How much memory it takes, in bytes.
-    pub(super) fn bytes(&self) -> usize {
-        size_of_val(&self.root[..]) + size_of_val(&self.first[..]) + size_of_val(&self.lines[..]) + size_of_val(&self.wide[..])
+    fn restore(image: &mut Reader) -> Option<Table> {
+        let (root, first) = (Flat::restore(image)?, Flat::restore(image)?);
+        Some(Table { root, first, lines: Flat::restore(image)?, wide: Flat::restore(image)? })
     }
 }
 
@@ -185,6 +219,6 @@ fn number(value: Value) -> u32 {
     match value {
         Value::Cover(cover) => cover.number(),
         // There are none: addresses end here.
-        Value::Run(_) => 0,
+        Value::Run(..) => 0,
     }
 }

@@ -4,7 +4,7 @@
 //! ```text
 //!   index  [upper half]   ->  the line in which it lies
 //!   lines  [that one]         5 pieces: upper half, size, cover; and the background
-//!   runs   [of a piece]   ->  lines over the lower half
+//!   lines  [of a piece]       the same over the lower half
 //! ```
 //!
 //! Networks of IPv6 lie in clusters: a root over some upper bits, as IPv4 has it, could not tell them apart. About 30 bytes a
@@ -14,17 +14,21 @@ use super::cover::Cover;
 use super::index::Index;
 use super::intervals::Interval;
 use super::runs::{self, OPEN, Step, Value};
+use crate::flat::Flat;
+use crate::image::{Reader, Stored, Writer};
 use crate::memory::{Watch, room};
+use bytemuck::{Pod, Zeroable};
 
 /// Pieces of a line.
 const PIECES: usize = 5;
 /// The size of a piece that lasts until the next one: more than there are numbers.
 const TO_THE_NEXT: u8 = 64;
-/// Set in the size of a piece that leads to a run.
+/// Set in the size of a piece that leads to a run, whose first line is its value. It is one upper half, so that the rest of
+/// its size can say that the run has 2^size lines; those that are not needed are like the last one.
 const RUN: u8 = 1 << 7;
 
 /// Five pieces. Those that are not used come last, are at the last number there is, and say what holds there.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C, align(64))]
 pub(super) struct Line {
     starts: [u64; PIECES],
@@ -37,51 +41,113 @@ pub(super) struct Line {
 
 const _: () = assert!(size_of::<Line>() == 64, "a cache line, without holes");
 
-/// Lines over the lower half.
-#[derive(Clone, Copy, Debug)]
-#[repr(C)]
-struct Run {
-    begin: u32,
-    lines: u32,
+/// What a line says about a number.
+enum Look {
+    Cover(Cover),
+    /// A run that begins in a line and has 2^size lines.
+    Run(usize, u8),
 }
 
 /// All IPv6 rules.
 #[derive(Clone, Debug)]
 pub(super) struct Table {
     index: Index,
-    lines: Vec<Line>,
-    runs: Vec<Run>,
+    /// The runs over lower halves, and from the line `upper` on the one over the upper half.
+    lines: Flat<Line>,
+    upper: usize,
     /// The values of each line, if there are some that the lines have no room for.
-    wide: Vec<[u32; PIECES]>,
+    wide: Flat<[u32; PIECES]>,
 }
 
 impl Table {
     pub(super) fn new(intervals: &[Interval<u128>]) -> Table {
-        // There are fewer runs than intervals.
+        // There are fewer lines than twice the intervals.
         let fits = intervals.len() < 1 << 23 && intervals.iter().all(|interval| interval.cover.packed().is_some());
         Table::of(intervals, !fits)
     }
 
     /// As [`Table::new`]; a table that `is_wide` works for all covers.
     pub(super) fn of(intervals: &[Interval<u128>], is_wide: bool) -> Table {
-        let mut table = Table { index: Index::default(), lines: Vec::new(), runs: Vec::new(), wide: Vec::new() };
+        let (Parts { lines, wide }, first) = Parts::of(intervals, is_wide);
+        let upper = lines.len() - first.len();
+        Table { index: Index::new(&first), lines: lines.into(), upper, wide: wide.into() }
+    }
+
+    /// What covers an address.
+    #[inline]
+    pub(super) fn get(&self, address: u128) -> Cover {
+        let half = (address >> 64) as u64;
+        match self.index.find(half).and_then(|at| self.look(self.upper.wrapping_add(at), half)) {
+            Some(Look::Cover(cover)) => cover,
+            Some(Look::Run(at, size)) => self.lower(at, size, low(address)),
+            None => Cover::NONE,
+        }
+    }
+
+    /// What a line says about a number.
+    #[inline]
+    fn look(&self, at: usize, number: u64) -> Option<Look> {
+        let line = self.lines.get(at)?;
+        let before = line.starts.iter().map(|start| usize::from(*start <= number)).sum::<usize>();
+        let piece = before.max(1) - 1;
+        let (distance, size) = (number.wrapping_sub(*line.starts.get(piece)?), *line.sizes.get(piece)?);
+        let value = if self.wide.is_empty() {
+            u32::from(*line.lower.get(piece)?) | u32::from(*line.upper.get(piece)?) << 16
+        } else {
+            *self.wide.get(at)?.get(piece)?
+        };
+        if size & RUN != 0 && before > 0 && distance == 0 {
+            return Some(Look::Run(value as usize, size & !RUN));
+        }
+        let open = (size & TO_THE_NEXT != 0) & (size & RUN == 0);
+        let width = if size & RUN == 0 { size & (TO_THE_NEXT - 1) } else { 0 };
+        let inside = (open | (distance >> width == 0)) & (before > 0) & (size & RUN == 0);
+        let cover = if self.wide.is_empty() { Cover::of_packed(value).number() } else { value };
+        // Inside or not, one is as likely as the other: a branch would be guessed wrong half of the time.
+        let mask = u32::from(inside).wrapping_neg();
+        Some(Look::Cover(Cover::of_number(cover & mask | line.background & !mask)))
+    }
+
+    /// What the run that begins in a line, of 2^size lines, says about a lower half.
+    fn lower(&self, begin: usize, size: u8, half: u64) -> Cover {
+        let lines = 1_usize.checked_shl(size.into()).and_then(|lines| self.lines.get(begin..begin.checked_add(lines)?));
+        // Each line but the first begins with a piece.
+        let others = lines.and_then(|lines| lines.get(1..)).unwrap_or(&[]);
+        let at = begin + others.partition_point(|line| line.starts[0] <= half);
+        match self.look(at, half) {
+            Some(Look::Cover(cover)) => cover,
+            _ => Cover::NONE,
+        }
+    }
+
+    /// Whether nothing is covered.
+    pub(super) fn is_empty(&self) -> bool {
+        self.lines.is_empty()
+    }
+
+    /// How much memory it takes, in bytes.
+    pub(super) fn bytes(&self) -> usize {
+        self.index.bytes() + size_of_val(&self.lines[..]) + size_of_val(&self.wide[..])
+    }
+}
+
+/// The arrays in the making.
+#[derive(Debug, Default)]
+struct Parts {
+    lines: Vec<Line>,
+    wide: Vec<[u32; PIECES]>,
+}
+
+impl Parts {
+    /// The arrays, and the first number of each line over the upper half.
+    fn of(intervals: &[Interval<u128>], is_wide: bool) -> (Parts, Vec<u64>) {
+        let (mut parts, mut first) = (Parts::default(), Vec::new());
         if intervals.is_empty() {
-            return table;
+            return (parts, first);
         }
-        let upper = table.push_lower_halves(intervals, is_wide);
-        let lower = std::mem::take(&mut table.lines);
-        let lower_wide = std::mem::take(&mut table.wide);
-        let mut first = Vec::new();
-        table.push_lines(&upper, is_wide, Some(&mut first));
-        // The runs over lower halves come behind.
-        let before = u32::try_from(table.lines.len()).unwrap_or(u32::MAX);
-        table.runs.iter_mut().for_each(|run| run.begin = run.begin.saturating_add(before));
-        if room(&mut table.lines, lower.len()) && room(&mut table.wide, lower_wide.len()) {
-            table.lines.extend(lower);
-            table.wide.extend(lower_wide);
-        }
-        table.index = Index::new(first);
-        table
+        let upper = parts.push_lower_halves(intervals, is_wide);
+        parts.push_lines(&upper, is_wide, Some(&mut first));
+        (parts, first)
     }
 
     /// Makes runs over the lower halves, where there is more than one answer. What remains goes by the upper half.
@@ -100,7 +166,7 @@ impl Table {
                 break;
             }
             // The half after one with a run goes by what holds at its end.
-            let after = upper.last().and_then(|last| matches!(last.value, Value::Run(_)).then(|| last.start.checked_add(1)).flatten());
+            let after = upper.last().and_then(|last| matches!(last.value, Value::Run(..)).then(|| last.start.checked_add(1)).flatten());
             if let Some(after) = after.filter(|after| *after != half) {
                 upper.push(Step { start: after, value: Value::Cover(covering) });
             }
@@ -115,18 +181,27 @@ impl Table {
             }
             steps.extend(group.iter().map(|interval| Step { start: low(interval.start), value: Value::Cover(interval.cover) }));
             covering = group.last().map_or(covering, |interval| interval.cover);
-            let begin = self.lines.len();
-            self.push_lines(&steps, is_wide, None);
-            let lines = self.lines.len() - begin;
-            if room(&mut self.runs, 1) {
-                let number = u32::try_from(self.runs.len()).unwrap_or(u32::MAX);
-                self.runs.push(Run { begin: u32::try_from(begin).unwrap_or(0), lines: u32::try_from(lines).unwrap_or(0) });
-                upper.push(Step { start: half, value: Value::Run(number) });
-            }
+            let run = self.push_run(&steps, is_wide);
+            upper.push(Step { start: half, value: run });
         }
-        let after = upper.last().and_then(|last| matches!(last.value, Value::Run(_)).then(|| last.start.checked_add(1)).flatten());
+        let after = upper.last().and_then(|last| matches!(last.value, Value::Run(..)).then(|| last.start.checked_add(1)).flatten());
         upper.extend(after.map(|start| Step { start, value: Value::Cover(covering) }));
         upper
+    }
+
+    /// A run over a lower half. The last line is repeated, so that there are 2^size.
+    fn push_run(&mut self, steps: &[Step<u64>], is_wide: bool) -> Value {
+        let begin = self.lines.len();
+        self.push_lines(steps, is_wide, None);
+        let lines = self.lines.len() - begin;
+        let more = lines.next_power_of_two() - lines;
+        if room(&mut self.lines, more) && room(&mut self.wide, more) {
+            let (last, last_wide) = (self.lines.last().copied(), self.wide.last().copied());
+            self.lines.extend(std::iter::repeat_n(last, more).flatten());
+            self.wide.extend(std::iter::repeat_n(last_wide, more).flatten());
+        }
+        let size = u8::try_from(lines.next_power_of_two().trailing_zeros()).unwrap_or(0);
+        Value::Run(u32::try_from(begin).unwrap_or(u32::MAX), size)
     }
 
     fn push_lines(&mut self, steps: &[Step<u64>], is_wide: bool, mut first: Option<&mut Vec<u64>>) {
@@ -141,14 +216,14 @@ impl Table {
                 background: line.background.number(),
                 lower: [last.0; PIECES],
                 upper: [last.1; PIECES],
-                sizes: [TO_THE_NEXT | run_flag(line.last); PIECES],
+                sizes: [size_or_run(line.last, TO_THE_NEXT); PIECES],
             };
             let Line { starts, lower, upper, sizes, .. } = &mut packed_line;
             let places = starts.iter_mut().zip(lower).zip(upper).zip(sizes);
             for ((((start, lower), upper), size), piece) in places.zip(line.pieces) {
                 *start = piece.start;
                 (*lower, *upper) = packed(piece.value, is_wide);
-                *size = if piece.size == OPEN { TO_THE_NEXT } else { piece.size } | run_flag(piece.value);
+                *size = size_or_run(piece.value, if piece.size == OPEN { TO_THE_NEXT } else { piece.size });
             }
             self.lines.push(packed_line);
             if let Some(first) = &mut first {
@@ -161,57 +236,21 @@ impl Table {
             }
         });
     }
+}
 
-    /// What covers an address.
-    #[inline]
-    pub(super) fn get(&self, address: u128) -> Cover {
-        let half = (address >> 64) as u64;
-        let (value, is_run) = self.index.find(half).and_then(|at| self.look(at, half)).unwrap_or_default();
-        if !is_run { Cover::of_number(value) } else { self.lower(value, low(address)) }
+impl Stored for Table {
+    fn store(&self, image: &mut Writer) {
+        let Table { index, lines, upper, wide } = self;
+        index.store(image);
+        lines.store(image);
+        image.number(*upper as u64);
+        wide.store(image);
     }
 
-    /// What a line says about a number: a cover, or a run if it `is_run`.
-    #[inline]
-    fn look(&self, at: usize, number: u64) -> Option<(u32, bool)> {
-        let line = self.lines.get(at)?;
-        let before = line.starts.iter().map(|start| usize::from(*start <= number)).sum::<usize>();
-        let piece = before.max(1) - 1;
-        let (start, size) = (line.starts.get(piece)?, line.sizes.get(piece)?);
-        let (open, shift) = (*size & TO_THE_NEXT != 0, *size & (TO_THE_NEXT - 1));
-        let inside = (open | (number.wrapping_sub(*start) >> shift == 0)) & (before > 0);
-        let value = if self.wide.is_empty() {
-            u32::from(*line.lower.get(piece)?) | u32::from(*line.upper.get(piece)?) << 16
-        } else {
-            *self.wide.get(at)?.get(piece)?
-        };
-        let is_run = size & RUN != 0;
-        let cover = if self.wide.is_empty() { Cover::of_packed(value).number() } else { value };
-        // Inside or not, one is as likely as the other: a branch would be guessed wrong half of the time.
-        let mask = u32::from(inside).wrapping_neg();
-        Some(if inside & is_run { (value, true) } else { (cover & mask | line.background & !mask, false) })
-    }
-
-    /// What the run with that number says about a lower half.
-    fn lower(&self, run: u32, half: u64) -> Cover {
-        let Some(Run { begin, lines }) = self.runs.get(run as usize) else { return Cover::NONE };
-        let (begin, end) = (*begin as usize, *begin as usize + *lines as usize);
-        // Each line but the first begins with a piece.
-        let others = self.lines.get(begin + 1..end).unwrap_or(&[]);
-        let at = begin + others.partition_point(|line| line.starts[0] <= half);
-        match self.look(at, half) {
-            Some((value, false)) => Cover::of_number(value),
-            _ => Cover::NONE,
-        }
-    }
-
-    /// Whether nothing is covered.
-    pub(super) fn is_empty(&self) -> bool {
-        self.lines.is_empty()
-    }
-
-    /// How much memory it takes, in bytes.
-    pub(super) fn bytes(&self) -> usize {
-        self.index.bytes() + size_of_val(&self.lines[..]) + size_of_val(&self.runs[..]) + size_of_val(&self.wide[..])
+    fn restore(image: &mut Reader) -> Option<Table> {
+        let index = Index::restore(image)?;
+        let (lines, upper) = (Flat::restore(image)?, usize::try_from(image.number()?).ok()?);
+        Some(Table { index, lines, upper, wide: Flat::restore(image)? })
     }
 }
 
@@ -220,15 +259,19 @@ fn low(address: u128) -> u64 {
     u64::try_from(address & u128::from(u64::MAX)).unwrap_or(0)
 }
 
-fn run_flag(value: Value) -> u8 {
-    if matches!(value, Value::Run(_)) { RUN } else { 0 }
+/// The size of a piece, or what stands in its place if it leads to a run.
+fn size_or_run(value: Value, size: u8) -> u8 {
+    match value {
+        Value::Cover(_) => size,
+        Value::Run(_, lines) => RUN | lines,
+    }
 }
 
 fn packed(value: Value, is_wide: bool) -> (u16, u8) {
     let packed = match value {
         _ if is_wide => 0,
         Value::Cover(cover) => cover.packed().unwrap_or(0),
-        Value::Run(number) => number,
+        Value::Run(begin, _) => begin,
     };
     ((packed & 0xffff) as u16, (packed >> 16 & 0xff) as u8)
 }
@@ -236,6 +279,6 @@ fn packed(value: Value, is_wide: bool) -> (u16, u8) {
 fn number(value: Value) -> u32 {
     match value {
         Value::Cover(cover) => cover.number(),
-        Value::Run(number) => number,
+        Value::Run(begin, _) => begin,
     }
 }

@@ -7,6 +7,7 @@ use crate::contents::{About, Contents};
 use crate::covering::{Covering, List};
 use crate::diagnostic::Fault;
 use crate::domain::{DomainTable, DomainTableBuilder, Form};
+use crate::image::{Restored, Stored, Writer};
 use crate::mailbox::Mailbox;
 use crate::memory::Watch;
 use crate::networks::{Chains, Cover};
@@ -22,18 +23,23 @@ pub(crate) struct Names {
 
 impl Names {
     /// Lists of domains alone.
-    pub(crate) fn of_domains(mut lists: Vec<List>) -> (Names, Option<Fault>) {
+    pub(crate) fn of_domains(mut lists: Vec<List>, image: Option<&mut Restored>) -> (Names, Option<Fault>) {
         let resolver = Resolver::new(number(&mut lists));
-        Names::new(lists, resolver)
+        Names::new(lists, resolver, image)
     }
 
     /// Lists that have mailboxes too.
-    pub(crate) fn of_mailboxes(mut lists: Vec<List>) -> (Names, Option<Fault>) {
+    pub(crate) fn of_mailboxes(mut lists: Vec<List>, image: Option<&mut Restored>) -> (Names, Option<Fault>) {
         let resolver = Resolver::keeping_all(number(&mut lists));
-        Names::new(lists, resolver)
+        Names::new(lists, resolver, image)
     }
 
-    fn new(lists: Vec<List>, mut resolver: Resolver) -> (Names, Option<Fault>) {
+    /// Makes the table, or takes it from an image.
+    fn new(lists: Vec<List>, mut resolver: Resolver, image: Option<&mut Restored>) -> (Names, Option<Fault>) {
+        if let Some(image) = image {
+            let (table, chains) = image.names().unwrap_or_default();
+            return (Names { lists, table, chains }, None);
+        }
         let sum = |of: fn(&Contents) -> usize| lists.iter().map(|list| of(&list.contents)).sum();
         let mut builder = DomainTableBuilder::new(sum(|contents| contents.entries.len()), sum(|contents| contents.names.len()));
         let (mut fault, watch) = (None, Watch::begin());
@@ -51,6 +57,11 @@ impl Names {
         }
         let table = builder.finish(|candidates| resolver.names(candidates));
         (Names { lists, table, chains: resolver.into_chains() }, fault)
+    }
+
+    pub(crate) fn store(&self, image: &mut Writer) {
+        self.table.store(image);
+        self.chains.store(image);
     }
 
     /// Whether no name is listed.

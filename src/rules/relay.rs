@@ -28,7 +28,7 @@ impl Relay {
         address.is_loopback()
             || !self.trusted.entries.is_empty() && {
                 let cover = self.trusted.covering(address);
-                let entry = self.trusted.chains.entries(cover).next().and_then(|entry| self.trusted.entry(entry));
+                let entry = self.trusted.intervals().chains.entries(cover).next().and_then(|entry| self.trusted.entry(entry));
                 entry.is_some_and(|entry| !entry.is_hole())
             }
     }

@@ -68,6 +68,17 @@ int main(void)
     CHECK(strncmp(message, "/nonexistent/policy:1:1: cannot read the policy: ", 49) == 0);
     CHECK(mxgate_load_file(gate, NULL, message, sizeof message) == MXGATE_EINVAL);
     CHECK(mxgate_load_file(NULL, "x", NULL, 0) == MXGATE_EINVAL);
+    CHECK(mxgate_open_image(gate, "/nonexistent/image", message, sizeof message) == MXGATE_EIO);
+    CHECK(strncmp(message, "/nonexistent/image:1:1: cannot read the image: ", 47) == 0);
+    CHECK(mxgate_open_image(gate, "/", message, sizeof message) == MXGATE_EIO);
+    CHECK(mxgate_open_image(gate, "/dev/null", message, sizeof message) == MXGATE_EIO);
+    CHECK(strncmp(message, "/dev/null:1:1: cannot map the image: ", 37) == 0);
+    CHECK(mxgate_open_image(gate, "/etc/passwd", message, 24) == MXGATE_ESYNTAX && strcmp(message, "/etc/passwd:1:1: the fi") == 0);
+    CHECK(mxgate_open_image(gate, "/etc/passwd", NULL, 0) == MXGATE_ESYNTAX);
+    CHECK(mxgate_open_image(gate, "/etc/passwd", NULL, 8) == MXGATE_EINVAL);
+    CHECK(mxgate_open_image(gate, NULL, message, sizeof message) == MXGATE_EINVAL && message[0] == 0);
+    CHECK(mxgate_open_image(NULL, "x", message, sizeof message) == MXGATE_EINVAL && message[0] == 0);
+    CHECK(mxgate_open_image(NULL, "x", NULL, 0) == MXGATE_EINVAL);
     CHECK(mxgate_check_connect(gate, &facts, sizeof facts, &v) == MXGATE_REJECT && v.generation == 1 && v.code == 550);
 
     /* bad arguments: an error, and "accept" over whatever the verdict held */

@@ -108,6 +108,8 @@ static int changes(Gate &gate)
     CHECK(text.find("policy:1:1: ") != text.npos && text.find("\npolicy:2:1: ") != text.npos && text.find("; ") != text.npos);
     CHECK(thrown([&] { gate.load_file("/nonexistent/policy"); }, text) == MXGATE_EIO);
     CHECK(text.rfind("/nonexistent/policy:1:1: cannot read the policy: ", 0) == 0);
+    CHECK(thrown([&] { gate.open_image("/nonexistent/policy.mxg"); }, text) == MXGATE_EIO);
+    CHECK(text.rfind("/nonexistent/policy.mxg:1:1: cannot read the image: ", 0) == 0);
     CHECK(gate.check_connect(facts.client("192.0.2.7")).rejected()); /* the rules in force stay */
     CHECK(!gate.refresh());
 

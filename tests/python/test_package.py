@@ -362,6 +362,24 @@ class Errors(unittest.TestCase):
             with self.assertRaises(TypeError):
                 Gate(wrong)
 
+    def test_images(self):
+        made = Gate()
+        made.load_text(POLICY)
+        with self.assertRaises(mxgate.ReadError) as caught:
+            made.open_image("/nonexistent/policy.mxg")
+        self.assertRegex(str(caught.exception), "^/nonexistent/policy.mxg:1:1: cannot read the image: .*; check the path")
+        with tempfile.NamedTemporaryFile() as policy:
+            policy.write(POLICY.encode())
+            policy.flush()
+            with self.assertRaisesRegex(mxgate.PolicySyntaxError, "the file is no image of a policy; name one that mxgate compile"):
+                made.open_image(policy.name)
+        with self.assertRaisesRegex(ValueError, "NUL"):
+            made.open_image("policy\0.mxg")
+        # tests/python.rs has written it.
+        made.open_image(Path(os.environ["MXGATE_TEST_IMAGE"]))
+        self.assertTrue(made.check_connect(Facts(ip="192.0.2.7")))
+        self.assertEqual(made.count().generation, 2)
+
     def test_warnings(self):
         made = Gate()
         made.load_text('hostname = "mx.example.org"\n[[list]]\nname = "wide"\nentries = ["10.0.0.0/8"]')

@@ -128,6 +128,7 @@ QUICK: Dict[str, _Prototype] = {
 SLOW: Dict[str, _Prototype] = {
     "mxgate_free": (None, [_GATE]),
     "mxgate_load_file": (c_int, [_GATE, c_char_p, *_OUT]),
+    "mxgate_open_image": (c_int, [_GATE, c_char_p, *_OUT]),
     "mxgate_load_text": (c_int, [_GATE, *_IN, *_OUT]),
     "mxgate_set_list": (c_int, [_GATE, c_char_p, *_IN, *_OUT]),
     "mxgate_refresh": (c_int, [_GATE, *_OUT]),

@@ -106,6 +106,14 @@ class Gate:
         """
         self._load(slow.mxgate_load_file, _terminated(os.fsencode(path)))
 
+    def open_image(self, path: Path) -> None:
+        """As `load_file`, for an image that `mxgate compile` has written, which is taken as it is, without being read as a whole.
+
+        At once, however large it is, and in memory that all processes share that open it. `load_file` takes images too,
+        and checks all of them.
+        """
+        self._load(slow.mxgate_open_image, _terminated(os.fsencode(path)))
+
     def load_text(self, text: Text) -> None:
         """As `load_file`, from the text of a policy. Relative names of files in it count from the current directory."""
         policy = encoded(text, "text")

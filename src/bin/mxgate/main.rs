@@ -6,6 +6,7 @@
 mod ask;
 mod check;
 mod commands;
+mod compile;
 mod control;
 mod convert;
 mod diff;
@@ -46,6 +47,8 @@ enum Command {
     Diff(diff::Arguments),
     /// Check a policy, and say what clients will read. Exit status: 0 fine, 1 warnings, 2 errors.
     Lint(lint::Arguments),
+    /// Write a policy and its lists as an image, which opens at once and which processes share. Exit status: 0 done, 2 error.
+    Compile(compile::Arguments),
     /// Write a list in another format. Exit status: 0 done, 2 error.
     Convert(convert::Arguments),
 }
@@ -59,6 +62,7 @@ fn main() -> ExitCode {
         Command::Lists(arguments) => lists::run(&arguments),
         Command::Diff(arguments) => diff::run(&arguments),
         Command::Lint(arguments) => lint::run(&arguments),
+        Command::Compile(arguments) => compile::run(&arguments),
         Command::Convert(arguments) => convert::run(&arguments),
     }
 }
