@@ -14,6 +14,7 @@
 use hashbrown::HashMap;
 use libc::c_int;
 use measure::{latency, median, processor_time, quick, throughput};
+use mxgate::Gate;
 use mxgate::capi::{self, mxgate_facts, mxgate_gate, mxgate_verdict};
 use mxgate::networks::NetworkTable;
 use proptest::test_runner::TestRng;
@@ -260,6 +261,28 @@ fn reloads(host: &Host, policies: [&Path; 2], addresses: &[u32]) {
     }
 }
 
+/// A policy, and the image of it: what a process waits for that starts.
+fn images(directory: &Path, policy: &Path) {
+    let image = directory.join("policy.mxg");
+    let gate = Gate::new();
+    gate.load_file(policy).unwrap();
+    let length = gate.write_image(&image).unwrap();
+    drop(gate);
+    let mut times = [(); 3].map(|()| Vec::new());
+    for _ in 0..rounds() {
+        let gates = [(); 3].map(|()| Gate::new());
+        times[0].push(measure::time(|| gates[0].load_file(policy).unwrap()).1);
+        times[1].push(measure::time(|| gates[1].load_file(&image).unwrap()).1);
+        times[2].push(measure::time(|| gates[2].open_image(&image).unwrap()).1);
+    }
+    let [load, whole, open] = times.map(|times| median(times) * 1e3);
+    println!("\n## Images\n\n### {MILLION} networks in one list, an image of {length} bytes\n");
+    println!("| | ms |\n|---|--:|");
+    println!(
+        "| load the policy | {load:.1} |\n| load its image: mxgate_load_file() | {whole:.2} |\n| open it: mxgate_open_image() | {open:.3} |"
+    );
+}
+
 fn main() {
     measure::machine();
     let mut random = sets::random(51);
@@ -275,5 +298,6 @@ fn main() {
     // Another file with the same networks: all of it is read again, and the checks stay the same work.
     let other = networks_policy(directory, "other", &set, 1);
     reloads(&of_one, [&other, &one], &set.addresses(QUESTIONS, Mix::Half, &mut random));
-    // Here: the time to open a compiled image, and the private memory of a hundred processes that share one.
+    drop(of_one);
+    images(directory, &one);
 }
