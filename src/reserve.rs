@@ -1,11 +1,12 @@
 //! The allocator of the C library: that of the system, with a reserve behind it for when it has nothing left.
 //!
-//! The reserve is address space, set aside once and without a page behind it before it is used. It is handed out from the
-//! front; when the last piece has come back it begins anew. Pieces are few and live for one load: what is made while
-//! memory is short is thrown away again.
+//! The reserve is address space, set aside once and without a page behind it before it is used. Each half of it is handed
+//! out from the front; what was handed out last can be handed out again when it comes back, and with the last piece the half
+//! begins anew. Pieces live for one load or until the next one, which a load that fails leaves word for: so that the one half
+//! is free again before the other one is used up.
 //!
 //! ```text
-//!   space:  [ piece | piece | ... free                    ]        state: (bytes handed out, pieces that are out)
+//!   space:  [ piece | piece | ... free          | piece | ... free           ]     states: (bytes handed out, pieces that are out)
 //! ```
 
 #![expect(unsafe_code, reason = "an allocator deals in memory")]
@@ -16,14 +17,17 @@ use std::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 
 /// Size of the reserve in bytes. More than all that a load allocates between two looks whether memory is short.
 const SIZE: usize = if cfg!(target_pointer_width = "64") { 64 << 20 } else { 8 << 20 };
-/// The upper bits of the state: pieces that are out. The lower ones: bytes handed out.
+const HALF: usize = SIZE / 2;
+/// The upper bits of a state: pieces that are out. The lower ones: bytes handed out.
 const PIECE: u64 = 1 << 40;
 
 #[global_allocator]
 static ALLOCATOR: Careful = Careful;
 
 static SPACE: AtomicPtr<u8> = AtomicPtr::new(ptr::null_mut());
-static STATE: AtomicU64 = AtomicU64::new(0);
+static STATES: [AtomicU64; 2] = [AtomicU64::new(0), AtomicU64::new(0)];
+/// The half that is being handed out.
+static CURRENT: AtomicUsize = AtomicUsize::new(0);
 static REFUSED: AtomicUsize = AtomicUsize::new(0);
 
 /// Sets the reserve aside, if that has not happened. Says whether there is one.
@@ -59,32 +63,53 @@ fn piece(layout: Layout) -> *mut u8 {
     if space.is_null() {
         return ptr::null_mut();
     }
-    let mut state = STATE.load(Ordering::Relaxed);
+    let mut half = CURRENT.load(Ordering::Relaxed) % 2;
+    let used = |half: usize| STATES.get(half).map_or(0, |state| state.load(Ordering::Relaxed) % PIECE);
+    if used(half) > HALF as u64 / 2 && used(1 - half) == 0 {
+        half = 1 - half;
+        CURRENT.store(half, Ordering::Relaxed);
+    }
+    let place = piece_of(half, layout).or_else(|| piece_of(1 - half, layout));
+    // SAFETY: the piece ends within the space.
+    place.map_or(ptr::null_mut(), |place| unsafe { space.add(place) })
+}
+
+/// Where in the space a piece of a half is, if there is room.
+fn piece_of(half: usize, layout: Layout) -> Option<usize> {
+    let of_half = STATES.get(half)?;
+    let mut state = of_half.load(Ordering::Relaxed);
     loop {
-        // The space begins at a page, so that an aligned distance from it is an aligned place.
-        let used = (state % PIECE) as usize;
-        let Some(start) = used.checked_next_multiple_of(layout.align()) else { return ptr::null_mut() };
-        let Some(end) = start.checked_add(layout.size()).filter(|end| *end <= SIZE) else { return ptr::null_mut() };
+        // Both halves begin at a page, so that an aligned distance from there is an aligned place.
+        let start = ((state % PIECE) as usize).checked_next_multiple_of(layout.align())?;
+        let end = start.checked_add(layout.size()).filter(|end| *end <= HALF)?;
         let next = (state - state % PIECE) + PIECE + end as u64;
-        match STATE.compare_exchange_weak(state, next, Ordering::AcqRel, Ordering::Relaxed) {
-            // SAFETY: the piece ends within the space.
-            Ok(_) => return unsafe { space.add(start) },
+        match of_half.compare_exchange_weak(state, next, Ordering::AcqRel, Ordering::Relaxed) {
+            Ok(_) => return Some(half * HALF + start),
             Err(now) => state = now,
         }
     }
 }
 
-/// Takes a piece back, if it is one.
-fn take_back(place: *mut u8) -> bool {
+/// Takes a piece of that size back, if it is one.
+fn take_back(place: *mut u8, size: usize) -> bool {
     let space = SPACE.load(Ordering::Acquire);
     if space.is_null() || !(space.addr()..space.addr() + SIZE).contains(&place.addr()) {
         return false;
     }
-    let mut state = STATE.load(Ordering::Relaxed);
+    let distance = place.addr() - space.addr();
+    let Some(of_half) = STATES.get(distance / HALF) else { return false };
+    let mut state = of_half.load(Ordering::Relaxed);
     loop {
-        // With the last piece all bytes come back.
-        let next = if state / PIECE == 1 { 0 } else { state - PIECE };
-        match STATE.compare_exchange_weak(state, next, Ordering::AcqRel, Ordering::Relaxed) {
+        // With the last piece all bytes come back; with the one handed out last its own, as texts do that are made and thrown
+        // away by the thousand.
+        let start = (distance % HALF) as u64;
+        let is_last = state % PIECE == start + size as u64;
+        let next = match state / PIECE {
+            1 => 0,
+            pieces if is_last => (pieces - 1) * PIECE + start,
+            _ => state - PIECE,
+        };
+        match of_half.compare_exchange_weak(state, next, Ordering::AcqRel, Ordering::Relaxed) {
             Ok(_) => return true,
             Err(now) => state = now,
         }
@@ -115,7 +140,7 @@ unsafe impl GlobalAlloc for Careful {
     }
 
     unsafe fn dealloc(&self, place: *mut u8, layout: Layout) {
-        if !take_back(place) {
+        if !take_back(place, layout.size()) {
             // SAFETY: not from the reserve, so from the system.
             unsafe { System.dealloc(place, layout) };
         }
