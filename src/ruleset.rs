@@ -61,9 +61,14 @@ pub(crate) struct Live<'a> {
 }
 
 impl Live<'_> {
+    /// Whether there are limits. Does not read the clock.
+    fn has_limits(&self) -> bool {
+        self.limits.is_some_and(|limits| !limits.settings().is_empty())
+    }
+
     /// The limits, if there are any, and the time.
     fn limits(&self) -> Option<(&limits::Limits, Nanoseconds)> {
-        let limits = self.limits.filter(|limits| !limits.settings().is_empty())?;
+        let limits = self.limits.filter(|_| self.has_limits())?;
         Some((limits, u64::try_from(self.began?.elapsed().as_nanos()).unwrap_or(u64::MAX)))
     }
 }
@@ -148,7 +153,7 @@ impl Ruleset {
         if by_client.decider() == Decider::NeverBlock || !by_client.is_accept() {
             return by_client;
         }
-        if ask == Ask::Connect && live.limits().is_none() {
+        if ask == Ask::Connect && !live.has_limits() {
             return by_client;
         }
         self.let_in(question, by_client.decider());
@@ -165,8 +170,7 @@ impl Ruleset {
     /// Counts a connection without deciding about it by lists: for a milter, which decides at RCPT. The limit that it
     /// exceeds, by its key in the policy; it is counted if it exceeds none.
     pub(crate) fn begin_session(&self, facts: &Facts<'_>, live: &Live<'_>) -> Option<&'static str> {
-        live.limits()?;
-        let question = self.limited(facts)?;
+        let question = if live.has_limits() { self.limited(facts) } else { None }?;
         self.exceeds(&Question { counted: true, ..question }, live)
     }
 
