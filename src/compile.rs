@@ -96,7 +96,8 @@ pub(crate) fn compile(
     let (allow, block): (Vec<_>, Vec<_>) = lists.into_iter().partition(|list| list.allow);
     for list in allow.into_iter().chain(block) {
         let role = if list.allow { Decider::Allow } else { Decider::Block };
-        let contents = compiler.contents("addresses", &list.name, |compiler| compiler.read(&list.name, &list.source, Wanted::Addresses));
+        let contents =
+            compiler.contents(Wanted::Addresses, &list.name, |compiler| compiler.read(&list.name, &list.source, Wanted::Addresses));
         address_lists.push(List::new(list.name, role, list.conduct, contents));
     }
     if compiler.image.is_none() {
@@ -174,9 +175,9 @@ struct Compiler<'a> {
 
 impl Compiler<'_> {
     /// What is read of a list; of an image what it has.
-    fn contents(&mut self, kind: &str, name: &str, read: impl FnOnce(&mut Self) -> Arc<Contents>) -> Arc<Contents> {
+    fn contents(&mut self, wanted: Wanted, name: &str, read: impl FnOnce(&mut Self) -> Arc<Contents>) -> Arc<Contents> {
         match &mut self.image {
-            Some(image) => image.contents(kind, name),
+            Some(image) => image.contents(wanted, name),
             None => read(self),
         }
     }
@@ -187,7 +188,7 @@ impl Compiler<'_> {
         let some = |wanted: &bool, networks: &'static [&'static str]| if *wanted { networks } else { &[] };
         let private = [some(link_local, &LINK_LOCAL), some(private, &PRIVATE_USE)].concat();
         let mut list = |name, role, items, builtin| {
-            let contents = self.contents("addresses", name, |compiler| Arc::new(compiler.inline(items, builtin, Wanted::Addresses)));
+            let contents = self.contents(Wanted::Addresses, name, |compiler| Arc::new(compiler.inline(items, builtin, Wanted::Addresses)));
             List::new(ListName::from(name).unwrap_or_default(), role, Conduct::default(), contents)
         };
         let never_block = list(NEVER_BLOCK, Decider::NeverBlock, &networks[..], some(loopback, &LOOPBACK));
@@ -197,13 +198,7 @@ impl Compiler<'_> {
     /// The lists of one kind of names.
     fn names(&mut self, lists: Vec<NameList>, wanted: Wanted, role: Decider) -> Vec<List> {
         let mut read = |list: NameList| {
-            let kind = match wanted {
-                Wanted::Addresses => "addresses",
-                Wanted::Domains => "domains",
-                Wanted::Senders => "senders",
-                Wanted::Recipients => "recipients",
-            };
-            let contents = self.contents(kind, &list.name, |compiler| compiler.read(&list.name, &list.source, wanted));
+            let contents = self.contents(wanted, &list.name, |compiler| compiler.read(&list.name, &list.source, wanted));
             List { opt_out: list.opt_out, ..List::new(list.name, role, list.conduct, contents) }
         };
         lists.into_iter().map(&mut read).collect()

@@ -170,9 +170,7 @@ impl Gate {
     /// # Errors
     /// All mistakes in the file and in the lists that it names.
     pub fn load_file(&self, path: &Path) -> Loaded {
-        let _turn = self.turn.take();
-        let given = self.in_force.look().origin.given.clone();
-        self.load_from(Origin { policy: Source::File(path.to_path_buf()), given, ..Origin::default() })
+        self.load_source(Source::File(path.to_path_buf()))
     }
 
     /// Puts the rules of an image in the place of the rules in force, as [`Gate::load_file`] does for images too, but without
@@ -185,9 +183,7 @@ impl Gate {
     /// # Errors
     /// If the file is no image of this release, or it is damaged as far as can be seen without reading all of it.
     pub fn open_image(&self, path: &Path) -> Loaded {
-        let _turn = self.turn.take();
-        let given = self.in_force.look().origin.given.clone();
-        self.load_from(Origin { policy: Source::Image(path.to_path_buf()), given, ..Origin::default() })
+        self.load_source(Source::Image(path.to_path_buf()))
     }
 
     /// Writes the rules in force as an image, which other processes open at once and share: policy, lists and tables. It is
@@ -212,9 +208,7 @@ impl Gate {
     /// # Errors
     /// All mistakes in the text and in the lists that it names.
     pub fn load_text(&self, text: &str, name: &str) -> Loaded {
-        let _turn = self.turn.take();
-        let given = self.in_force.look().origin.given.clone();
-        self.load_from(Origin { policy: Source::Text { text: text.into(), name: name.into() }, given, ..Origin::default() })
+        self.load_source(Source::Text { text: text.into(), name: name.into() })
     }
 
     /// As [`Gate::load_text`], from bytes that may not be text.
@@ -262,7 +256,7 @@ impl Gate {
             Some(bytes) => given.insert(list.to_owned(), bytes.into()),
             None => given.remove(list),
         };
-        self.load_from(Origin { policy: origin.policy.clone(), given, ..Origin::default() })
+        self.load_from(origin.policy.clone(), given)
     }
 
     /// Loads again if the policy file or a file that it names has changed since it was read, a directory or pattern
@@ -276,15 +270,21 @@ impl Gate {
         if !origin.seen.iter().any(Seen::has_changed) {
             return Ok(None);
         }
-        self.load_from(Origin { policy: origin.policy.clone(), given: origin.given.clone(), ..Origin::default() }).map(Some)
+        self.load_from(origin.policy.clone(), origin.given.clone()).map(Some)
+    }
+
+    /// Loads a policy, with what the host has given for its lists.
+    fn load_source(&self, policy: Source) -> Loaded {
+        let _turn = self.turn.take();
+        let given = self.in_force.look().origin.given.clone();
+        self.load_from(policy, given)
     }
 
     /// Loads a policy, and puts it in force with what it was made from. If it fails, a later [`Gate::refresh`] waits for
     /// another change. The caller has the turn.
-    fn load_from(&self, mut origin: Origin) -> Loaded {
-        let given = std::mem::take(&mut origin.given);
-        let files = Disk::new(origin.policy.base(), &given, self.progress);
-        let read = origin.policy.read(&files).map_err(LoadError::from);
+    fn load_from(&self, policy: Source, given: Given) -> Loaded {
+        let files = Disk::new(policy.base(), &given, self.progress);
+        let read = policy.read(&files).map_err(LoadError::from);
         let compiled = read.and_then(|read| {
             let (text, name, is_image) = (Arc::clone(&read.text), Arc::clone(&read.name), read.image.is_some());
             if let Some(list) = given.keys().next().filter(|_| is_image) {
@@ -297,7 +297,7 @@ impl Gate {
         let in_force = self.in_force();
         match compiled {
             Ok(((ruleset, limits, diagnostics), read)) => {
-                let origin = Origin { policy: origin.policy, given, seen, loaded: seconds(SystemTime::now()), ..read };
+                let origin = Origin { policy, given, seen, loaded: seconds(SystemTime::now()), ..read };
                 self.publish(InForce { ruleset: Arc::new(ruleset), limits, origin: Arc::new(origin), ..in_force });
                 Ok(diagnostics)
             }

@@ -26,13 +26,8 @@ const MAX_PATH: usize = 4096;
 /// MXGATE_EBUG.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mxgate_load_file(gate: *mut mxgate_gate, path: *const c_char, message: *mut c_char, message_size: usize) -> c_int {
-    let body = |gate: &Gate, message: Output<'_>| {
-        // SAFETY: the caller gives a NUL-terminated string or NULL.
-        let path = unsafe { bytes(path, MXGATE_NUL, MAX_PATH) }??;
-        report(gate, gate.load_file(Path::new(OsStr::from_bytes(path))), message)
-    };
-    // SAFETY: the caller gives a gate or NULL, and message_size bytes at message.
-    unsafe { change(gate, message, message_size, body) }
+    // SAFETY: the contract is the same.
+    unsafe { load(gate, path, message, message_size, Gate::load_file) }
 }
 
 /// As mxgate_load_file() for an image that `mxgate compile` has written, but without
@@ -51,13 +46,8 @@ pub unsafe extern "C" fn mxgate_open_image(
     message: *mut c_char,
     message_size: usize,
 ) -> c_int {
-    let body = |gate: &Gate, message: Output<'_>| {
-        // SAFETY: the caller gives a NUL-terminated string or NULL.
-        let path = unsafe { bytes(path, MXGATE_NUL, MAX_PATH) }??;
-        report(gate, gate.open_image(Path::new(OsStr::from_bytes(path))), message)
-    };
-    // SAFETY: the caller gives a gate or NULL, and message_size bytes at message.
-    unsafe { change(gate, message, message_size, body) }
+    // SAFETY: the contract is the same.
+    unsafe { load(gate, path, message, message_size, Gate::open_image) }
 }
 
 /// As mxgate_load_file(), from a text of length bytes (or MXGATE_NUL). Relative
@@ -121,6 +111,26 @@ pub unsafe extern "C" fn mxgate_refresh(gate: *mut mxgate_gate, message: *mut c_
     };
     // SAFETY: the caller gives a gate or NULL, and message_size bytes at message.
     unsafe { change(gate, message, message_size, body) }
+}
+
+/// Loads from a file.
+///
+/// # Safety
+/// As for the functions that call it: a gate or NULL, a NUL-terminated string or NULL, and `size` bytes at `message`.
+unsafe fn load(
+    gate: *mut mxgate_gate,
+    path: *const c_char,
+    message: *mut c_char,
+    size: usize,
+    load: fn(&Gate, &Path) -> Result<Vec<Diagnostic>, LoadError>,
+) -> c_int {
+    let body = |gate: &Gate, message: Output<'_>| {
+        // SAFETY: as the caller says.
+        let path = unsafe { bytes(path, MXGATE_NUL, MAX_PATH) }??;
+        report(gate, load(gate, Path::new(OsStr::from_bytes(path))), message)
+    };
+    // SAFETY: as the caller says.
+    unsafe { change(gate, message, size, body) }
 }
 
 /// Hands over the outcome of a load.

@@ -4,7 +4,7 @@
 //! takes time in proportion to the lists is there already.
 
 use super::{Reader, Stored, Writer};
-use crate::contents::Contents;
+use crate::contents::{Contents, Wanted};
 use crate::domain::DomainTable;
 use crate::networks::{Chains, NetworkTable};
 use crate::ruleset::Ruleset;
@@ -25,9 +25,9 @@ pub(crate) struct Restored {
 }
 
 impl Restored {
-    /// What was read of a list: the kind of its rules, and its name.
-    pub(crate) fn contents(&mut self, kind: &str, name: &str) -> Arc<Contents> {
-        let contents = self.contents.remove(&key(kind, name));
+    /// What was read of the list of that name, for those rules.
+    pub(crate) fn contents(&mut self, wanted: Wanted, name: &str) -> Arc<Contents> {
+        let contents = self.contents.remove(&key(wanted, name));
         self.is_incomplete |= contents.is_none();
         contents.unwrap_or_default()
     }
@@ -51,7 +51,14 @@ impl Restored {
     }
 }
 
-fn key(kind: &str, name: &str) -> String {
+/// What a list is found by: lists of different kinds may have the same name.
+fn key(wanted: Wanted, name: &str) -> String {
+    let kind = match wanted {
+        Wanted::Addresses => "addresses",
+        Wanted::Domains => "domains",
+        Wanted::Senders => "senders",
+        Wanted::Recipients => "recipients",
+    };
     format!("{kind} {name}")
 }
 
@@ -61,14 +68,14 @@ pub(crate) fn store(ruleset: &Ruleset, text: &str, name: &str, image: &mut Write
     image.text(text);
     let Ruleset { lists, networks, address_chains, domains, senders, recipients, opt_outs, .. } = ruleset;
     let mut contents: HashMap<String, &Contents> = HashMap::new();
-    for (kind, lists) in [
-        ("addresses", lists),
-        ("domains", &domains.lists),
-        ("senders", &senders.lists),
-        ("recipients", &recipients.lists),
-        ("recipients", &opt_outs.lists),
+    for (wanted, lists) in [
+        (Wanted::Addresses, lists),
+        (Wanted::Domains, &domains.lists),
+        (Wanted::Senders, &senders.lists),
+        (Wanted::Recipients, &recipients.lists),
+        (Wanted::Recipients, &opt_outs.lists),
     ] {
-        contents.extend(lists.iter().map(|list| (key(kind, &list.name), &*list.contents)));
+        contents.extend(lists.iter().map(|list| (key(wanted, &list.name), &*list.contents)));
     }
     // One policy makes one image.
     let mut contents: Vec<_> = contents.into_iter().collect();

@@ -103,6 +103,13 @@ pub(crate) struct Network<N> {
     pub expires: bool,
 }
 
+impl<N> Network<N> {
+    /// A network that is no hole and always counts.
+    pub(crate) fn plain(start: N, prefix_len: u8, entry: EntryId) -> Network<N> {
+        Network { start, prefix_len, entry, hole: false, expires: false }
+    }
+}
+
 /// Which entry of a list wins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Order {

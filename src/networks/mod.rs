@@ -45,14 +45,12 @@ impl NetworkTable {
     /// A table of networks with a value each, 1 to 2^30 - 1. The longest prefix wins, of two for the same network the first.
     /// IPv4-mapped networks are IPv6 here.
     pub fn of(networks: &[(IpNet, u32)]) -> NetworkTable {
-        let network = |entry, start, prefix_len| Network { start, prefix_len, entry, hole: false, expires: false };
         let v4 = (1..).zip(networks).filter_map(|(entry, (net, _))| match net {
-            IpNet::V4(net) => Some(network(entry, net.network().to_bits(), net.prefix_len())),
+            IpNet::V4(net) => Some(Network::plain(net.network().to_bits(), net.prefix_len(), entry)),
             IpNet::V6(_) => None,
         });
-        let network = |entry, start, prefix_len| Network { start, prefix_len, entry, hole: false, expires: false };
         let v6 = (1..).zip(networks).filter_map(|(entry, (net, _))| match net {
-            IpNet::V6(net) => Some(network(entry, net.network().to_bits(), net.prefix_len())),
+            IpNet::V6(net) => Some(Network::plain(net.network().to_bits(), net.prefix_len(), entry)),
             IpNet::V4(_) => None,
         });
         let last = EntryId::try_from(networks.len()).unwrap_or(EntryId::MAX);

@@ -26,6 +26,26 @@ pub(super) enum Value {
     Run(u32, u8),
 }
 
+impl Value {
+    /// As a number below 2^31.
+    pub(super) fn number(self) -> u32 {
+        match self {
+            Value::Cover(cover) => cover.number(),
+            Value::Run(begin, _) => begin,
+        }
+    }
+
+    /// The lower and upper bits of 24, as lines have it; 0 if the covers of the table stand beside its lines.
+    pub(super) fn packed(self, is_wide: bool) -> (u16, u8) {
+        let packed = match self {
+            _ if is_wide => 0,
+            Value::Cover(cover) => cover.packed().unwrap_or(0),
+            Value::Run(begin, _) => begin,
+        };
+        ((packed & 0xffff) as u16, (packed >> 16 & 0xff) as u8)
+    }
+}
+
 /// From `start` on, until the next step.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Step<K> {

@@ -144,13 +144,9 @@ proptest! {
     }
 }
 
-fn plain(start: u32, prefix_len: u8, entry: EntryId) -> Network<u32> {
-    Network { start, prefix_len, entry, hole: false, expires: false }
-}
-
 #[test]
 fn both_ends_of_the_number_space() {
-    let networks = vec![plain(0, 32, 1), plain(u32::MAX, 32, 2), plain(0x8000_0000, 1, 3)];
+    let networks = vec![Network::plain(0, 32, 1), Network::plain(u32::MAX, 32, 2), Network::plain(0x8000_0000, 1, 3)];
     let table = v4::Table::new(&flat(networks, Order::MostSpecific, &mut ChainMaker::default()));
     for (address, entry) in [(0, 1), (1, 0), (0x7fff_ffff, 0), (0x8000_0000, 3), (u32::MAX - 1, 3), (u32::MAX, 2)] {
         assert_eq!(table.get(address), Cover::entry(entry), "{address:x}");
@@ -163,7 +159,7 @@ fn both_ends_of_the_number_space() {
 #[test]
 fn dense_networks() {
     for step in [1, 2, 3, 7] {
-        let networks: Vec<Network<u32>> = (0..0x1_0000 / step).map(|n| plain(0xc633_0000 + n * step, 32, n + 1)).collect();
+        let networks: Vec<Network<u32>> = (0..0x1_0000 / step).map(|n| Network::plain(0xc633_0000 + n * step, 32, n + 1)).collect();
         let table = v4::Table::new(&flat(networks, Order::MostSpecific, &mut ChainMaker::default()));
         for low in 0..0x1_0000 {
             let expected = if low % step == 0 && low / step < 0x1_0000 / step { low / step + 1 } else { 0 };

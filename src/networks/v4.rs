@@ -163,7 +163,7 @@ impl Parts {
             if !room(&mut self.lines, 1) || !room(&mut self.first, 1) || is_wide && !room(&mut self.wide, 1) {
                 return;
             }
-            let last = packed(line.last, is_wide);
+            let last = line.last.packed(is_wide);
             let mut packed_line = Line {
                 starts: [u16::MAX; PIECES],
                 lower: [last.0; PIECES],
@@ -175,14 +175,14 @@ impl Parts {
             let places = starts.iter_mut().zip(lower).zip(upper).zip(sizes);
             for ((((start, lower), upper), size), piece) in places.zip(line.pieces) {
                 *start = piece.start;
-                (*lower, *upper) = packed(piece.value, is_wide);
+                (*lower, *upper) = piece.value.packed(is_wide);
                 *size = if piece.size == OPEN { TO_THE_NEXT } else { piece.size };
             }
             self.lines.push(packed_line);
             self.first.push(line.start);
             if is_wide {
-                let mut covers = [number(line.last); PIECES];
-                covers.iter_mut().zip(line.pieces).for_each(|(cover, piece)| *cover = number(piece.value));
+                let mut covers = [line.last.number(); PIECES];
+                covers.iter_mut().zip(line.pieces).for_each(|(cover, piece)| *cover = piece.value.number());
                 self.wide.push(covers);
             }
         });
@@ -207,18 +207,5 @@ impl Stored for Table {
     fn restore(image: &mut Reader) -> Option<Table> {
         let (root, first) = (Flat::restore(image)?, Flat::restore(image)?);
         Some(Table { root, first, lines: Flat::restore(image)?, wide: Flat::restore(image)? })
-    }
-}
-
-fn packed(value: Value, is_wide: bool) -> (u16, u8) {
-    let packed = if is_wide { 0 } else { Cover::of_number(number(value)).packed().unwrap_or(0) };
-    ((packed & 0xffff) as u16, (packed >> 16 & 0xff) as u8)
-}
-
-fn number(value: Value) -> u32 {
-    match value {
-        Value::Cover(cover) => cover.number(),
-        // There are none: addresses end here.
-        Value::Run(..) => 0,
     }
 }

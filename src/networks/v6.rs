@@ -155,6 +155,11 @@ impl Parts {
         let mut upper: Vec<Step<u64>> = Vec::new();
         let (mut covering, watch) = (Cover::NONE, Watch::begin());
         let mut steps = Vec::new();
+        // The half after one with a run goes by what holds at the end of that run.
+        let after_run = |upper: &[Step<u64>]| match upper.last() {
+            Some(Step { start, value: Value::Run(..) }) => start.checked_add(1),
+            _ => None,
+        };
         // Before the first interval nothing holds.
         if intervals.first().is_some_and(|interval| interval.start != 0) {
             upper.push(Step { start: 0, value: Value::Cover(Cover::NONE) });
@@ -165,11 +170,8 @@ impl Parts {
             if watch.is_short() || !room(&mut upper, 2) {
                 break;
             }
-            // The half after one with a run goes by what holds at its end.
-            let after = upper.last().and_then(|last| matches!(last.value, Value::Run(..)).then(|| last.start.checked_add(1)).flatten());
-            if let Some(after) = after.filter(|after| *after != half) {
-                upper.push(Step { start: after, value: Value::Cover(covering) });
-            }
+            let after = after_run(&upper).filter(|after| *after != half);
+            upper.extend(after.map(|start| Step { start, value: Value::Cover(covering) }));
             if group.len() == 1 && start & u128::from(u64::MAX) == 0 {
                 upper.push(Step { start: half, value: Value::Cover(*cover) });
                 covering = *cover;
@@ -184,8 +186,7 @@ impl Parts {
             let run = self.push_run(&steps, is_wide);
             upper.push(Step { start: half, value: run });
         }
-        let after = upper.last().and_then(|last| matches!(last.value, Value::Run(..)).then(|| last.start.checked_add(1)).flatten());
-        upper.extend(after.map(|start| Step { start, value: Value::Cover(covering) }));
+        upper.extend(after_run(&upper).map(|start| Step { start, value: Value::Cover(covering) }));
         upper
     }
 
@@ -210,7 +211,7 @@ impl Parts {
             if !first_room || !room(&mut self.lines, 1) || is_wide && !room(&mut self.wide, 1) {
                 return;
             }
-            let last = packed(line.last, is_wide);
+            let last = line.last.packed(is_wide);
             let mut packed_line = Line {
                 starts: [u64::MAX; PIECES],
                 background: line.background.number(),
@@ -222,7 +223,7 @@ impl Parts {
             let places = starts.iter_mut().zip(lower).zip(upper).zip(sizes);
             for ((((start, lower), upper), size), piece) in places.zip(line.pieces) {
                 *start = piece.start;
-                (*lower, *upper) = packed(piece.value, is_wide);
+                (*lower, *upper) = piece.value.packed(is_wide);
                 *size = size_or_run(piece.value, if piece.size == OPEN { TO_THE_NEXT } else { piece.size });
             }
             self.lines.push(packed_line);
@@ -230,8 +231,8 @@ impl Parts {
                 first.push(line.start);
             }
             if is_wide {
-                let mut values = [number(line.last); PIECES];
-                values.iter_mut().zip(line.pieces).for_each(|(value, piece)| *value = number(piece.value));
+                let mut values = [line.last.number(); PIECES];
+                values.iter_mut().zip(line.pieces).for_each(|(value, piece)| *value = piece.value.number());
                 self.wide.push(values);
             }
         });
@@ -264,21 +265,5 @@ fn size_or_run(value: Value, size: u8) -> u8 {
     match value {
         Value::Cover(_) => size,
         Value::Run(_, lines) => RUN | lines,
-    }
-}
-
-fn packed(value: Value, is_wide: bool) -> (u16, u8) {
-    let packed = match value {
-        _ if is_wide => 0,
-        Value::Cover(cover) => cover.packed().unwrap_or(0),
-        Value::Run(begin, _) => begin,
-    };
-    ((packed & 0xffff) as u16, (packed >> 16 & 0xff) as u8)
-}
-
-fn number(value: Value) -> u32 {
-    match value {
-        Value::Cover(cover) => cover.number(),
-        Value::Run(begin, _) => begin,
     }
 }

@@ -24,12 +24,21 @@ pub(crate) struct Arguments {
 
 /// Loads a policy, and shows what is wrong with it; `None` if it cannot be used.
 pub(crate) fn load(config: &Path) -> Option<Gate> {
+    load_with_warnings(config).map(|(gate, _)| gate)
+}
+
+/// As [`load`]; says too how much there was to warn of.
+pub(crate) fn load_with_warnings(config: &Path) -> Option<(Gate, usize)> {
     let gate = Gate::with_progress(progress::tell);
     let loaded = progress::shown(|| gate.load_file(config));
     let (Ok(diagnostics) | Err(mxgate::LoadError { diagnostics })) = &loaded;
-    // Nothing can be said if standard error is closed.
-    let _ = write!(io::stderr(), "{}", mxgate::diagnostic::render(diagnostics));
-    loaded.is_ok().then_some(gate)
+    say(&mxgate::diagnostic::render(diagnostics));
+    loaded.ok().map(|warnings| (gate, warnings.len()))
+}
+
+/// Says on standard error what is wrong. Nothing can be said if that is closed.
+pub(crate) fn say(text: &str) {
+    let _ = io::stderr().write_all(text.as_bytes());
 }
 
 /// Writes to standard output. The status is an error if nobody can read it.

@@ -1,7 +1,7 @@
 //! `mxgate compile`: writes a policy with its lists as an image, which a server opens at once and whose memory its processes
 //! share.
 
-use crate::check::{ERROR, load, print_or_fail};
+use crate::check::{ERROR, load, print_or_fail, say};
 use clap::Args;
 use mxgate::Gate;
 use std::path::PathBuf;
@@ -31,13 +31,8 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
             print_or_fail(&format!("{}: {length} bytes, {networks} networks, {names} domain entries\n", output.display()), 0)
         }
         Err(cause) => {
-            eprint(&cause);
+            say(&cause);
             ExitCode::from(ERROR)
         }
     }
-}
-
-/// Says what is wrong. Nothing can be said if standard error is closed.
-fn eprint(text: &str) {
-    let _ = std::io::Write::write_all(&mut std::io::stderr(), text.as_bytes());
 }

@@ -1,8 +1,7 @@
 //! `mxgate lint`: checks a policy, and says of each rule what a client reads from each mail server.
 
-use crate::progress;
+use crate::check::load_with_warnings;
 use clap::Args;
-use mxgate::Gate;
 use mxgate::lint::{Rule, lint};
 use mxgate::wire::Profile;
 use std::io::{self, Write};
@@ -39,19 +38,12 @@ fn parse_profiles(name: &str) -> Result<Profiles, String> {
 
 /// Loads, judges, prints.
 pub(crate) fn run(arguments: &Arguments) -> ExitCode {
-    let gate = Gate::with_progress(progress::tell);
-    let loaded = progress::shown(|| gate.load_file(&arguments.config));
-    let (Ok(diagnostics) | Err(mxgate::LoadError { diagnostics })) = &loaded;
-    // Nothing can be said if standard error is closed.
-    let _ = write!(io::stderr(), "{}", mxgate::diagnostic::render(diagnostics));
-    if loaded.is_err() {
-        return ExitCode::from(ERRORS);
-    }
+    let Some((gate, warnings)) = load_with_warnings(&arguments.config) else { return ExitCode::from(ERRORS) };
     let rules = lint(&gate.ruleset(), &arguments.mta.0);
     if print(&rules).is_err() {
         return ExitCode::from(ERRORS);
     }
-    let fine = diagnostics.is_empty() && rules.iter().all(|rule| rule.warnings() == 0);
+    let fine = warnings == 0 && rules.iter().all(|rule| rule.warnings() == 0);
     if fine { ExitCode::SUCCESS } else { ExitCode::from(WARNINGS) }
 }
 
