@@ -4,8 +4,9 @@ Levels, from the library upwards: the call with prepared arguments, as a Checker
 another recipient set before; Gate.check_rcpt(), which returns a Verdict; the same with Facts made before. Each is compared with
 the empty function, called with the same prepared arguments through the same kind of library (PyDLL). "As in the manual" is the
 check, and the empty function, as the manual of ctypes calls functions: through CDLL, with argument types that it converts to.
-All take turns in one run; printed are medians, and the medians of their ratios. The prepared call that accepts is to cost no more
-than 1.5 empty ones.
+All take turns in one run; printed are medians, and the medians of their ratios. A check as in the manual is to cost no more than
+1.5 empty calls of that kind, whatever its answer; and the prepared call, against which the empty one is as cheap as ctypes can be,
+as little more as possible: in nanoseconds it is below the empty call as in the manual.
 """
 
 import ctypes

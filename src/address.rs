@@ -31,16 +31,7 @@ impl Line<'_> {
     /// Appends an address.
     pub(crate) fn push_address(&mut self, address: IpAddr) {
         match address {
-            IpAddr::V4(v4) => {
-                // Sixteen bytes as a number, the first in its lowest bits.
-                let (mut text, mut length) = (0, 0);
-                for octet in v4.octets() {
-                    let (digits, digits_length) = shown(octet);
-                    text |= u128::from(u32::from_le_bytes(digits)) << (8 * length);
-                    length += digits_length;
-                }
-                self.push_first(length - 1, &text.to_le_bytes());
-            }
+            IpAddr::V4(v4) => self.push_v4(v4.to_bits()),
             IpAddr::V6(v6) => {
                 let mut text = ArrayString::<45>::new();
                 // Cannot fail: the text of every address fits.
@@ -50,15 +41,44 @@ impl Line<'_> {
         }
     }
 
+    /// Appends an IPv4 address, as a number with the first octet uppermost.
+    #[inline]
+    pub(crate) fn push_v4(&mut self, address: u32) {
+        let [a, b, c, d] = address.to_be_bytes();
+        let ((first, length), (second, more)) = (shown_both(a, b), shown_both(c, d));
+        self.push_written(|place: &mut [u8; 16]| {
+            if let Some(start) = place.first_chunk_mut() {
+                *start = first;
+            }
+            if let Some(rest) = place.get_mut(length..).and_then(<[u8]>::first_chunk_mut) {
+                *rest = second;
+            }
+            length + more - 1
+        });
+    }
+
     /// Appends a network; a host without the length of its prefix.
     pub(crate) fn push_network(&mut self, network: IpNet) {
         self.push_address(network.addr());
         if network.prefix_len() < network.max_prefix_len() {
-            let (digits, length) = shown(network.prefix_len());
-            self.push(b"/");
-            self.push_first(length - 1, &digits);
+            self.push_length(network.prefix_len());
         }
     }
+
+    /// Appends the length of a prefix.
+    pub(crate) fn push_length(&mut self, length: u8) {
+        let (digits, digits_length) = shown(length);
+        let [a, b, c, _] = digits;
+        self.push_first(digits_length, &[b'/', a, b, c]);
+    }
+}
+
+/// Two numbers as text with full stops behind them, and how long that is.
+fn shown_both(one: u8, other: u8) -> ([u8; 8], usize) {
+    let ((one, length), (other, more)) = (shown(one), shown(other));
+    // Eight bytes as a number, the first in its lowest bits.
+    let both = u64::from(u32::from_le_bytes(one)) | u64::from(u32::from_le_bytes(other)) << (8 * length & 63);
+    (both.to_le_bytes(), length + more)
 }
 
 /// A number as text with a full stop behind it, and how long that is.

@@ -108,9 +108,11 @@ pub(crate) fn compile(
     let mut recipients = compiler.names(recipients, Wanted::Recipients, Decider::Recipient);
     let relay = compiler.relay(relay);
 
-    if let Some(previous) = previous {
-        let names = [&mut domains, &mut senders, &mut recipients];
-        address_lists.iter_mut().chain(names.into_iter().flatten()).for_each(|list| list.continue_counting(previous));
+    for list in address_lists.iter_mut().chain([&mut domains, &mut senders, &mut recipients].into_iter().flatten()) {
+        list.settle(&hostname);
+        if let Some(previous) = previous {
+            list.continue_counting(previous);
+        }
     }
     let Compiler { diagnostics, mut image, .. } = compiler;
     let (networks, address_chains) = network_table(&mut address_lists, image.as_deref_mut());

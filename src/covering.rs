@@ -25,6 +25,8 @@ pub struct List {
     pub(crate) opt_out: Exempt,
     /// Number before that of its first entry.
     pub(crate) base: EntryId,
+    /// What it answers, with its own name and that of the host filled in: at CONNECT, and later.
+    pub(crate) replies: [Option<Reply>; 2],
     /// How often it decided, or would have. Goes on where the list of that name before a load stopped.
     pub(crate) hits: Arc<Tally>,
 }
@@ -34,7 +36,17 @@ impl List {
         // Only a list that refuses can be passed over.
         let refuses = matches!(role, Decider::Block | Decider::Sender | Decider::Recipient);
         let conduct = if refuses { conduct } else { Conduct { exempt: Exempt::default(), shadow: false, ..conduct } };
-        List { name, role, conduct, contents, opt_out: Exempt::default(), base: 0, hits: Arc::default() }
+        List { name, role, conduct, contents, opt_out: Exempt::default(), base: 0, replies: [None, None], hits: Arc::default() }
+    }
+
+    /// Prepares what it answers, on the host of that name.
+    pub(crate) fn settle(&mut self, hostname: &str) {
+        if matches!(self.role, Decider::NeverBlock | Decider::Allow) {
+            return;
+        }
+        let Conduct { reply, connect_reply, .. } = &self.conduct;
+        let settled = |reply: Option<&Reply>| reply.map(|reply| reply.settled(&self.name, hostname));
+        self.replies = [settled(connect_reply.as_ref().or(reply.as_ref())), settled(reply.as_ref())];
     }
 
     /// Whether the policy names it; else it is there without being written.
@@ -90,8 +102,8 @@ impl List {
         if matches!(self.role, Decider::NeverBlock | Decider::Allow) {
             return None;
         }
-        let of_stage = if connect { self.conduct.connect_reply.as_ref() } else { None };
-        self.contents.reply(entry).or(of_stage).or(self.conduct.reply.as_ref())
+        let [at_connect, later] = &self.replies;
+        self.contents.reply(entry).or(if connect { at_connect.as_ref() } else { later.as_ref() })
     }
 }
 
@@ -119,14 +131,7 @@ impl<'a> Covering<'a> {
     }
 
     /// Takes the next entry off the covers.
-    #[inline(always)]
     fn next(&mut self) -> Option<(&'a List, &'a ListEntry)> {
-        // Nearly always there is one cover, of one entry.
-        if let [cover, Cover::NONE, Cover::NONE] = self.covers {
-            let Link::Entry(number, rest) = self.chains.first(cover) else { return None };
-            self.covers = [rest, Cover::NONE, Cover::NONE];
-            return self.locate(number).map(|(_, list, entry)| (list, entry));
-        }
         let mut first: Option<(usize, &List, &ListEntry)> = None;
         let mut taken: Option<(&mut Cover, Cover)> = None;
         let (lists, chains) = (self.lists, self.chains);
@@ -144,7 +149,6 @@ impl<'a> Covering<'a> {
     }
 
     /// For each list that does not pass over who asks: the entry that decides in it.
-    #[inline(always)]
     pub(crate) fn deciding(mut self, situation: Exempt, facts: &Facts<'_>) -> impl Iterator<Item = (&'a List, &'a ListEntry)> {
         // The clock is read if an entry depends on it, and not before.
         let (mut over, mut now): (Option<&List>, Option<Seconds>) = (None, facts.now);
@@ -172,6 +176,22 @@ impl<'a> Covering<'a> {
         facts: &Facts<'_>,
         counted: bool,
     ) -> (Option<(&'a List, &'a ListEntry)>, Option<&'a List>) {
+        // Nearly always there is one cover, of one entry that counts for everybody.
+        if let [cover, Cover::NONE, Cover::NONE] = self.covers
+            && let Some(number) = cover.single()
+        {
+            let Some((_, list, entry)) = self.locate(number).filter(|(_, _, entry)| !entry.is_hole()) else { return (None, None) };
+            if !(list.conduct.shadow | list.conduct.exempt.meets(situation) | entry.ends()) {
+                if counted {
+                    list.hits.add();
+                }
+                return (Some((list, entry)), None);
+            }
+        }
+        self.decide_by_chain(situation, facts, counted)
+    }
+
+    fn decide_by_chain(self, situation: Exempt, facts: &Facts<'_>, counted: bool) -> (Option<(&'a List, &'a ListEntry)>, Option<&'a List>) {
         let mut watched = None;
         for (list, entry) in self.deciding(situation, facts) {
             if counted {

@@ -5,16 +5,18 @@
 //! in here and nowhere else.
 
 use crate::bans::Ban;
-use crate::contents::{About, Entry as ListEntry, Reason};
+use crate::contents::{About, Entry as ListEntry};
 use crate::covering::List;
+use crate::domain::Folded;
 use crate::line::Line;
 use crate::policy::BANS;
-use crate::reply::{MAX_TEXT, Placeholder, Reply};
+use crate::reply::{MAX_VALUE, Placeholder, Reply};
 use crate::rules::authentication::failures;
 use crate::ruleset::{Question, Ruleset};
 use crate::verdict::{Decider, Entry, Rejection, Verdict};
 use arrayvec::ArrayString;
 use std::fmt;
+use std::net::IpAddr;
 
 /// The longest entry: a mailbox, or a name and what stands before it.
 const MAX_SHOWN: usize = 256;
@@ -99,6 +101,16 @@ impl<'a> Decision<'a> {
         if let By::Entry(_, entry) = self.by { entry.line } else { 0 }
     }
 
+    /// Writes the entry that decided.
+    #[inline(always)]
+    pub(crate) fn write_entry(&self, line: &mut Line<'_>) {
+        match self.by {
+            By::Entry(list, entry) => list.contents.write_entry(entry, line),
+            By::Ban(ban) => line.push_network(ban.network),
+            By::Nothing | By::Mode | By::Relay | By::Authentication | By::Limit(_) => {}
+        }
+    }
+
     /// The entry that decided.
     pub(crate) fn entry(&self) -> Option<About<'a>> {
         match self.by {
@@ -110,36 +122,55 @@ impl<'a> Decision<'a> {
 }
 
 impl Answer<'_> {
-    /// What a list says about the entry that decided, or which checks failed. What has to be put together is so in a place
-    /// of the caller's.
-    pub(crate) fn reason<'s>(&'s self, place: &'s mut Reason) -> &'s str {
-        match self.decision.by {
-            By::Entry(list, entry) => list.contents.reason_in(entry, place),
-            By::Ban(ban) => &ban.reason,
+    /// Writes what a list says about the entry that decided, or which checks failed. Says whether that is anything.
+    #[inline(always)]
+    pub(crate) fn write_reason(&self, line: &mut Line<'_>) -> bool {
+        let failures;
+        let reason = match self.decision.by {
+            By::Entry(list, entry) => return list.contents.write_reason(entry, line),
+            By::Ban(ban) => &*ban.reason,
             By::Authentication => {
-                *place = failures(self.ruleset.authentication.policy.failed(self.question.facts));
-                place
+                failures = self::failures(self.ruleset.authentication.policy.failed(self.question.facts));
+                &failures
             }
             By::Limit(which) => which,
             By::Nothing | By::Mode | By::Relay => "",
-        }
+        };
+        line.push_harmless(reason.as_bytes());
+        !reason.is_empty()
     }
 
     /// Writes the text of the reply. What is not known reads as a word, so that no reply has a gap.
     pub(crate) fn write_text(&self, reply: &Reply, line: &mut Line<'_>) {
-        let (Question { facts, place, .. }, hostname) = (self.question, self.ruleset.hostname());
+        reply.fill_in(line, |placeholder, line| match (placeholder, &self.question.facts.address) {
+            (Placeholder::Ip, Some(IpAddr::V4(v4))) => line.push_v4(v4.to_bits()),
+            _ => self.write_value(placeholder, line),
+        });
+    }
+
+    /// Writes what a placeholder stands for.
+    #[inline(never)]
+    fn write_value(&self, placeholder: Placeholder, line: &mut Line<'_>) {
+        let (Question { facts, recipient, place, .. }, hostname) = (self.question, self.ruleset.hostname());
         let push = |line: &mut Line<'_>, value: &[u8], default: &str| match value {
             [] => line.push_harmless(default.as_bytes()),
             value => line.push_harmless(value),
         };
-        reply.fill_in(line, |placeholder, line| match placeholder {
+        match placeholder {
             Placeholder::Ip => match facts.address {
                 Some(address) => line.push_address(address.to_canonical()),
                 None => line.push(b"unknown"),
             },
             Placeholder::List => push(line, self.decision.list().as_bytes(), "local policy"),
-            Placeholder::Reason => push(line, self.reason(&mut Reason::new()).as_bytes(), "no reason given"),
-            Placeholder::Domain => push(line, place.unwrap_or_default(), hostname),
+            Placeholder::Reason => {
+                if !line.part(MAX_VALUE, |line| self.write_reason(line)) {
+                    line.push(b"no reason given");
+                }
+            }
+            Placeholder::Domain => match place {
+                Some(place) => line.push(place),
+                None => push(line, recipient.place_in(&mut Folded::new()).unwrap_or_default(), hostname),
+            },
             Placeholder::Helo => push(line, facts.helo.unwrap_or_default(), "unknown"),
             Placeholder::Sender => {
                 let sender = facts.sender.map_or(&b"unknown"[..], <[u8]>::trim_ascii);
@@ -147,18 +178,19 @@ impl Answer<'_> {
                 push(line, bare.unwrap_or(sender), "<>");
             }
             Placeholder::Hostname => line.push_harmless(hostname.as_bytes()),
-        });
+        }
     }
 }
 
 /// The answer as a value that outlives the rules.
 pub(crate) fn verdict(answer: &Answer<'_>) -> Verdict {
     let Answer { ruleset, decision, .. } = answer;
-    let rejection = |reply: &Reply| {
-        let mut place = [0; MAX_TEXT];
-        let mut line = Line::new(&mut place);
-        answer.write_text(reply, &mut line);
-        Rejection { code: reply.code, status: reply.status, hang_up: reply.hang_up, text: line.text(), host: ruleset.hostname }
+    let rejection = |reply: &Reply| Rejection {
+        code: reply.code,
+        status: reply.status,
+        hang_up: reply.hang_up,
+        text: text(|line| answer.write_text(reply, line)),
+        host: ruleset.hostname,
     };
     Verdict {
         rejection: decision.reply.map(rejection),
@@ -166,32 +198,40 @@ pub(crate) fn verdict(answer: &Answer<'_>) -> Verdict {
         list: ArrayString::from(decision.list()).unwrap_or_default(),
         entry: decision.entry().map_or(Entry::None, Entry::from),
         line: decision.line(),
-        reason: Reason::from(answer.reason(&mut Reason::new())).unwrap_or_default(),
+        reason: text(|line| {
+            answer.write_reason(line);
+        }),
         shadow: ArrayString::from(decision.shadow).unwrap_or_default(),
         generation: ruleset.generation,
     }
 }
 
+/// What is written.
+fn text<const N: usize>(write: impl FnOnce(&mut Line<'_>)) -> ArrayString<N> {
+    let mut place = [0; N];
+    let mut line = Line::new(&mut place);
+    write(&mut line);
+    line.text()
+}
+
 impl About<'_> {
     /// Writes the entry as lists have it; a host without the length of its prefix.
+    #[inline]
     pub(crate) fn write(&self, line: &mut Line<'_>) {
         match self {
             About::Network(network) => line.push_network(*network),
             About::Domain(form, name) => {
                 line.push(form.prefix().as_bytes());
-                line.push(name.as_bytes());
+                line.push(name);
             }
-            About::Mailbox(name) => line.push(name.as_bytes()),
+            About::Mailbox(name) => line.push(name),
         }
     }
 }
 
 impl fmt::Display for About<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut place = [0; MAX_SHOWN];
-        let mut line = Line::new(&mut place);
-        self.write(&mut line);
-        f.write_str(&line.text::<MAX_SHOWN>())
+        f.write_str(&text::<MAX_SHOWN>(|line| self.write(line)))
     }
 }
 
@@ -199,8 +239,8 @@ impl From<About<'_>> for Entry {
     fn from(about: About<'_>) -> Entry {
         match about {
             About::Network(network) => Entry::Network(network),
-            About::Domain(form, name) => Entry::Domain(form, ArrayString::from(name).unwrap_or_default()),
-            About::Mailbox(name) => Entry::Mailbox(ArrayString::from(name).unwrap_or_default()),
+            About::Domain(form, name) => Entry::Domain(form, text(|line| line.push(name))),
+            About::Mailbox(name) => Entry::Mailbox(text(|line| line.push(name))),
         }
     }
 }

@@ -67,6 +67,13 @@ impl<T> Flat<T> {
     }
 }
 
+impl<T> Flat<T> {
+    /// Whether it lies in a file, which may be damaged.
+    pub(crate) fn is_mapped(&self) -> bool {
+        matches!(self.owner, Owner::Map(_))
+    }
+}
+
 impl<T: Clone> Flat<T> {
     /// The values as a vector, to change them. Those of a file are copied first.
     pub(crate) fn to_mut(&mut self) -> Editing<'_, T> {

@@ -60,6 +60,7 @@ mod resolve;
 mod rules;
 
 mod bans;
+mod bytes;
 mod compile;
 mod decision;
 mod disk;

@@ -29,6 +29,16 @@ impl<'a> Line<'a> {
         str::from_utf8(self.as_bytes()).ok().and_then(|text| ArrayString::from(text).ok()).unwrap_or_default()
     }
 
+    /// Appends what is written, of so many bytes at most.
+    pub(crate) fn part<T>(&mut self, most: usize, write: impl FnOnce(&mut Line<'_>) -> T) -> T {
+        let room = self.place.get_mut(self.length..).unwrap_or_default();
+        let most = most.min(room.len());
+        let mut part = Line::new(room.get_mut(..most).unwrap_or_default());
+        let written = write(&mut part);
+        self.length += part.length;
+        written
+    }
+
     pub(crate) fn clear(&mut self) {
         self.length = 0;
     }
@@ -38,20 +48,29 @@ impl<'a> Line<'a> {
         let room = self.place.get_mut(self.length..).unwrap_or_default();
         let fitting = ascii.get(..room.len()).unwrap_or(ascii);
         if let Some(place) = room.get_mut(..fitting.len()) {
-            place.copy_from_slice(fitting);
+            copy(place, fitting);
             self.length += fitting.len();
         }
     }
 
     /// Appends the first bytes of an array. Where there is room all of it is written, which takes one instruction.
     pub(crate) fn push_first<const N: usize>(&mut self, length: usize, ascii: &[u8; N]) {
+        self.push_written(|place| {
+            *place = *ascii;
+            length
+        });
+    }
+
+    /// Appends the first bytes of an array that is written in place, or elsewhere if there is no room for all of it; `write`
+    /// says how many.
+    pub(crate) fn push_written<const N: usize>(&mut self, write: impl FnOnce(&mut [u8; N]) -> usize) {
         let room = self.place.get_mut(self.length..).unwrap_or_default();
-        match room.first_chunk_mut() {
-            Some(place) => {
-                *place = *ascii;
-                self.length += length.min(N);
-            }
-            None => self.push(ascii.get(..length).unwrap_or(ascii)),
+        if let Some(place) = room.first_chunk_mut() {
+            self.length += write(place).min(N);
+        } else {
+            let mut place = [0; N];
+            let length = write(&mut place);
+            self.push(place.get(..length).unwrap_or(&place));
         }
     }
 
@@ -60,13 +79,60 @@ impl<'a> Line<'a> {
     pub(crate) fn push_harmless(&mut self, value: &[u8]) {
         let value = value.get(..MAX_VALUE).unwrap_or(value);
         // Nearly all are harmless as they are.
-        if value.iter().all(|byte| harmless(*byte) == *byte) {
+        if is_harmless(value) {
             return self.push(value);
         }
         for byte in value {
             self.push(&[harmless(*byte)]);
         }
     }
+}
+
+/// Copies so many bytes as both have. Most are few, for which a call of memcpy() takes longer than the copy.
+fn copy(to: &mut [u8], from: &[u8]) {
+    fn ends<const N: usize>(to: &mut [u8], from: &[u8]) -> Option<()> {
+        // Of more than N and at most 2 N the first and the last N, which may overlap.
+        let (first, last) = (*from.first_chunk::<N>()?, *from.last_chunk::<N>()?);
+        *to.first_chunk_mut()? = first;
+        *to.last_chunk_mut()? = last;
+        Some(())
+    }
+    let copied = match from.len() {
+        0 => Some(()),
+        1..=3 => None,
+        4..=7 => ends::<4>(to, from),
+        8..=15 => ends::<8>(to, from),
+        16..=32 => ends::<16>(to, from),
+        33..=64 => ends::<32>(to, from),
+        _ => {
+            to.copy_from_slice(from);
+            Some(())
+        }
+    };
+    if copied.is_none() {
+        to.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
+    }
+}
+
+/// Whether nothing of a value would be changed.
+fn is_harmless(value: &[u8]) -> bool {
+    let (eights, _) = value.as_chunks();
+    match value.last_chunk() {
+        // The last eight may be in others too.
+        Some(last) => eights.iter().all(|eight| are_harmless(*eight)) && are_harmless(*last),
+        None => value.iter().all(|byte| harmless(*byte) == *byte),
+    }
+}
+
+/// Whether none of eight bytes would be changed, all of them at once.
+fn are_harmless(bytes: [u8; 8]) -> bool {
+    const fn all(byte: u8) -> u64 {
+        u64::from_ne_bytes([byte; 8])
+    }
+    let bytes = u64::from_ne_bytes(bytes);
+    // The upper bit of each byte that is below a number of at most 128, if it is below 128 itself; or of one above such a byte.
+    let below = |bytes: u64, number: u8| bytes.wrapping_sub(all(number)) & !bytes;
+    (bytes | below(bytes, b' ') | below(bytes ^ all(b'%'), 1) | below(bytes ^ all(0x7f), 1)) & all(0x80) == 0
 }
 
 fn harmless(byte: u8) -> u8 {

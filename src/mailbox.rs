@@ -3,9 +3,9 @@
 //! Nothing is guessed: what is not an address has neither local part nor domain, and no rule matches it. Whether
 //! its syntax is acceptable is the mail server's business.
 
+use crate::bytes::last;
 use crate::domain::{Folded, fold_in, fold_literal};
 use arrayvec::ArrayString;
-use memchr::{memchr, memrchr};
 use std::str;
 
 /// Longest mailbox that a list can name, in bytes: 64 for the local part and 255 for the domain are more than the 256
@@ -137,11 +137,12 @@ fn without_route(address: &[u8]) -> &[u8] {
 
 /// Splits at the last `@` that is outside quotation marks.
 fn last_at(address: &[u8]) -> Option<(&[u8], &[u8])> {
-    let last = if memchr(b'"', address).is_none() { memrchr(b'@', address) } else { last_unquoted_at(address) };
-    let (local, at_domain) = address.split_at_checked(last?)?;
-    Some((local, at_domain.get(1..)?))
+    let split = |at| address.split_at_checked(at).and_then(|(local, at_domain)| Some((local, at_domain.get(1..)?)));
+    let (local, domain) = split(last(b'@', address)?)?;
+    if last(b'"', local).is_some() { split(last_unquoted_at(address)?) } else { Some((local, domain)) }
 }
 
+#[cold]
 fn last_unquoted_at(address: &[u8]) -> Option<usize> {
     let (mut quoted, mut escaped, mut last) = (false, false, None);
     for (at, byte) in address.iter().enumerate() {

@@ -34,11 +34,21 @@ pub struct Reply {
     pub status: Status,
     /// Whether the connection is to be closed after the reply.
     pub hang_up: bool,
-    /// The text without its placeholders: printable ASCII.
-    literal: String,
-    /// For each placeholder how many bytes of `literal` come before it, since the start.
-    placeholders: Vec<(u16, Placeholder)>,
+    parts: Vec<Part>,
 }
+
+/// A part of a text, and what is to be filled in behind it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Part {
+    /// Printable ASCII, and zeros: it is copied as a whole, which takes less than to look how long it is.
+    text: [u8; LONGEST_PART],
+    length: u8,
+    then: Option<Placeholder>,
+}
+
+/// Longest text of a part, so that one is a cache line.
+const LONGEST_PART: usize = 62;
+const _: () = assert!(size_of::<Part>() == 64);
 
 /// What the text of a reply leaves to be filled in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -188,30 +198,55 @@ impl Reply {
 
     /// Takes a text apart that has passed its check.
     fn new(code: u16, status: Status, hang_up: bool, text: &str) -> Reply {
-        let (mut literal, mut placeholders) = (String::new(), Vec::new());
+        let mut reply = Reply { code, status, hang_up, parts: Vec::new() };
         for (nth, part) in text.split(['{', '}']).enumerate() {
             match Placeholder::named(part).filter(|_| nth % 2 == 1) {
-                // A text has at most MAX_TEXT bytes.
-                Some(placeholder) => placeholders.push((u16::try_from(literal.len()).unwrap_or(u16::MAX), placeholder)),
-                None => literal.push_str(part),
+                Some(placeholder) => reply.push_placeholder(placeholder),
+                None => reply.push_text(part.as_bytes()),
             }
         }
-        Reply { code, status, hang_up, literal, placeholders }
+        reply
     }
 
-    /// The text before each placeholder, with the placeholder, and the text behind the last.
-    fn parts(&self) -> impl Iterator<Item = (&str, Option<Placeholder>)> {
-        let ends = self.placeholders.iter().map(|(end, placeholder)| (usize::from(*end), Some(*placeholder)));
-        ends.chain([(self.literal.len(), None)]).scan(0, |start, (end, placeholder)| {
-            let literal = self.literal.get(std::mem::replace(start, end)..end).unwrap_or("");
-            Some((literal, placeholder))
-        })
+    fn push_text(&mut self, text: &[u8]) {
+        for byte in text {
+            match self.parts.last_mut().filter(|last| last.then.is_none() && usize::from(last.length) < LONGEST_PART) {
+                Some(last) => last.push(*byte),
+                None => {
+                    let mut part = Part { text: [0; LONGEST_PART], length: 0, then: None };
+                    part.push(*byte);
+                    self.parts.push(part);
+                }
+            }
+        }
+    }
+
+    fn push_placeholder(&mut self, placeholder: Placeholder) {
+        match self.parts.last_mut().filter(|last| last.then.is_none()) {
+            Some(last) => last.then = Some(placeholder),
+            None => self.parts.push(Part { text: [0; LONGEST_PART], length: 0, then: Some(placeholder) }),
+        }
     }
 
     /// The text with its placeholders.
     fn text(&self) -> String {
-        let placeholder = |placeholder: Option<Placeholder>| placeholder.map_or_else(String::new, |it| format!("{{{}}}", it.name()));
-        self.parts().map(|(literal, next)| literal.to_owned() + &placeholder(next)).collect()
+        let placeholder = |part: &Part| part.then.map_or_else(String::new, |it| format!("{{{}}}", it.name()));
+        self.parts.iter().map(|part| String::from_utf8_lossy(part.as_bytes()).into_owned() + &placeholder(part)).collect()
+    }
+
+    /// The same reply for a list of that name on that host: only what the question says is left to be filled in.
+    pub(crate) fn settled(&self, list: &str, hostname: &str) -> Reply {
+        let mut settled = Reply { parts: Vec::new(), ..*self };
+        for part in &self.parts {
+            settled.push_text(part.as_bytes());
+            match part.then {
+                Some(Placeholder::List) => settled.push_text(clean(list.as_bytes()).as_bytes()),
+                Some(Placeholder::Hostname) => settled.push_text(clean(hostname.as_bytes()).as_bytes()),
+                Some(other) => settled.push_placeholder(other),
+                None => {}
+            }
+        }
+        settled
     }
 
     /// The reply as a policy states it, `550 5.7.1 text`, with its placeholders.
@@ -243,17 +278,28 @@ impl Reply {
     /// As [`Reply::fill`], into an empty line that has room for [`MAX_TEXT`] octets; `value` appends what a placeholder
     /// stands for, made harmless.
     pub(crate) fn fill_in(&self, line: &mut Line<'_>, mut value: impl FnMut(Placeholder, &mut Line<'_>)) {
-        let (mut rest, mut before) = (self.literal.as_bytes(), 0);
-        for (end, placeholder) in &self.placeholders {
-            let (literal, after) = rest.split_at_checked(usize::from(end - before)).unwrap_or((rest, b""));
-            line.push(literal);
-            value(*placeholder, line);
-            (rest, before) = (after, *end);
+        for part in &self.parts {
+            line.push_first(part.length.into(), &part.text);
+            if let Some(placeholder) = part.then {
+                value(placeholder, line);
+            }
         }
-        line.push(rest);
         if line.as_bytes().iter().all(|byte| *byte == b' ') {
             line.clear();
             line.push(NO_TEXT.as_bytes());
+        }
+    }
+}
+
+impl Part {
+    fn as_bytes(&self) -> &[u8] {
+        self.text.get(..self.length.into()).unwrap_or_default()
+    }
+
+    fn push(&mut self, byte: u8) {
+        if let Some(place) = self.text.get_mut(usize::from(self.length)) {
+            *place = byte;
+            self.length += 1;
         }
     }
 }

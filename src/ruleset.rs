@@ -2,7 +2,7 @@
 
 use crate::bans::Bans;
 use crate::compile::seconds;
-use crate::contents::About;
+use crate::contents::{About, Contents, Entry as ListEntry};
 use crate::covering::{Covering, List};
 use crate::decision::{Answer, By, Decision, verdict};
 use crate::diagnostic::Fault;
@@ -20,7 +20,6 @@ use crate::rules::names::Names;
 use crate::rules::relay::Relay;
 use crate::verdict::{Decider, Verdict};
 use ipnet::IpNet;
-use std::net::IpAddr;
 use std::str;
 use std::time::{Instant, SystemTime};
 
@@ -91,7 +90,8 @@ pub struct Stages {
 pub(crate) struct Question<'a> {
     pub facts: &'a Facts<'a>,
     pub recipient: Mailbox<'a>,
-    /// Domain or address literal of the recipient.
+    /// Domain or address literal of the recipient, as it stands in the facts or, if it had to be changed, in a place of the
+    /// caller's. Not before rules about names ask for it.
     pub place: Option<&'a [u8]>,
     /// Who asks, as far as lists pass somebody over for it.
     pub situation: Exempt,
@@ -131,10 +131,10 @@ impl Ruleset {
         let mode = self.mode_reply(live);
         // In a mode that answers everybody nothing is asked.
         let mut place = Folded::new();
-        let mut question = self.question(if mode.is_some() { Ask::Connect } else { ask }, facts, &mut place);
+        let mut question = self.question(if mode.is_some() { Ask::Connect } else { ask }, facts);
         question.counted = counted;
         let decision = match mode {
-            None => self.decide(ask, &mut question, live),
+            None => self.decide(ask, &mut question, &mut place, live),
             Some(_) if ask == Ask::Early => Decision::default(),
             Some(reply) => Decision::refusal(By::Mode, reply),
         };
@@ -145,7 +145,7 @@ impl Ruleset {
     // This and what it calls always inline: what is handed on in memory and read at once in other sizes makes the processor
     // wait, for longer than a look-up takes.
     #[inline(always)]
-    fn decide<'a>(&'a self, ask: Ask, question: &mut Question<'_>, live: &Live<'a>) -> Decision<'a> {
+    fn decide<'a, 'q>(&'a self, ask: Ask, question: &mut Question<'q>, place: &'q mut Folded, live: &Live<'a>) -> Decision<'a> {
         if ask == Ask::Early {
             return self.by_address(question);
         }
@@ -157,12 +157,18 @@ impl Ruleset {
             return by_client;
         }
         self.let_in(question, by_client.decider());
+        if ask == Ask::Rcpt {
+            question.place = question.recipient.place_in(place);
+        }
         let mut shadow = by_client.shadow;
         let refusal = match ask {
             Ask::Early => None,
             Ask::Connect => self.by_connection_limits(question, live),
             Ask::Mail => self.by_sender(question, &mut shadow),
-            Ask::Rcpt => self.by_recipient_limits(question, live).or_else(|| self.by_names(question, &mut shadow)),
+            Ask::Rcpt => match self.by_recipient_limits(question, live) {
+                None => self.by_names(question, &mut shadow),
+                refusal => refusal,
+            },
         };
         Decision { shadow, ..refusal.unwrap_or(by_client) }
     }
@@ -204,19 +210,23 @@ impl Ruleset {
     }
 
     /// The limits of recipients.
+    #[inline]
     fn by_recipient_limits<'a>(&'a self, question: &Question<'_>, live: &Live<'_>) -> Option<Decision<'a>> {
+        if live.has_limits() { self.exceeds_as_recipient(question, live).and_then(|which| self.by_limit(which)) } else { None }
+    }
+
+    /// The limit of recipients that one exceeds, by its key in the policy.
+    fn exceeds_as_recipient(&self, question: &Question<'_>, live: &Live<'_>) -> Option<&'static str> {
         let (limits, now) = live.limits().filter(|_| question.counted && !self.limits.exempt.meets(question.situation))?;
         let sender = question.facts.sender.filter(|_| limits.settings().sender_domain.is_some());
         let sender = sender.and_then(|sender| Mailbox::parse(sender).place());
         let place = question.place.and_then(|place| str::from_utf8(place).ok());
-        let exceeded = limits.recipient(question.facts.address, sender.as_deref(), place, now)?;
-        self.by_limit(exceeded.which)
+        limits.recipient(question.facts.address, sender.as_deref(), place, now).map(|exceeded| exceeded.which)
     }
 
     /// The refusal of a recipient by a limit that the connection exceeds, unless limits do not apply to who asks.
     pub(crate) fn by_held_limit<T>(&self, facts: &Facts<'_>, which: &str, write: impl FnOnce(&Answer<'_>) -> T) -> Option<T> {
-        let mut place = Folded::new();
-        let question = self.question(Ask::Rcpt, facts, &mut place);
+        let question = self.question(Ask::Rcpt, facts);
         let decision = if self.limits.exempt.meets(question.situation) { None } else { self.by_limit(which) }?;
         Some(write(&Answer { ruleset: self, question: &question, decision }))
     }
@@ -229,10 +239,16 @@ impl Ruleset {
     /// What bans and lists come to: never-block set and allow lists, then bans, then block lists.
     #[inline(always)]
     fn by_client<'a>(&'a self, question: &Question<'_>, live: &Live<'a>) -> Decision<'a> {
-        let Some(by_ban) = self.by_ban(question, live) else { return self.by_address(question) };
-        // Seldom: somebody is banned. The lists are asked whether one of them lets him in all the same.
+        let by_ban = live.bans.filter(|bans| !bans.is_empty()).and_then(|_| self.by_ban_or_list(question, live));
+        by_ban.unwrap_or_else(|| self.by_address(question))
+    }
+
+    /// What it comes to if the client is banned: the lists are asked whether one of them lets him in all the same.
+    #[cold]
+    fn by_ban_or_list<'a>(&'a self, question: &Question<'_>, live: &Live<'a>) -> Option<Decision<'a>> {
+        let by_ban = self.by_ban(question, live)?;
         let without_ban = self.by_address(&Question { counted: false, ..*question });
-        if matches!(without_ban.decider(), Decider::NeverBlock | Decider::Allow) { self.by_address(question) } else { by_ban }
+        (!matches!(without_ban.decider(), Decider::NeverBlock | Decider::Allow)).then_some(by_ban)
     }
 
     /// What a ban of the client comes to.
@@ -244,40 +260,60 @@ impl Ruleset {
     }
 
     /// What it means for the rules about names how the address was let in.
+    #[inline(always)]
     pub(crate) fn let_in(&self, question: &mut Question<'_>, decider: Decider) {
         if decider == Decider::Allow {
             question.situation = question.situation.and(Exempt::ALLOWED);
         }
-        if question.facts.trusted || self.relay.trusts(question.facts.address) {
+        if question.facts.trusted || self.relay.trusts(question.facts.address.as_ref()) {
             question.situation = question.situation.and(Exempt::TRUSTED);
         }
     }
 
     /// The rules about recipient and sender, in the order in which they decide.
+    #[inline(always)]
     fn by_names<'a>(&'a self, question: &Question<'_>, shadow: &mut &'a str) -> Option<Decision<'a>> {
-        let Question { facts, recipient, place, situation, .. } = *question;
+        let Question { facts, recipient, place, situation, .. } = question;
+        let place = *place;
         if facts.recipient.is_some()
-            && let Some(reply) = self.relay.refuses(&recipient, place, situation, facts)
+            && let Some(reply) = self.relay.refuses(recipient, place, *situation, facts)
         {
             return Some(Decision::refusal(By::Relay, reply));
         }
-        let covering = place.and_then(|place| self.domains.of_place(place));
-        self.by_lists(covering, question, shadow, |about| Names::is_of_place(about, place))
-            .or_else(|| self.by_mailbox(&self.recipients, &recipient, place, question, shadow))
-            .or_else(|| self.by_sender(question, shadow))
+        if let Some(place) = place
+            && let Some(covering) = self.domains.of_place(place)
+        {
+            let is_about = |contents: &Contents, entry: &_| Names::is_of_place(contents.about(entry), Some(place));
+            let refusal = self.by_lists(Some(covering), question, shadow, is_about);
+            if refusal.is_some() {
+                return refusal;
+            }
+        }
+        if !self.recipients.is_empty() {
+            let refusal = self.by_mailbox(&self.recipients, recipient, place, question, shadow);
+            if refusal.is_some() {
+                return refusal;
+            }
+        }
+        self.by_sender(question, shadow)
     }
 
     /// The rules about the sender, and about what is known of its authentication.
+    #[inline(always)]
     fn by_sender<'a>(&'a self, question: &Question<'_>, shadow: &mut &'a str) -> Option<Decision<'a>> {
         if !self.senders.is_empty() {
-            // The empty sender has neither a local part nor a domain, so that no entry is about it.
-            let sender = Mailbox::parse(question.facts.sender.unwrap_or_default());
-            let refusal = self.by_mailbox(&self.senders, &sender, sender.place_in(&mut Folded::new()), question, shadow);
+            let refusal = self.by_sender_lists(question, shadow);
             if refusal.is_some() {
                 return refusal;
             }
         }
         self.by_authentication(question, shadow)
+    }
+
+    fn by_sender_lists<'a>(&'a self, question: &Question<'_>, shadow: &mut &'a str) -> Option<Decision<'a>> {
+        // The empty sender has neither a local part nor a domain, so that no entry is about it.
+        let sender = Mailbox::parse(question.facts.sender.unwrap_or_default());
+        self.by_mailbox(&self.senders, &sender, sender.place_in(&mut Folded::new()), question, shadow)
     }
 
     /// The rule about what authentication came to. If it is only watched, its name is that of the list that would refuse.
@@ -378,9 +414,9 @@ impl Ruleset {
         self.domains.lists.iter().map(List::len).sum()
     }
 
-    /// Takes a question apart. Where the recipient is stands in the facts or, if it had to be changed, in a place of the caller's.
+    /// Takes a question apart, but for where the recipient is.
     #[inline(always)]
-    pub(crate) fn question<'a>(&self, ask: Ask, facts: &'a Facts<'a>, place: &'a mut Folded) -> Question<'a> {
+    pub(crate) fn question<'a>(&self, ask: Ask, facts: &'a Facts<'a>) -> Question<'a> {
         let mut question = Question::of_connection(facts);
         match ask {
             Ask::Early => question.situation = question.situation.and(Exempt::EARLY),
@@ -388,34 +424,34 @@ impl Ruleset {
             Ask::Mail => question.connect = false,
             Ask::Rcpt => {
                 let recipient = Mailbox::parse(facts.recipient.unwrap_or_default());
-                let place = recipient.place_in(place);
                 let mut situation = situation(facts, &recipient);
-                if !self.opt_outs.is_empty()
-                    && let Some(covering) = self.opt_outs.of_mailbox(&recipient, place)
-                {
-                    for (list, _) in covering.deciding(Exempt::default(), facts) {
-                        situation = situation.and(list.opt_out);
-                    }
+                if !self.opt_outs.is_empty() {
+                    situation = situation.and(self.opted_out(&recipient, facts));
                 }
-                question = Question { recipient, place, situation, connect: false, ..question };
+                question = Question { recipient, situation, connect: false, ..question };
             }
         }
         question
     }
 
+    /// Of which lists a recipient has opted out.
+    fn opted_out(&self, recipient: &Mailbox<'_>, facts: &Facts<'_>) -> Exempt {
+        let mut place = Folded::new();
+        let covering = self.opt_outs.of_mailbox(recipient, recipient.place_in(&mut place));
+        let lists = covering.into_iter().flat_map(|covering| covering.deciding(Exempt::default(), facts));
+        lists.fold(Exempt::default(), |all, (list, _)| all.and(list.opt_out))
+    }
+
     #[inline(always)]
     fn by_address<'a>(&'a self, question: &Question<'_>) -> Decision<'a> {
-        let Some(address) = question.facts.address.map(|address| address.to_canonical()) else { return Decision::default() };
+        let Some(address) = &question.facts.address else { return Decision::default() };
         let cover = self.networks.get(address);
         if cover.is_none() {
             return Decision::default();
         }
         let covering = Covering { lists: &self.lists, chains: &self.address_chains, covers: [cover, Cover::NONE, Cover::NONE] };
         let mut shadow = "";
-        let decision = self.by_lists(Some(covering), question, &mut shadow, |about| match about {
-            About::Network(network) => holds(network, address),
-            About::Domain(..) | About::Mailbox(_) => false,
-        });
+        let decision = self.by_lists(Some(covering), question, &mut shadow, |contents, entry| contents.holds(entry, address));
         Decision { shadow, ..decision.unwrap_or_default() }
     }
 
@@ -428,10 +464,8 @@ impl Ruleset {
         question: &Question<'_>,
         shadow: &mut &'a str,
     ) -> Option<Decision<'a>> {
-        if names.is_empty() {
-            return None;
-        }
-        self.by_lists(names.of_mailbox(mailbox, place), question, shadow, |about| Names::is_of_mailbox(about, mailbox, place))
+        let covering = names.of_mailbox(mailbox, place);
+        self.by_lists(covering, question, shadow, |contents, entry| Names::is_of_mailbox(contents.about(entry), mailbox, place))
     }
 
     /// What the lists come to that cover something. Names the first one that is only watched. A table that is damaged
@@ -442,7 +476,7 @@ impl Ruleset {
         covering: Option<Covering<'a>>,
         question: &Question<'_>,
         shadow: &mut &'a str,
-        is_about: impl FnOnce(About<'_>) -> bool,
+        is_about: impl FnOnce(&Contents, &ListEntry) -> bool,
     ) -> Option<Decision<'a>> {
         let (decided, watched) = covering?.decide(question.situation, question.facts, question.counted);
         if let Some(list) = watched
@@ -452,7 +486,7 @@ impl Ruleset {
         }
         let (list, entry) = decided?;
         let decision = Decision::by_entry(list, entry, question.connect);
-        (decision.is_accept() || decision.entry().is_some_and(is_about)).then_some(decision)
+        (decision.is_accept() || is_about(&list.contents, entry)).then_some(decision)
     }
 }
 
@@ -462,19 +496,6 @@ impl<'a> Question<'a> {
         let authenticated = if facts.authenticated { Exempt::AUTHENTICATED } else { Exempt::default() };
         let situation = authenticated.and(Exempt::CONNECTION);
         Question { facts, recipient: Mailbox::default(), place: None, situation, connect: true, counted: false }
-    }
-}
-
-/// Whether an address is in a network.
-fn holds(network: IpNet, address: IpAddr) -> bool {
-    match (network, address) {
-        (IpNet::V4(network), IpAddr::V4(address)) => {
-            (network.addr().to_bits() ^ address.to_bits()).leading_zeros() >= network.prefix_len().into()
-        }
-        (IpNet::V6(network), IpAddr::V6(address)) => {
-            (network.addr().to_bits() ^ address.to_bits()).leading_zeros() >= network.prefix_len().into()
-        }
-        _ => false,
     }
 }
 

@@ -167,8 +167,8 @@ impl fmt::Display for Entry {
         match self {
             Entry::None => Ok(()),
             Entry::Network(network) => About::Network(*network).fmt(f),
-            Entry::Domain(form, name) => About::Domain(*form, name).fmt(f),
-            Entry::Mailbox(name) => About::Mailbox(name).fmt(f),
+            Entry::Domain(form, name) => About::Domain(*form, name.as_bytes()).fmt(f),
+            Entry::Mailbox(name) => About::Mailbox(name.as_bytes()).fmt(f),
         }
     }
 }

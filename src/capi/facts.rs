@@ -4,7 +4,6 @@ use super::strings::bytes;
 use crate::facts::{AuthResult, Facts};
 use libc::c_char;
 use std::net::IpAddr;
-use std::ptr;
 
 /// The client has authenticated (SMTP AUTH, RFC 4954). A flag of mxgate_facts.
 pub const MXGATE_AUTHENTICATED: u32 = 1;
@@ -113,7 +112,7 @@ const _: () = assert!(
 
 const _: () = assert!(size_of::<mxgate_facts>() == 40 + 6 * size_of::<usize>(), "no holes");
 
-/// Size of mxgate_facts when the ABI was made; no caller has a smaller one.
+/// Size of mxgate_facts when the ABI was made; no caller has a smaller one. (Who adds a field: copy those that the caller has over zeros.)
 const FIRST_FACTS_SIZE: usize = size_of::<mxgate_facts>();
 
 /// Copies what the caller knows into a structure of our size.
@@ -126,34 +125,13 @@ pub(super) unsafe fn copy_facts(facts: *const mxgate_facts, size: usize) -> Opti
     if facts.is_null() || !(FIRST_FACTS_SIZE..=MAX_FACTS_SIZE).contains(&size) {
         return None;
     }
-    // SAFETY: the caller says so, and the size is checked.
-    let given = unsafe { std::slice::from_raw_parts(facts.cast::<u8>(), size) };
-    let (_, unknown) = given.split_at_checked(size_of::<mxgate_facts>()).unwrap_or((given, &[]));
+    // SAFETY: the caller says so, and the size is checked. The structure may be unaligned.
+    let unknown = unsafe { std::slice::from_raw_parts(facts.cast::<u8>().add(FIRST_FACTS_SIZE), size - FIRST_FACTS_SIZE) };
     if unknown.iter().any(|byte| *byte != 0) {
         return None;
     }
-    let mut known = mxgate_facts {
-        address_size: 0,
-        flags: 0,
-        address: [0; 16],
-        now: 0,
-        spf: 0,
-        dkim: 0,
-        dmarc: 0,
-        rdns: 0,
-        port: 0,
-        reserved: 0,
-        helo: ptr::null(),
-        helo_length: 0,
-        sender: ptr::null(),
-        sender_length: 0,
-        recipient: ptr::null(),
-        recipient_length: 0,
-    };
-    // SAFETY: both have that many bytes, they do not overlap, and every bit pattern is a valid value of the
-    // fields. Byte by byte, because the caller's structure may be unaligned.
-    unsafe { ptr::copy_nonoverlapping(given.as_ptr(), (&raw mut known).cast(), size.min(size_of::<mxgate_facts>())) };
-    Some(known)
+    // SAFETY: likewise, and every bit pattern is a valid value of the fields.
+    Some(unsafe { facts.read_unaligned() })
 }
 
 impl mxgate_facts {

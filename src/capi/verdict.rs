@@ -2,7 +2,6 @@
 
 use super::strings::{Output, put, string_in, write_line, written};
 use super::{MXGATE_ACCEPT, MXGATE_REJECT};
-use crate::contents::Reason;
 use crate::decision::Answer;
 use crate::domain::{Folded, MAX_NAME};
 use crate::mailbox::MAX_MAILBOX;
@@ -240,11 +239,11 @@ pub(super) fn store(verdict: &mut mxgate_verdict, answer: &Answer<'_>) -> c_int 
     }
     verdict.decider = decision.decider() as u16;
     verdict.line = decision.line();
-    if let Some(entry) = decision.entry() {
-        write_line(&mut verdict.entry, |line| entry.write(line));
-    }
+    write_line(&mut verdict.entry, |line| decision.write_entry(line));
     put(&mut verdict.list, decision.list());
-    put(&mut verdict.reason, answer.reason(&mut Reason::new()));
+    write_line(&mut verdict.reason, |line| {
+        answer.write_reason(line);
+    });
     let Some(reply) = decision.reply else { return MXGATE_ACCEPT };
     verdict.code = reply.code;
     verdict.hangup = reply.hang_up.into();

@@ -259,6 +259,7 @@ impl<'a> Collector<'a> {
         let mut note = Note { reply, expires, ..self.last.note };
         if !repeats {
             (note.reason_start, note.reason_length) = self.reason(reason, around)?;
+            note.names_entry = around.into();
             self.last.reason.clear();
             self.last.reason.extend_from_slice(reason);
             self.last.around = around;

@@ -8,13 +8,13 @@ pub(crate) use collector::{Collector, Wanted};
 use crate::domain::Form;
 use crate::flat::Flat;
 use crate::image::{Reader, Stored, Writer};
+use crate::line::Line;
 use crate::list::{ENTRY, Seconds, Statement};
 use crate::networks::{ChainMaker, Chains, Cover, EntryId, Interval, Network, Order, covering, flatten};
-use crate::reply::{MAX_VALUE, Reply, push};
+use crate::reply::{MAX_VALUE, Reply};
 use arrayvec::ArrayString;
 use bytemuck::{Pod, Zeroable};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::{Arc, OnceLock};
 
@@ -96,7 +96,8 @@ struct Note {
     /// Number from 1 of a reply in `replies`; 0 for that of the list.
     reply: u16,
     reason_length: u8,
-    unused: u8,
+    /// Whether [`ENTRY`] is in the reason.
+    names_entry: u8,
 }
 
 /// What an entry is about.
@@ -117,8 +118,10 @@ enum Kind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum About<'a> {
     Network(IpNet),
-    Domain(Form, &'a str),
-    Mailbox(&'a str),
+    /// ASCII, unless an image is damaged.
+    Domain(Form, &'a [u8]),
+    /// Likewise.
+    Mailbox(&'a [u8]),
 }
 
 impl Contents {
@@ -162,7 +165,7 @@ impl Contents {
     pub(crate) fn about(&self, entry: &Entry) -> Option<About<'_>> {
         let name = || {
             let start = entry.subject as usize;
-            str::from_utf8(self.names.get(start..start + usize::from(entry.length))?).ok()
+            self.names.get(start..start + usize::from(entry.length))
         };
         Some(match entry.kind() {
             Kind::Nothing => return None,
@@ -176,6 +179,45 @@ impl Contents {
             Kind::Both => About::Domain(Form::Both, name()?),
             Kind::Mailbox => About::Mailbox(name()?),
         })
+    }
+
+    /// Writes what an entry is about as lists have it; a host without the length of its prefix.
+    // Addresses go from one place to the other as numbers: a processor waits when it reads at once, in large pieces, what
+    // it has just written in small ones, as are those that have four bytes or sixteen.
+    #[inline(always)]
+    pub(crate) fn write_entry(&self, entry: &Entry, line: &mut Line<'_>) {
+        match entry.kind() {
+            Kind::V4 => {
+                line.push_v4(entry.subject);
+                if entry.length < 32 {
+                    line.push_length(entry.length);
+                }
+            }
+            _ => {
+                if let Some(about) = self.about(entry) {
+                    about.write(line);
+                }
+            }
+        }
+    }
+
+    /// Whether an entry is about a network that an address is in.
+    #[inline(always)]
+    pub(crate) fn holds(&self, entry: &Entry, address: &IpAddr) -> bool {
+        let v4 = match address {
+            IpAddr::V4(v4) => Some(v4.to_bits()),
+            IpAddr::V6(v6) => v6.to_ipv4_mapped().map(Ipv4Addr::to_bits),
+        };
+        match (v4, address) {
+            (Some(address), _) => {
+                entry.kind() == Kind::V4 && (entry.subject ^ address).leading_zeros() >= entry.length.into() && entry.length <= 32
+            }
+            (None, IpAddr::V6(address)) => {
+                let start = self.v6_starts.get(entry.subject as usize).filter(|_| entry.kind() == Kind::V6 && entry.length <= 128);
+                start.is_some_and(|start| (start ^ address.to_bits()).leading_zeros() >= entry.length.into())
+            }
+            (None, IpAddr::V4(_)) => false,
+        }
     }
 
     fn note(&self, entry: &Entry) -> Note {
@@ -195,38 +237,38 @@ impl Contents {
 
     /// What the list says about an entry.
     pub(crate) fn reason(&self, entry: &Entry) -> Reason {
-        let mut reason = Reason::new();
-        Reason::from(self.reason_in(entry, &mut reason)).unwrap_or_default()
+        let mut place = [0; MAX_VALUE];
+        let mut line = Line::new(&mut place);
+        self.write_reason(entry, &mut line);
+        line.text()
     }
 
-    /// As [`Contents::reason`], without copying it unless it has to be put together, in a place of the caller's.
-    pub(crate) fn reason_in<'a>(&'a self, entry: &Entry, place: &'a mut Reason) -> &'a str {
+    /// Writes what the list says about an entry, and says whether it says anything.
+    pub(crate) fn write_reason(&self, entry: &Entry, line: &mut Line<'_>) -> bool {
         let note = self.note(entry);
         let start = note.reason_start as usize;
         let text = self.reasons.get(start..start + usize::from(note.reason_length)).unwrap_or_default();
-        let text = str::from_utf8(text).unwrap_or_default();
-        if memchr::memchr(ENTRY, text.as_bytes()).is_none() {
-            return text;
-        }
-        for (number, part) in text.split(char::from(ENTRY)).enumerate() {
-            if number > 0 {
-                push(place, self.named(entry).bytes());
+        if note.names_entry == 0 && !self.reasons.is_mapped() {
+            // Harmless since it was read.
+            line.push(text);
+        } else {
+            for (number, part) in text.split(|byte| *byte == ENTRY).enumerate() {
+                if number > 0 {
+                    self.write_named(entry, line);
+                }
+                line.push_harmless(part);
             }
-            push(place, part.bytes());
         }
-        place
+        !text.is_empty()
     }
 
     /// An entry in its own reason: a host without its prefix length, a name without its form.
-    fn named(&self, entry: &Entry) -> Reason {
-        let mut text = Reason::new();
-        // Whatever it is fits.
-        let _ = match self.about(entry) {
-            Some(About::Domain(_, name)) => text.write_str(name),
-            Some(about) => write!(text, "{about}"),
-            None => Ok(()),
-        };
-        text
+    fn write_named(&self, entry: &Entry, line: &mut Line<'_>) {
+        match self.about(entry) {
+            Some(About::Domain(_, name)) => line.push_harmless(name),
+            Some(about) => about.write(line),
+            None => {}
+        }
     }
 
     /// The reply that the line of an entry asks for.

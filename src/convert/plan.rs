@@ -122,8 +122,8 @@ impl<'a> Plan<'a> {
         let contents = self.contents;
         let subject = match contents.about(entry)? {
             About::Network(network) => Subject::Network(network),
-            About::Domain(form, name) => Subject::Name(form, name),
-            About::Mailbox(mailbox) => Subject::Mailbox(mailbox),
+            About::Domain(form, name) => Subject::Name(form, str::from_utf8(name).ok()?),
+            About::Mailbox(mailbox) => Subject::Mailbox(str::from_utf8(mailbox).ok()?),
         };
         let expires = contents.expires(entry);
         let (hole, line, reply) = (entry.is_hole(), entry.line, contents.reply(entry));

@@ -160,7 +160,8 @@ impl<'w> Writer<'w> {
         let reading = Reading { about: about.wanted.about(), now: about.now, threshold: None };
         let read = holds.format.read(&mut line.as_slice(), &reading, &mut collector).is_ok();
         let contents = collector.finish(Statement::default(), None);
-        let same = |entry: &Entry| entry.is_hole() == item.hole && contents.about(entry) == Some(contents::About::Mailbox(mailbox));
+        let same =
+            |entry: &Entry| entry.is_hole() == item.hole && contents.about(entry) == Some(contents::About::Mailbox(mailbox.as_bytes()));
         written && read && diagnostics.is_empty() && contents.entries.first().is_some_and(same)
     }
 

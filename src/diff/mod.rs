@@ -217,13 +217,13 @@ fn settings(old: &List, new: &List) -> Vec<&'static str> {
 }
 
 /// What an entry is about, in an order.
-type Key<'a> = (u8, u128, u8, &'a str, bool);
+type Key<'a> = (u8, u128, u8, &'a [u8], bool);
 
 fn key(contents: &Contents, number: EntryId) -> Option<Key<'_>> {
     let entry = contents.entry(number)?;
     Some(match contents.about(entry)? {
-        About::Network(IpNet::V4(net)) => (0, net.network().to_bits().into(), net.prefix_len(), "", entry.is_hole()),
-        About::Network(IpNet::V6(net)) => (1, net.network().to_bits(), net.prefix_len(), "", entry.is_hole()),
+        About::Network(IpNet::V4(net)) => (0, net.network().to_bits().into(), net.prefix_len(), b"", entry.is_hole()),
+        About::Network(IpNet::V6(net)) => (1, net.network().to_bits(), net.prefix_len(), b"", entry.is_hole()),
         About::Domain(Form::Exact, name) => (2, 0, 0, name, entry.is_hole()),
         About::Domain(Form::Below, name) => (3, 0, 0, name, entry.is_hole()),
         About::Domain(Form::Both, name) => (4, 0, 0, name, entry.is_hole()),

@@ -45,10 +45,13 @@ impl Form {
     }
 
     /// Whether an entry of this form covers a name, by the definition.
-    pub(crate) fn covers(self, entry: &str, name: &[u8]) -> bool {
-        let entry = entry.as_bytes();
-        let below = name.strip_suffix(entry).is_some_and(|rest| rest.ends_with(b"."));
-        name == entry && self != Form::Below || below && self != Form::Exact
+    pub(crate) fn covers(self, entry: &[u8], name: &[u8]) -> bool {
+        let is_below = || name.strip_suffix(entry).is_some_and(|rest| rest.ends_with(b"."));
+        match self {
+            Form::Exact => name == entry,
+            Form::Below => is_below(),
+            Form::Both => name == entry || is_below(),
+        }
     }
 }
 
@@ -66,11 +69,15 @@ pub(crate) fn fold_in<'a>(name: &'a [u8], place: &'a mut Folded) -> Option<&'a [
         Some((name, true)) => Some(name),
         Some((name, false)) => lower_case(name, place),
         None if name.is_ascii() => None,
-        None => {
-            let ascii = idn::to_ascii(name)?;
-            lower_case(fold_ascii(ascii.as_bytes())?.0, place)
-        }
+        None => international(name, place),
     }
+}
+
+#[cold]
+#[inline(never)]
+fn international<'a>(name: &[u8], place: &'a mut Folded) -> Option<&'a [u8]> {
+    let ascii = idn::to_ascii(name)?;
+    lower_case(fold_ascii(ascii.as_bytes())?.0, place)
 }
 
 fn lower_case<'a>(name: &[u8], place: &'a mut Folded) -> Option<&'a [u8]> {
@@ -182,7 +189,7 @@ mod tests {
         for ((text, list), entry) in entries.iter().zip(lists).zip(1..) {
             let (hole, text) = text.strip_prefix('!').map_or((false, *text), |text| (true, text));
             let (form, name) = parse_entry(text).unwrap();
-            builder.add(form, &name, Candidate { list: *list, entry, hole, expires: false }).unwrap();
+            builder.add(form, name.as_bytes(), Candidate { list: *list, entry, hole, expires: false }).unwrap();
         }
         let standing = Standing { exempt: Exempt::default(), shadow: false, base: 0 };
         let mut resolver = Resolver::new(vec![standing; 9]);

@@ -25,6 +25,7 @@
 //! its labels, so that no byte is hashed twice for its suffixes.
 
 use super::Form;
+use crate::bytes::last;
 use crate::diagnostic::Fault;
 use crate::flat::Flat;
 use crate::image::{Reader, Stored, Writer};
@@ -146,7 +147,7 @@ impl DomainTable {
         let (mut labels, mut hash, mut above) = (0, self.seed, Some(name.len()));
         std::iter::from_fn(move || {
             let (rest, _) = name.split_at_checked(above?)?;
-            let dot = rest.iter().rposition(|byte| *byte == b'.');
+            let dot = last(b'.', rest);
             let start = dot.map_or(0, |dot| dot + 1);
             (labels, hash, above) = (labels + 1, joined(hash, self.hash(rest.get(start..)?)), dot);
             Some(Suffix { labels, name: name.get(start..)?, hash })
@@ -162,6 +163,7 @@ impl DomainTable {
         rapidhash_v3_nano_inline::<true, false>(label, &self.secrets)
     }
 
+    #[inline]
     fn find(&self, suffix: &Suffix<'_>) -> Option<Found<'_>> {
         if self.labels >> suffix.labels & 1 == 0 {
             return None;
@@ -320,9 +322,8 @@ impl DomainTableBuilder {
     }
 
     /// Adds an entry.
-    pub(crate) fn add(&mut self, form: Form, name: &str, candidate: Candidate) -> Result<(), Fault> {
+    pub(crate) fn add(&mut self, form: Form, name: &[u8], candidate: Candidate) -> Result<(), Fault> {
         let table = &self.table;
-        let name = name.as_bytes();
         let whole = if stands_apart(name) { None } else { table.suffixes(name).last() }.unwrap_or_else(|| table.apart(name));
         let (place, before) = match table.find(&whole) {
             Some(found) => (found.place, found.at.number()),
@@ -412,7 +413,7 @@ mod tests {
     fn table(names: &[String]) -> DomainTable {
         let mut builder = DomainTableBuilder::new(names.len(), names.iter().map(String::len).sum());
         for (entry, name) in (1..).zip(names) {
-            builder.add(Form::Both, name, Candidate { list: 0, entry, hole: false, expires: false }).unwrap();
+            builder.add(Form::Both, name.as_bytes(), Candidate { list: 0, entry, hole: false, expires: false }).unwrap();
         }
         builder.finish(|candidates| candidates.first().map_or(Cover::NONE, |candidate| Cover::entry(candidate.entry)))
     }
@@ -451,7 +452,7 @@ mod tests {
         let names = names(3_000);
         let mut builder = DomainTableBuilder::new(names.len() * LOAD / SLOTS, 0);
         for (entry, name) in (1..).zip(&names) {
-            builder.add(Form::Both, name, Candidate { list: 0, entry, hole: false, expires: false }).unwrap();
+            builder.add(Form::Both, name.as_bytes(), Candidate { list: 0, entry, hole: false, expires: false }).unwrap();
         }
         assert!(builder.table.buckets.iter().filter(|bucket| bucket.passed != 0).count() > 100);
         assert_eq!(builder.table.all().count(), names.len());

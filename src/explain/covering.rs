@@ -92,8 +92,8 @@ impl<'a> Judged<'a> {
                 // Behind the mailbox itself, before the local part at any domain.
                 form.covers(name, place).then_some((Reverse(name.len()), form != Form::Exact))
             }
-            About::Mailbox(name) if own.is_some_and(|own| own.as_str() == name) => Some((Reverse(usize::MAX), false)),
-            About::Mailbox(name) if anywhere.is_some_and(|anywhere| anywhere.as_str() == name) => Some((Reverse(0), true)),
+            About::Mailbox(name) if own.is_some_and(|own| own.as_bytes() == name) => Some((Reverse(usize::MAX), false)),
+            About::Mailbox(name) if anywhere.is_some_and(|anywhere| anywhere.as_bytes() == name) => Some((Reverse(0), true)),
             About::Mailbox(_) | About::Network(_) => None,
         })
     }

@@ -215,7 +215,8 @@ impl<'a> Asked<'a> {
             Stage::Mail => Ask::Mail,
             Stage::Connect | Stage::Helo => Ask::Connect,
         };
-        let question = ruleset.question(ask, facts, place);
+        let mut question = ruleset.question(ask, facts);
+        question.place = question.recipient.place_in(place);
         let addresses = facts.address.map_or_else(Vec::new, |address| {
             let judged = |list| Judged::address(list, address.to_canonical(), question.situation, now);
             ruleset.lists.iter().filter_map(judged).collect()
@@ -269,7 +270,8 @@ impl<'a> Asked<'a> {
         }
         // As it would have been let in, not as it was.
         let mut place = Folded::new();
-        let mut question = ruleset.question(self.ask, facts, &mut place);
+        let mut question = ruleset.question(self.ask, facts);
+        question.place = question.recipient.place_in(&mut place);
         ruleset.let_in(&mut question, decider);
         let relay = ruleset.relay.refuses(&question.recipient, question.place, question.situation, facts);
         if let Some(reply) = relay.filter(|_| facts.recipient.is_some() && !left_out.is(Decider::Relay)) {

@@ -87,7 +87,9 @@ impl Settings {
 
     /// Whether nothing is limited.
     pub fn is_empty(&self) -> bool {
-        self.count() == 0
+        let Settings { connections, concurrent, recipients, sender_domain, recipient_domain, .. } = self;
+        let limited = connections.is_some() | recipients.is_some() | sender_domain.is_some() | recipient_domain.is_some();
+        !limited && concurrent.is_none()
     }
 }
 

@@ -97,16 +97,16 @@ impl Names {
     }
 
     /// Whether an entry covers a place.
-    pub(crate) fn is_of_place(about: About<'_>, place: Option<&[u8]>) -> bool {
-        matches!((about, place), (About::Domain(form, name), Some(place)) if form.covers(name, place))
+    pub(crate) fn is_of_place(about: Option<About<'_>>, place: Option<&[u8]>) -> bool {
+        matches!((about, place), (Some(About::Domain(form, name)), Some(place)) if form.covers(name, place))
     }
 
     /// Whether an entry covers a mailbox, which is at a place.
-    pub(crate) fn is_of_mailbox(about: About<'_>, mailbox: &Mailbox<'_>, place: Option<&[u8]>) -> bool {
-        let named = |at: &[u8], entry: &str| mailbox.name(at).is_some_and(|name| name.as_str() == entry);
+    pub(crate) fn is_of_mailbox(about: Option<About<'_>>, mailbox: &Mailbox<'_>, place: Option<&[u8]>) -> bool {
+        let named = |at: &[u8], entry: &[u8]| mailbox.name(at).is_some_and(|name| name.as_bytes() == entry);
         match about {
-            About::Mailbox(name) => named(b"", name) || place.is_some_and(|place| named(place, name)),
-            About::Domain(..) | About::Network(_) => Names::is_of_place(about, place),
+            Some(About::Mailbox(name)) => named(b"", name) || place.is_some_and(|place| named(place, name)),
+            _ => Names::is_of_place(about, place),
         }
     }
 }

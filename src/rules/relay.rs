@@ -23,14 +23,21 @@ pub(crate) struct Relay {
 
 impl Relay {
     /// Whether a client is one of ours. One that is not known is not.
-    pub(crate) fn trusts(&self, address: Option<IpAddr>) -> bool {
-        let Some(address) = address.map(|address| address.to_canonical()) else { return false };
-        address.is_loopback()
-            || !self.trusted.entries.is_empty() && {
-                let cover = self.trusted.covering(address);
-                let entry = self.trusted.intervals().chains.entries(cover).next().and_then(|entry| self.trusted.entry(entry));
-                entry.is_some_and(|entry| !entry.is_hole())
-            }
+    #[inline(always)]
+    pub(crate) fn trusts(&self, address: Option<&IpAddr>) -> bool {
+        let Some(address) = address else { return false };
+        let is_loopback = match address {
+            IpAddr::V4(v4) => v4.is_loopback(),
+            IpAddr::V6(v6) => v6.to_canonical().is_loopback(),
+        };
+        is_loopback || !self.trusted.entries.is_empty() && self.names(*address)
+    }
+
+    /// Whether an address is among the trusted.
+    fn names(&self, address: IpAddr) -> bool {
+        let cover = self.trusted.covering(address);
+        let entry = self.trusted.intervals().chains.entries(cover).next().and_then(|entry| self.trusted.entry(entry));
+        entry.is_some_and(|entry| !entry.is_hole())
     }
 
     /// The reply to a recipient for whom this client may not send.
@@ -38,10 +45,14 @@ impl Relay {
     /// No domain is local. A place that is neither a domain nor an address is nobody's. A way on in the local part
     /// (`user%other.example@example.org`) is refused whatever the domain: servers that follow it would relay
     /// (RFC 2505 section 2.1).
+    #[inline]
     pub(crate) fn refuses(&self, recipient: &Mailbox<'_>, place: Option<&[u8]>, situation: Exempt, facts: &Facts<'_>) -> Option<&Reply> {
-        let reply = self.reply.as_ref()?;
+        self.reply.as_ref().filter(|_| self.is_refused(recipient, place, situation, facts))
+    }
+
+    fn is_refused(&self, recipient: &Mailbox<'_>, place: Option<&[u8]>, situation: Exempt, facts: &Facts<'_>) -> bool {
         if situation.meets(Exempt::AUTHENTICATED.and(Exempt::TRUSTED)) {
-            return None;
+            return false;
         }
         let here = match place {
             Some(place) => {
@@ -50,6 +61,6 @@ impl Relay {
             None => recipient.domain.is_none() && recipient.literal.is_none(),
         };
         let goes_on = recipient.is_routed() && !self.routing;
-        (!here || goes_on).then_some(reply)
+        !here || goes_on
     }
 }
