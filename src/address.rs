@@ -77,7 +77,7 @@ impl Line<'_> {
 fn shown_both(one: u8, other: u8) -> ([u8; 8], usize) {
     let ((one, length), (other, more)) = (shown(one), shown(other));
     // Eight bytes as a number, the first in its lowest bits.
-    let both = u64::from(u32::from_le_bytes(one)) | u64::from(u32::from_le_bytes(other)) << (8 * length & 63);
+    let both = u64::from(u32::from_le_bytes(one)) | u64::from(u32::from_le_bytes(other)) << (8 * length);
     (both.to_le_bytes(), length + more)
 }
 

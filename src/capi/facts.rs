@@ -112,7 +112,8 @@ const _: () = assert!(
 
 const _: () = assert!(size_of::<mxgate_facts>() == 40 + 6 * size_of::<usize>(), "no holes");
 
-/// Size of mxgate_facts when the ABI was made; no caller has a smaller one. (Who adds a field: copy those that the caller has over zeros.)
+/// Size of mxgate_facts when the ABI was made; no caller has a smaller one. Who adds a field has to copy what the caller has
+/// over zeros.
 const FIRST_FACTS_SIZE: usize = size_of::<mxgate_facts>();
 
 /// Copies what the caller knows into a structure of our size.
@@ -125,12 +126,13 @@ pub(super) unsafe fn copy_facts(facts: *const mxgate_facts, size: usize) -> Opti
     if facts.is_null() || !(FIRST_FACTS_SIZE..=MAX_FACTS_SIZE).contains(&size) {
         return None;
     }
-    // SAFETY: the caller says so, and the size is checked. The structure may be unaligned.
-    let unknown = unsafe { std::slice::from_raw_parts(facts.cast::<u8>().add(FIRST_FACTS_SIZE), size - FIRST_FACTS_SIZE) };
+    // SAFETY: the caller says so, and the size is checked.
+    let given = unsafe { std::slice::from_raw_parts(facts.cast::<u8>(), size) };
+    let (_, unknown) = given.split_at_checked(size_of::<mxgate_facts>())?;
     if unknown.iter().any(|byte| *byte != 0) {
         return None;
     }
-    // SAFETY: likewise, and every bit pattern is a valid value of the fields.
+    // SAFETY: it has those bytes, of which every pattern is a valid value of the fields; it may be unaligned.
     Some(unsafe { facts.read_unaligned() })
 }
 

@@ -186,18 +186,13 @@ impl Contents {
     // it has just written in small ones, as are those that have four bytes or sixteen.
     #[inline(always)]
     pub(crate) fn write_entry(&self, entry: &Entry, line: &mut Line<'_>) {
-        match entry.kind() {
-            Kind::V4 => {
-                line.push_v4(entry.subject);
-                if entry.length < 32 {
-                    line.push_length(entry.length);
-                }
+        if entry.kind() == Kind::V4 {
+            line.push_v4(entry.subject);
+            if entry.length < 32 {
+                line.push_length(entry.length);
             }
-            _ => {
-                if let Some(about) = self.about(entry) {
-                    about.write(line);
-                }
-            }
+        } else if let Some(about) = self.about(entry) {
+            about.write(line);
         }
     }
 

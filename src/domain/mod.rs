@@ -3,6 +3,7 @@
 //! Names of two more kinds have no labels and nothing above or below them: address literals (`[192.0.2.1]`, RFC 5321
 //! section 4.1.3), which no rule about domains matches, and mailboxes (`user@example.org`, `user@`).
 
+mod shape;
 mod table;
 
 use crate::diagnostic::{Fault, quote};
@@ -114,6 +115,9 @@ const BYTES: [Byte; 256] = {
 /// A name in ASCII without the full stop at its end, and whether it has no capital letters; `None` if it is not a name.
 fn fold_ascii(name: &[u8]) -> Option<(&[u8], bool)> {
     let name = name.strip_suffix(b".").unwrap_or(name);
+    if let Some(seen) = shape::look(name) {
+        return seen.ok().map(|small| (name, small));
+    }
     let (mut label, mut small) = (0, true);
     for (at, byte) in name.iter().enumerate() {
         match BYTES.get(usize::from(*byte))? {
