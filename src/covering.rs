@@ -118,6 +118,17 @@ pub(crate) struct Covering<'a> {
     pub covers: [Cover; 3],
 }
 
+/// What decides among the entries that cover something.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Decided<'a> {
+    pub by: Option<(&'a List, &'a ListEntry)>,
+    /// The first list that would have refused if it were not only watched.
+    pub watched: Option<&'a List>,
+    /// Where the caller is to count it, when all else is done: a processor does not go on before it has been counted, and not
+    /// count before it has read the entry.
+    pub hit: Option<&'a Tally>,
+}
+
 impl<'a> Covering<'a> {
     pub(crate) fn is_empty(&self) -> bool {
         self.covers.iter().all(|cover| cover.is_none())
@@ -167,41 +178,32 @@ impl<'a> Covering<'a> {
         })
     }
 
-    /// The entry that decides, and the first list that would have refused if it were not only watched.
-    /// All lists that come to word count it, if it is `counted`.
+    /// The entry that decides. All lists that come to word count it, if it is `counted`.
     #[inline(always)]
-    pub(crate) fn decide(
-        self,
-        situation: Exempt,
-        facts: &Facts<'_>,
-        counted: bool,
-    ) -> (Option<(&'a List, &'a ListEntry)>, Option<&'a List>) {
+    pub(crate) fn decide(self, situation: Exempt, facts: &Facts<'_>, counted: bool) -> Decided<'a> {
         // Nearly always there is one cover, of one entry that counts for everybody.
         if let [cover, Cover::NONE, Cover::NONE] = self.covers
             && let Some(number) = cover.single()
         {
-            let Some((_, list, entry)) = self.locate(number).filter(|(_, _, entry)| !entry.is_hole()) else { return (None, None) };
+            let Some((_, list, entry)) = self.locate(number).filter(|(_, _, entry)| !entry.is_hole()) else { return Decided::default() };
             if !(list.conduct.shadow | list.conduct.exempt.meets(situation) | entry.ends()) {
-                if counted {
-                    list.hits.add();
-                }
-                return (Some((list, entry)), None);
+                return Decided { by: Some((list, entry)), watched: None, hit: counted.then_some(&*list.hits) };
             }
         }
         self.decide_by_chain(situation, facts, counted)
     }
 
-    fn decide_by_chain(self, situation: Exempt, facts: &Facts<'_>, counted: bool) -> (Option<(&'a List, &'a ListEntry)>, Option<&'a List>) {
-        let mut watched = None;
+    fn decide_by_chain(self, situation: Exempt, facts: &Facts<'_>, counted: bool) -> Decided<'a> {
+        let mut decided = Decided::default();
         for (list, entry) in self.deciding(situation, facts) {
             if counted {
                 list.hits.add();
             }
             if !list.conduct.shadow {
-                return (Some((list, entry)), watched);
+                return Decided { by: Some((list, entry)), ..decided };
             }
-            watched = watched.or(Some(list));
+            decided.watched = decided.watched.or(Some(list));
         }
-        (None, watched)
+        decided
     }
 }

@@ -13,6 +13,7 @@ use crate::policy::BANS;
 use crate::reply::{MAX_VALUE, Placeholder, Reply};
 use crate::rules::authentication::failures;
 use crate::ruleset::{Question, Ruleset};
+use crate::tally::Tally;
 use crate::verdict::{Decider, Entry, Rejection, Verdict};
 use arrayvec::ArrayString;
 use std::fmt;
@@ -29,6 +30,8 @@ pub(crate) struct Decision<'a> {
     pub reply: Option<&'a Reply>,
     /// Name of the first list that would have refused if it were enforced; empty if none.
     pub shadow: &'a str,
+    /// Where it is to be counted when it has been told; see [`Decided::hit`](crate::covering::Decided).
+    pub hit: Option<&'a Tally>,
 }
 
 /// What decided.
@@ -63,12 +66,12 @@ impl By<'_> {
 impl<'a> Decision<'a> {
     /// An objection.
     pub(crate) fn refusal(by: By<'a>, reply: &'a Reply) -> Decision<'a> {
-        Decision { by, reply: Some(reply), shadow: "" }
+        Decision { by, reply: Some(reply), ..Decision::default() }
     }
 
     /// What an entry of a list comes to.
     pub(crate) fn by_entry(list: &'a List, entry: &'a ListEntry, connect: bool) -> Decision<'a> {
-        Decision { by: By::Entry(list, entry), reply: list.reply(entry, connect), shadow: "" }
+        Decision { by: By::Entry(list, entry), reply: list.reply(entry, connect), ..Decision::default() }
     }
 
     pub(crate) fn is_accept(&self) -> bool {
@@ -101,16 +104,6 @@ impl<'a> Decision<'a> {
         if let By::Entry(_, entry) = self.by { entry.line } else { 0 }
     }
 
-    /// Writes the entry that decided.
-    #[inline(always)]
-    pub(crate) fn write_entry(&self, line: &mut Line<'_>) {
-        match self.by {
-            By::Entry(list, entry) => list.contents.write_entry(entry, line),
-            By::Ban(ban) => line.push_network(ban.network),
-            By::Nothing | By::Mode | By::Relay | By::Authentication | By::Limit(_) => {}
-        }
-    }
-
     /// The entry that decided.
     pub(crate) fn entry(&self) -> Option<About<'a>> {
         match self.by {
@@ -138,6 +131,19 @@ impl Answer<'_> {
         };
         line.push_harmless(reason.as_bytes());
         !reason.is_empty()
+    }
+
+    /// Writes the entry that decided.
+    #[inline(always)]
+    pub(crate) fn write_entry(&self, line: &mut Line<'_>) {
+        match self.decision.by {
+            By::Entry(list, entry) => {
+                let whole = if list.role == Decider::Domain && !list.contents.is_mapped() { self.question.place } else { None };
+                list.contents.write_entry(entry, whole, line);
+            }
+            By::Ban(ban) => line.push_network(ban.network),
+            By::Nothing | By::Mode | By::Relay | By::Authentication | By::Limit(_) => {}
+        }
     }
 
     /// Writes the text of the reply. What is not known reads as a word, so that no reply has a gap.

@@ -441,13 +441,14 @@ impl Gate {
 
     fn counting<T>(&self, write: impl FnOnce(&Answer<'_>) -> T) -> impl FnOnce(&Answer<'_>) -> T {
         |answer| {
+            let written = write(answer);
             match answer.decision.reply {
                 Some(reply) if reply.code >= 500 => self.tallies.rejected.add(),
                 Some(_) => self.tallies.deferred.add(),
                 None if !answer.decision.shadow.is_empty() => self.tallies.watched.add(),
                 None => {}
             }
-            write(answer)
+            written
         }
     }
 

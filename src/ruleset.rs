@@ -3,7 +3,7 @@
 use crate::bans::Bans;
 use crate::compile::seconds;
 use crate::contents::{About, Contents, Entry as ListEntry};
-use crate::covering::{Covering, List};
+use crate::covering::{Covering, Decided, List};
 use crate::decision::{Answer, By, Decision, verdict};
 use crate::diagnostic::Fault;
 use crate::domain::Folded;
@@ -138,7 +138,11 @@ impl Ruleset {
             Some(_) if ask == Ask::Early => Decision::default(),
             Some(reply) => Decision::refusal(By::Mode, reply),
         };
-        write(&Answer { ruleset: self, question: &question, decision })
+        let written = write(&Answer { ruleset: self, question: &question, decision });
+        if let Some(hit) = decision.hit {
+            hit.add();
+        }
+        written
     }
 
     /// The order of decision.
@@ -149,12 +153,16 @@ impl Ruleset {
         if ask == Ask::Early {
             return self.by_address(question);
         }
-        let by_client = self.by_client(question, live);
+        let mut by_client = self.by_client(question, live);
         if by_client.decider() == Decider::NeverBlock || !by_client.is_accept() {
             return by_client;
         }
         if ask == Ask::Connect && !live.has_limits() {
             return by_client;
+        }
+        // Somebody else may decide.
+        if let Some(hit) = by_client.hit.take() {
+            hit.add();
         }
         self.let_in(question, by_client.decider());
         if ask == Ask::Rcpt {
@@ -478,15 +486,15 @@ impl Ruleset {
         shadow: &mut &'a str,
         is_about: impl FnOnce(&Contents, &ListEntry) -> bool,
     ) -> Option<Decision<'a>> {
-        let (decided, watched) = covering?.decide(question.situation, question.facts, question.counted);
+        let Decided { by, watched, hit } = covering?.decide(question.situation, question.facts, question.counted);
         if let Some(list) = watched
             && shadow.is_empty()
         {
             *shadow = &list.name;
         }
-        let (list, entry) = decided?;
-        let decision = Decision::by_entry(list, entry, question.connect);
-        (decision.is_accept() || is_about(&list.contents, entry)).then_some(decision)
+        let (list, entry) = by?;
+        let decision = Decision { hit, ..Decision::by_entry(list, entry, question.connect) };
+        (decision.is_accept() || !list.contents.is_mapped() || is_about(&list.contents, entry)).then_some(decision)
     }
 }
 

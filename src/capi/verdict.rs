@@ -239,7 +239,7 @@ pub(super) fn store(verdict: &mut mxgate_verdict, answer: &Answer<'_>) -> c_int 
     }
     verdict.decider = decision.decider() as u16;
     verdict.line = decision.line();
-    write_line(&mut verdict.entry, |line| decision.write_entry(line));
+    write_line(&mut verdict.entry, |line| answer.write_entry(line));
     put(&mut verdict.list, decision.list());
     write_line(&mut verdict.reason, |line| {
         answer.write_reason(line);

@@ -163,9 +163,18 @@ impl Contents {
 
     /// What an entry is about.
     pub(crate) fn about(&self, entry: &Entry) -> Option<About<'_>> {
+        self.about_part_of(entry, None)
+    }
+
+    /// As [`Contents::about`], of an entry about the end of that name, if there is one: it is read from there.
+    #[inline(always)]
+    fn about_part_of<'a>(&'a self, entry: &Entry, whole: Option<&'a [u8]>) -> Option<About<'a>> {
         let name = || {
-            let start = entry.subject as usize;
-            self.names.get(start..start + usize::from(entry.length))
+            let (start, length) = (entry.subject as usize, usize::from(entry.length));
+            match whole {
+                Some(whole) => whole.get(whole.len().checked_sub(length)?..),
+                None => self.names.get(start..start + length),
+            }
         };
         Some(match entry.kind() {
             Kind::Nothing => return None,
@@ -181,19 +190,25 @@ impl Contents {
         })
     }
 
-    /// Writes what an entry is about as lists have it; a host without the length of its prefix.
+    /// Writes what an entry is about as lists have it; a host without the length of its prefix. Of an entry about the end of
+    /// that name, if there is one, the name is taken from there, which is nearer than where the list has it.
     // Addresses go from one place to the other as numbers: a processor waits when it reads at once, in large pieces, what
     // it has just written in small ones, as are those that have four bytes or sixteen.
     #[inline(always)]
-    pub(crate) fn write_entry(&self, entry: &Entry, line: &mut Line<'_>) {
+    pub(crate) fn write_entry(&self, entry: &Entry, whole: Option<&[u8]>, line: &mut Line<'_>) {
         if entry.kind() == Kind::V4 {
             line.push_v4(entry.subject);
             if entry.length < 32 {
                 line.push_length(entry.length);
             }
-        } else if let Some(about) = self.about(entry) {
+        } else if let Some(about) = self.about_part_of(entry, whole) {
             about.write(line);
         }
+    }
+
+    /// Whether it is from an image, which may be damaged: what its tables say is not believed without a look at the entry.
+    pub(crate) fn is_mapped(&self) -> bool {
+        self.entries.is_mapped()
     }
 
     /// Whether an entry is about a network that an address is in.

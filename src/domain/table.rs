@@ -115,7 +115,9 @@ impl DomainTable {
         let mut cover = Cover::NONE;
         let deepest = u128::BITS - self.labels.leading_zeros();
         for suffix in self.suffixes(name).take_while(|suffix| suffix.labels < deepest) {
-            if let Some(found) = self.find(&suffix) {
+            if self.labels >> suffix.labels & 1 == 1
+                && let Some(found) = self.find(&suffix)
+            {
                 cover = if suffix.name.len() == name.len() { found.at } else { found.below };
             }
         }
@@ -163,11 +165,7 @@ impl DomainTable {
         rapidhash_v3_nano_inline::<true, false>(label, &self.secrets)
     }
 
-    #[inline]
     fn find(&self, suffix: &Suffix<'_>) -> Option<Found<'_>> {
-        if self.labels >> suffix.labels & 1 == 0 {
-            return None;
-        }
         // No more buckets than there are, whatever marks they have.
         for bucket in self.buckets_of(suffix.hash).take(self.buckets.len()) {
             let bucket = self.buckets.get(bucket)?;
