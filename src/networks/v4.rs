@@ -61,7 +61,7 @@ impl Table {
     /// As [`Table::new`]; a table that `is_wide` works for all covers.
     pub(super) fn of(intervals: &[Interval<u32>], is_wide: bool) -> Table {
         let Parts { root, first, lines, wide } = Parts::of(intervals, is_wide);
-        Table { root: root.into(), first: first.into(), lines: lines.into(), wide: wide.into() }
+        Table { root: root.into(), first: first.into(), lines: Flat::settled(lines), wide: Flat::settled(wide) }
     }
 
     /// What covers an address.

@@ -84,7 +84,7 @@ impl Table {
     /// As [`Table::new`]; a table that `is_wide` works for all covers.
     pub(super) fn of(intervals: &[Interval<u128>], is_wide: bool) -> Table {
         let Parts { lines, first, lower, wide } = Parts::of(intervals, is_wide);
-        Table { index: Index::new(&first), lines: lines.into(), lower: lower.into(), wide: wide.into() }
+        Table { index: Index::new(&first), lines: Flat::settled(lines), lower: Flat::settled(lower), wide: Flat::settled(wide) }
     }
 
     /// What covers an address.
