@@ -178,3 +178,21 @@ impl<T> fmt::Debug for Flat<T> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn large_arrays_are_what_they_were() {
+        for count in [0, 1, LARGE / 8 - 1, LARGE / 8, LARGE / 8 + 1, LARGE] {
+            let values: Vec<u64> = (0..count as u64).collect();
+            let mut flat = Flat::settled(values.clone());
+            let copy = flat.clone();
+            assert!(flat[..] == values[..] && copy[..] == values[..], "{flat:?}");
+            flat.to_mut().push(7);
+            drop(copy);
+            assert!(flat.split_last() == Some((&7, &values[..])), "{flat:?}");
+        }
+    }
+}
