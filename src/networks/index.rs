@@ -1,170 +1,122 @@
-//! Where a number stands among many, which lie in clusters: an index that is fine where there are many of them.
+//! Where a number stands among many: a tree in which every look-up takes the same steps.
 //!
-//! A node divides the numbers from the first to the last of a cluster into equal slots, about two for each. In a slot is one
-//! number at most; one in which there are more leads to a node of its own.
+//! The root divides the numbers into up to 256 parts. A node is a cache line with eight of them, which lead to nine nodes of the
+//! next level. All nodes are in one array, level by level, so that where a node's followers stand needs no offsets:
 //!
 //! ```text
-//!   node   base, width of a slot   ->  slot | slot | slot | ...
-//!                                       |      |
-//!         the number before it, and     |     another node
-//!          how far it is to the next ---+
+//!   root            | 255 numbers                   |
+//!                   0 /   |   \ ..
+//!   first level     | 8 numbers | | 8 numbers | ...
+//!                   0 /  1 |   \ 8
+//!   next level      | .. | | .. | ...        of node n the nodes 9n to 9n + 8
+//!   places                                   of node n the places 9n to 9n + 8
 //! ```
+//!
+//! Nothing is decided by what was read, only computed, so that a processor goes on with the next look-ups while it waits for
+//! memory: in a tree with fewer steps here and more there it would have to guess.
 
+use super::rank::rank;
 use crate::flat::Flat;
 use crate::image::{Reader, Stored, Writer};
 use crate::memory::room;
+use arrayvec::ArrayVec;
 use bytemuck::{Pod, Zeroable};
+use std::mem;
 
-/// Most slots of a node.
-const MAX_SLOTS: usize = 1 << 16;
-/// A slot whose numbers are found by a node.
-const NODE: u32 = 1 << 31;
-/// The distance to the next number in a slot that has none.
-const NONE: u32 = u32::MAX;
-/// A node divides three numbers into four slots at least, and separates two; there are fewer levels than this in 64 bits.
-const MAX_LEVELS: usize = 40;
+/// Parts that the root divides the numbers into, and the numbers for that.
+const PARTS: usize = 256;
+const ROOT: usize = PARTS - 1;
+/// Numbers of a node, and nodes that follow it.
+const KEYS: usize = 8;
+const BRANCHES: usize = KEYS + 1;
+/// There are fewer places than 2^32.
+const MAX_LEVELS: usize = 8;
 
-/// Divides a part of the numbers.
+/// Eight numbers in order, each the last one before a place. Those that are not used are the last number there is, which none
+/// is beyond.
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
-#[repr(C)]
-struct Node {
-    /// The first of its numbers.
-    base: u64,
-    /// Its first slot: that of what comes before `base`.
-    slots: u32,
-    /// How many slots follow that one, less one.
-    last: u16,
-    /// A slot is 2^shift numbers wide.
-    shift: u16,
-}
-
-/// A part of the numbers with one of them at most.
-#[derive(Clone, Copy, Debug, Pod, Zeroable)]
-#[repr(C)]
-struct Slot {
-    /// The place of the last number before the slot; or the node that knows.
-    at: u32,
-    /// How far it is from the start of the slot to the number in it; [`NONE`] if there is none. In units of which a slot has
-    /// 2^32 at most.
-    next: u32,
-}
+#[repr(C, align(64))]
+struct Node([u64; KEYS]);
 
 /// An index over numbers, of which it knows the places alone.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Index {
+    root: Flat<u64>,
     nodes: Flat<Node>,
-    slots: Flat<Slot>,
+    /// Where each level of nodes begins.
+    levels: ArrayVec<usize, MAX_LEVELS>,
+    places: usize,
 }
 
-/// The arrays in the making.
-#[derive(Debug, Default)]
-struct Parts {
-    nodes: Vec<Node>,
-    slots: Vec<Slot>,
+/// How many nodes the levels over so many places have, the last level first.
+fn sizes(places: usize) -> ArrayVec<usize, MAX_LEVELS> {
+    let mut size = places;
+    std::iter::from_fn(|| {
+        size = if size > PARTS { size.div_ceil(BRANCHES) } else { return None };
+        Some(size)
+    })
+    .take(MAX_LEVELS)
+    .collect()
 }
 
-impl Parts {
-    fn of(numbers: &[u64]) -> Parts {
-        let mut index = Parts::default();
-        if numbers.is_empty() || !room(&mut index.slots, 1) {
-            return index;
-        }
-        index.slots.push(Slot { at: 0, next: NONE });
-        // Parts that need a node: their slot and their numbers.
-        let mut parts = if numbers.len() > 1 { vec![(0, 1..numbers.len())] } else { Vec::new() };
-        while let Some((slot, part)) = parts.pop() {
-            let Some([base, end]) = numbers.get(part.clone()).and_then(|part| Some([*part.first()?, *part.last()?])) else { continue };
-            let wanted = (part.len() * 2).min(MAX_SLOTS) as u64;
-            let mut shift = 0;
-            while (end - base) >> shift >= wanted {
-                shift += 1;
-            }
-            let slot_of = |number: u64| usize::try_from((number - base) >> shift).unwrap_or(usize::MAX);
-            let (last, begin) = (slot_of(end), index.slots.len());
-            if !room(&mut index.slots, last + 2) || !room(&mut index.nodes, 1) || !room(&mut parts, last + 1) {
-                return Parts::default();
-            }
-            // What comes before the base.
-            index.slots.push(Slot { at: place(part.start - 1), next: NONE });
-            let mut from = part.start;
-            for number in 0..=last {
-                let rest = numbers.get(from..part.end).unwrap_or(&[]);
-                let inside = rest.iter().take_while(|number_in| slot_of(**number_in) == number).count();
-                let next = match rest.get(..inside) {
-                    Some([]) => Some(NONE),
-                    Some([one]) => distance(*one - base, number, shift),
-                    _ => None,
-                };
-                if next.is_none() {
-                    parts.push((begin + 1 + number, from..from + inside));
-                }
-                index.slots.push(Slot { at: place(from - 1), next: next.unwrap_or(NONE) });
-                from += inside;
-            }
-            if let Some(slot) = index.slots.get_mut(slot) {
-                *slot = Slot { at: NODE | place(index.nodes.len()), next: NONE };
-            }
-            index.nodes.push(Node { base, slots: place(begin), last: u16::try_from(last).unwrap_or(u16::MAX), shift });
-        }
-        index.nodes.shrink_to_fit();
-        index.slots.shrink_to_fit();
-        index
-    }
-}
-
-/// How far a number is from the start of its slot, if that can be said exactly.
-fn distance(number: u64, slot: usize, shift: u16) -> Option<u32> {
-    let unit = shift.saturating_sub(32);
-    let distance = number - ((slot as u64) << shift);
-    let units = u32::try_from(distance >> unit).ok()?;
-    (units != NONE && u64::from(units) << unit == distance).then_some(units)
+/// Where the levels begin.
+fn levels(sizes: &[usize]) -> ArrayVec<usize, MAX_LEVELS> {
+    let begins = sizes.iter().rev().scan(0, |end, size| Some(mem::replace(end, *end + size)));
+    begins.collect()
 }
 
 impl Index {
     /// For numbers in order, of which the first is 0.
     pub(super) fn new(numbers: &[u64]) -> Index {
-        let Parts { nodes, slots } = Parts::of(numbers);
-        Index { nodes: nodes.into(), slots: slots.into() }
+        let sizes = sizes(numbers.len());
+        if numbers.is_empty() {
+            return Index::default();
+        }
+        let (mut root, mut nodes) = (Vec::new(), Vec::new());
+        if !room(&mut root, ROOT) || !room(&mut nodes, sizes.iter().sum()) {
+            return Index::default();
+        }
+        let key = |place: usize| numbers.get(place).map_or(u64::MAX, |number| number.wrapping_sub(1));
+        // So many places each branch of a level leads to.
+        let mut step = sizes.iter().fold(1, |step, _| step * BRANCHES);
+        root.extend((1..=ROOT).map(|part| key(part * step)));
+        for size in sizes.iter().rev() {
+            step /= BRANCHES;
+            nodes.extend((0..*size).map(|node| Node(std::array::from_fn(|at| key((node * BRANCHES + at + 1) * step)))));
+        }
+        Index { root: root.into(), nodes: Flat::settled(nodes), levels: levels(&sizes), places: numbers.len() }
     }
 
     /// The place of the last number that is at most this one.
     #[inline]
     pub(super) fn find(&self, number: u64) -> Option<usize> {
-        let mut slot = *self.slots.first()?;
-        let mut distance = 0;
-        for _ in 0..MAX_LEVELS {
-            if slot.at & NODE == 0 {
-                break;
-            }
-            let Node { base, slots, last, shift } = *self.nodes.get((slot.at & !NODE) as usize)?;
-            let ahead = number.saturating_sub(base);
-            let steps = (ahead >> (shift & 63)).min(last.into());
-            distance = (ahead - (steps << (shift & 63))) >> (shift.saturating_sub(32) & 63);
-            slot = *self.slots.get(slots as usize + usize::try_from(steps).unwrap_or(0) + usize::from(number >= base))?;
+        let mut at = rank::<_, ROOT>(self.root.first_chunk()?, |key| key < number);
+        for begin in &self.levels {
+            let (seven, [eighth]) = self.nodes.get(begin + at)?.0.split_first_chunk()? else { return None };
+            at = at * BRANCHES + rank::<_, 7>(seven, |key| key < number) + usize::from(*eighth < number);
         }
-        Some(slot.at as usize + usize::from((distance >= slot.next.into()) & (slot.next != NONE)))
+        Some(at)
     }
 
     /// How much memory it takes, in bytes.
     pub(super) fn bytes(&self) -> usize {
-        size_of_val(&self.nodes[..]) + size_of_val(&self.slots[..])
+        size_of_val(&self.root[..]) + size_of_val(&self.nodes[..])
     }
 }
 
 impl Stored for Index {
     fn store(&self, image: &mut Writer) {
-        let Index { nodes, slots } = self;
+        let Index { root, nodes, levels: _, places } = self;
+        root.store(image);
         nodes.store(image);
-        slots.store(image);
+        image.number(*places as u64);
     }
 
     fn restore(image: &mut Reader) -> Option<Index> {
-        Some(Index { nodes: Flat::restore(image)?, slots: Flat::restore(image)? })
+        let (root, nodes) = (Flat::restore(image)?, Flat::restore(image)?);
+        let places = usize::try_from(image.number()?).ok()?;
+        Some(Index { root, nodes, levels: levels(&sizes(places)), places })
     }
-}
-
-fn place(at: usize) -> u32 {
-    u32::try_from(at).unwrap_or(0)
 }
 
 #[cfg(test)]

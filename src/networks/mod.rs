@@ -13,7 +13,7 @@
 //! ```
 //!
 //! In a line stand networks with their size, and what holds between them (`runs`): a cache line of 64 bytes has ten
-//! networks of IPv4 or five of IPv6, with the entry that each of them leads to. Nothing is followed but offsets, all of them
+//! networks of IPv4 or seven of IPv6, with the entry that each of them leads to. Nothing is followed but offsets, all of them
 //! checked, so that the arrays work wherever they lie; `cargo bench --bench networks` compares them with others.
 
 mod cover;

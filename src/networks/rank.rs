@@ -18,6 +18,20 @@ pub(super) fn rank_of_10(keys: &[u16; 10], number: u16) -> usize {
     eight as usize + usize::from(*ninth <= number) + usize::from(*tenth <= number)
 }
 
+/// How many of some keys, which are in order, are below something. Their number is a power of two less one, so that the steps
+/// are always the same, and none is guessed.
+#[inline]
+pub(super) fn rank<K: Copy, const N: usize>(keys: &[K; N], is_below: impl Fn(K) -> bool) -> usize {
+    const { assert!((N + 1).is_power_of_two()) }
+    let mut rank = 0;
+    let mut step = N.div_ceil(2);
+    while step > 0 {
+        rank += usize::from(keys.get(rank + step - 1).is_some_and(|key| is_below(*key))) * step;
+        step /= 2;
+    }
+    rank
+}
+
 /// Two bits for each key that is at most that number.
 ///
 /// All are compared at once. Left to itself the compiler makes it a count of bits, for which it needs fifty instructions where
@@ -64,6 +78,7 @@ mod tests {
                 let count = |keys: &[u16]| keys.iter().filter(|key| **key <= number).count();
                 prop_assert_eq!(rank_of_16(sixteen, number, most), count(sixteen).min(most));
                 prop_assert_eq!(rank_of_10(sixteen.first_chunk().unwrap(), number), count(&sixteen[..10]));
+                prop_assert_eq!(rank::<_, 7>(sixteen.first_chunk().unwrap(), |key| key <= number), count(&sixteen[..7]));
                 let eight = sixteen.first_chunk().unwrap();
                 prop_assert_eq!(at_most(eight, number), one_by_one(eight, number));
             }

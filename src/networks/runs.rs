@@ -22,8 +22,8 @@ const AHEAD: usize = 20;
 pub(super) enum Value {
     /// The answer.
     Cover(Cover),
-    /// A run over the rest of the address: its first line, and the k for which it has 2^k lines.
-    Run(u32, u8),
+    /// What the rest of the address leads to, by its number.
+    Lower(u32),
 }
 
 impl Value {
@@ -31,7 +31,7 @@ impl Value {
     pub(super) fn number(self) -> u32 {
         match self {
             Value::Cover(cover) => cover.number(),
-            Value::Run(begin, _) => begin,
+            Value::Lower(at) => at,
         }
     }
 
@@ -40,7 +40,7 @@ impl Value {
         let packed = match self {
             _ if is_wide => 0,
             Value::Cover(cover) => cover.packed().unwrap_or(0),
-            Value::Run(begin, _) => begin,
+            Value::Lower(at) => at,
         };
         ((packed & 0xffff) as u16, (packed >> 16 & 0xff) as u8)
     }
@@ -92,14 +92,21 @@ pub(super) struct Line<'a, K, const N: usize> {
     pub last: Value,
 }
 
-/// Cuts the steps of a run, which cover all numbers from that of the first step up to `end`, into lines of `N` pieces.
-pub(super) fn lines<K: Key, const N: usize>(mut rest: &[Step<K>], end: K, mut line: impl FnMut(&Line<'_, K, N>)) {
+/// Cuts the steps of a run, which cover all numbers from that of the first step up to `end`, into lines of `N` pieces, or of
+/// fewer where the next one does not fit with them. Each line begins with a piece; with `silence` a run need not, and what
+/// holds before its first piece is the background.
+pub(super) fn lines<K: Key, const N: usize>(
+    mut rest: &[Step<K>],
+    end: K,
+    mut silence: bool,
+    fits: impl Fn(&[Piece<K>], K) -> bool,
+    mut line: impl FnMut(&Line<'_, K, N>),
+) {
+    // `silence`: whether the background holds if nothing is said, as it does behind a piece that ends by itself.
     let mut background = Cover::NONE;
-    // Whether the background holds if nothing is said: at the start of a run, and behind a piece that ends by itself.
-    let mut silence = true;
     while let Some(head) = rest.first() {
         background = choose(rest, background);
-        let mut pieces = ArrayVec::new();
+        let mut pieces = ArrayVec::<_, N>::new();
         let mut last = head.value;
         let mut ends = rest.iter().skip(1).map(|next| next.start);
         let mut taken = 0;
@@ -107,7 +114,7 @@ pub(super) fn lines<K: Key, const N: usize>(mut rest: &[Step<K>], end: K, mut li
             let until = ends.next().unwrap_or(end);
             if !(silence && step.value == Value::Cover(background)) {
                 let size = step.start.size_up_to(until).unwrap_or(OPEN);
-                if pieces.try_push(Piece { start: step.start, size, value: step.value }).is_err() {
+                if !fits(&pieces, step.start) || pieces.try_push(Piece { start: step.start, size, value: step.value }).is_err() {
                     break;
                 }
                 silence = size != OPEN;

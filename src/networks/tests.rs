@@ -1,7 +1,7 @@
 //! Both tables against the definition, word by word, and against each other.
 
 use super::*;
-use ipnet::Ipv4Net;
+use ipnet::{Ipv4Net, Ipv6Net};
 use proptest::prelude::*;
 use std::cmp::Reverse;
 
@@ -185,6 +185,37 @@ fn dense_networks() {
     }
 }
 
+/// Clusters of all widths, far from each other and within each other, and hosts beside each other.
+fn clusters() -> impl Strategy<Value = Vec<(u128, u8)>> {
+    let bits = |count: std::ops::Range<usize>| prop::collection::vec((any::<u128>(), 0u8..128), count);
+    (bits(1..5), bits(1..60), prop::collection::vec(0u8..=128, 60)).prop_map(|(bases, places, lengths)| {
+        let place = |(bits, shift): (u128, u8)| bits >> shift;
+        let starts = places.into_iter().zip(bases.into_iter().cycle()).map(|(offset, base)| place(base).wrapping_add(place(offset)));
+        let networks = starts.zip(lengths).flat_map(|(start, length)| {
+            let masked = start & u128::MAX.checked_shl(128 - u32::from(length)).unwrap_or(0);
+            [(masked, length), (start, 128), (start & (u128::MAX << 64), 64), (start.wrapping_add(1), 128)]
+        });
+        networks.collect()
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+    #[test]
+    fn clusters_of_all_widths(places in clusters()) {
+        let networks = (1..).zip(&places).map(|(entry, (start, length))| Network::plain(*start, *length, entry));
+        let intervals = flat(networks.collect(), Order::MostSpecific, &mut ChainMaker::default());
+        let tables = [false, true].map(|is_wide| v6::Table::of(&intervals, is_wide));
+        let edges = intervals.iter().map(|interval| interval.start).chain([0]);
+        let around = edges.flat_map(|edge| [0, 1, 1 << 32, 1 << 64, 1 << 96].map(|away| [edge.wrapping_sub(away), edge.wrapping_add(away)]));
+        for address in around.flatten() {
+            for table in &tables {
+                prop_assert_eq!(table.get(address), covering(&intervals, address), "{:x} in {:x?}", address, intervals);
+            }
+        }
+    }
+}
+
 #[test]
 fn numbers_that_lines_have_no_room_for() {
     let large = Cover::MAX_ENTRY - 2;
@@ -200,4 +231,11 @@ fn most_networks_take_one_piece() {
         (0..200_000u32).map(|n| (Ipv4Net::new((0x5000_0000 + n * 37).into(), 32).unwrap().into(), n + 1)).collect();
     let (v4, _) = NetworkTable::of(&networks).bytes();
     assert!(v4 - (1 << 18) < networks.len() * 7, "{v4}");
+    // Networks of one provider: a line of 64 bytes has seven, whether they are large or small.
+    for length in [48, 64] {
+        let network = |n: u32| Ipv6Net::new(((0x2001_0db8 << 96) + (u128::from(n * 37) << (128 - length))).into(), length).unwrap();
+        let networks: Vec<(IpNet, u32)> = (0..200_000).map(|n| (network(n).into(), n + 1)).collect();
+        let (_, v6) = NetworkTable::of(&networks).bytes();
+        assert!(v6 < networks.len() * 12, "{v6}");
+    }
 }

@@ -61,7 +61,7 @@ impl Table {
     /// As [`Table::new`]; a table that `is_wide` works for all covers.
     pub(super) fn of(intervals: &[Interval<u32>], is_wide: bool) -> Table {
         let Parts { root, first, lines, wide } = Parts::of(intervals, is_wide);
-        Table { root: root.into(), first: first.into(), lines: lines.into(), wide: wide.into() }
+        Table { root: root.into(), first: first.into(), lines: Flat::settled(lines), wide: Flat::settled(wide) }
     }
 
     /// What covers an address.
@@ -159,7 +159,7 @@ impl Parts {
 
     fn push_run(&mut self, steps: &[Step<u16>], is_wide: bool) {
         let (begin, begin_first) = (self.lines.len(), self.first.len());
-        runs::lines(steps, 0, |line: &runs::Line<'_, u16, PIECES>| {
+        let push = |line: &runs::Line<'_, u16, PIECES>| {
             if !room(&mut self.lines, 1) || !room(&mut self.first, 1) || is_wide && !room(&mut self.wide, 1) {
                 return;
             }
@@ -185,7 +185,8 @@ impl Parts {
                 covers.iter_mut().zip(line.pieces).for_each(|(cover, piece)| *cover = piece.value.number());
                 self.wide.push(covers);
             }
-        });
+        };
+        runs::lines(steps, 0, true, |_, _| true, push);
         if let Some(first) = self.first.get_mut(begin_first) {
             // There are at most 65,536 pieces, so at most 6,554 lines.
             *first = u16::try_from(self.lines.len() - begin).unwrap_or(0);

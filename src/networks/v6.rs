@@ -1,123 +1,137 @@
 //! The IPv6 table: the upper half of an address in one run of lines, which an index finds (`index`); and for each upper half
-//! that has more than one answer, because networks in it are longer than /64, a run over the lower half.
+//! that has more than one answer, because networks in it are longer than /64, what holds in its lower half.
 //!
 //! ```text
 //!   index  [upper half]   ->  the line in which it lies
-//!   lines  [that one]         5 pieces: upper half, size, cover; and the background
-//!   lines  [of a piece]       the same over the lower half
+//!   lines  [that one]         7 pieces: 32 bits of the upper half, size, cover; and the background
+//!   lower  [of a piece]       an address, its cover, and that of all others; or how many of these follow
 //! ```
 //!
-//! Networks of IPv6 lie in clusters: a root over some upper bits, as IPv4 has it, could not tell them apart. About 30 bytes a
+//! Networks of IPv6 lie in clusters: a root over some upper bits, as IPv4 has it, could not tell them apart. Within a line
+//! they share most of their bits: those of one provider the first ones, large ones the last, which are 0. About 16 bytes a
 //! network.
+//!
+//! Every look-up takes the same steps, and nothing is guessed from what was read: a processor begins the next ones while it waits
+//! for the memory of the first. So the answers for lower halves are read in any case; where there is no need, it is the first
+//! of them, which is always near.
 
 use super::cover::Cover;
 use super::index::Index;
 use super::intervals::Interval;
-use super::runs::{self, OPEN, Step, Value};
+use super::rank::rank;
+use super::runs::{self, OPEN, Piece, Step, Value};
 use crate::flat::Flat;
 use crate::image::{Reader, Stored, Writer};
 use crate::memory::{Watch, room};
 use bytemuck::{Pod, Zeroable};
+use std::hint::select_unpredictable;
 
 /// Pieces of a line.
-const PIECES: usize = 5;
+const PIECES: usize = 7;
+/// Values of a line: those of its pieces, and what holds between them.
+const VALUES: usize = PIECES + 1;
 /// The size of a piece that lasts until the next one: more than there are numbers.
 const TO_THE_NEXT: u8 = 64;
-/// Set in the size of a piece that leads to a run, whose first line is its value. It is one upper half, so that the rest of
-/// its size can say that the run has 2^size lines; those that are not needed are like the last one.
-const RUN: u8 = 1 << 7;
+/// The size of a piece of one upper half that leads to what holds in its lower half. Else as 0.
+const LOWER: u8 = 1 << 7;
+/// Set in an answer for a lower half that has more of them, which follow.
+const MORE: u32 = 1 << 31;
 
-/// Five pieces. Those that are not used come last, are at the last number there is, and say what holds there.
+/// Seven pieces, of which the first begins with the line. Those that are not used are like the last one.
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C, align(64))]
 pub(super) struct Line {
-    starts: [u64; PIECES],
-    background: u32,
-    /// The lower and upper bits of the covers, as [`Cover::packed`] has them, or of the number of a run.
-    lower: [u16; PIECES],
-    upper: [u8; PIECES],
-    sizes: [u8; PIECES],
+    /// Upper halves, without their last bits, which are 0, and the first 32 of the others, which they share.
+    starts: [u32; PIECES],
+    shared: u32,
+    /// The lower and upper bits of the values: of the covers, as [`Cover::packed`] has them, or of the number of a lower half.
+    lower: [u16; VALUES],
+    upper: [u8; VALUES],
+    /// The last one is how many bits the starts lack.
+    sizes: [u8; VALUES],
 }
 
 const _: () = assert!(size_of::<Line>() == 64, "a cache line, without holes");
 
-/// What a line says about a number.
-enum Look {
-    Cover(Cover),
-    /// A run that begins in a line and has 2^size lines.
-    Run(usize, u8),
+/// What holds in the lower half of one upper half: mostly one answer for one address, another for the others.
+#[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
+#[repr(C)]
+struct Lower {
+    /// The address; or how many of these follow, each of which holds until the next one.
+    host: u64,
+    /// What holds for it.
+    here: u32,
+    elsewhere: u32,
 }
 
 /// All IPv6 rules.
 #[derive(Clone, Debug)]
 pub(super) struct Table {
     index: Index,
-    /// The runs over lower halves, and from the line `upper` on the one over the upper half.
     lines: Flat<Line>,
-    upper: usize,
+    /// What the pieces of one upper half lead to. The first is that of all other pieces.
+    lower: Flat<Lower>,
     /// The values of each line, if there are some that the lines have no room for.
-    wide: Flat<[u32; PIECES]>,
+    wide: Flat<[u32; VALUES]>,
 }
 
 impl Table {
     pub(super) fn new(intervals: &[Interval<u128>]) -> Table {
-        // There are fewer lines than twice the intervals.
-        let fits = intervals.len() < 1 << 23 && intervals.iter().all(|interval| interval.cover.packed().is_some());
-        Table::of(intervals, !fits)
+        let is_wide = !intervals.iter().all(|interval| interval.cover.packed().is_some());
+        Table::of(intervals, is_wide)
     }
 
     /// As [`Table::new`]; a table that `is_wide` works for all covers.
     pub(super) fn of(intervals: &[Interval<u128>], is_wide: bool) -> Table {
-        let (Parts { lines, wide }, first) = Parts::of(intervals, is_wide);
-        let upper = lines.len() - first.len();
-        Table { index: Index::new(&first), lines: lines.into(), upper, wide: wide.into() }
+        let Parts { lines, first, lower, wide } = Parts::of(intervals, is_wide);
+        Table { index: Index::new(&first), lines: Flat::settled(lines), lower: Flat::settled(lower), wide: Flat::settled(wide) }
     }
 
     /// What covers an address.
     #[inline]
     pub(super) fn get(&self, address: u128) -> Cover {
         let half = (address >> 64) as u64;
-        match self.index.find(half).and_then(|at| self.look(self.upper.wrapping_add(at), half)) {
-            Some(Look::Cover(cover)) => cover,
-            Some(Look::Run(at, size)) => self.lower(at, size, low(address)),
-            None => Cover::NONE,
+        let Some((value, is_lower)) = self.look(half) else { return Cover::NONE };
+        // Whether it leads to a lower half, and to which answer of it, is not guessed.
+        let at = select_unpredictable(is_lower, value as usize, 0);
+        let Some(mut lower) = self.lower.get(at) else { return Cover::NONE };
+        if lower.here & MORE != 0 {
+            lower = self.more(at, low(address)).unwrap_or(lower);
         }
+        let below = select_unpredictable(lower.host == low(address), lower.here, lower.elsewhere) & !MORE;
+        let cover = if self.wide.is_empty() { Cover::of_packed(value).number() } else { value };
+        Cover::of_number(select_unpredictable(is_lower, below, cover))
     }
 
-    /// What a line says about a number.
+    /// The value for an upper half, and whether it leads to a lower half.
     #[inline]
-    fn look(&self, at: usize, number: u64) -> Option<Look> {
+    fn look(&self, number: u64) -> Option<(u32, bool)> {
+        let at = self.index.find(number)?;
         let line = self.lines.get(at)?;
-        let before = line.starts.iter().map(|start| usize::from(*start <= number)).sum::<usize>();
-        let piece = before.max(1) - 1;
-        let (distance, size) = (number.wrapping_sub(*line.starts.get(piece)?), *line.sizes.get(piece)?);
+        let (shared, cut) = (u64::from(line.shared) << 32, line.sizes[PIECES] & 63);
+        // Whatever is beyond the last start that can be written is beyond all of them.
+        let ahead = u32::try_from((number >> cut).wrapping_sub(shared)).unwrap_or(u32::MAX);
+        let before = rank(&line.starts, |start| start <= ahead);
+        let piece = before.saturating_sub(1);
+        let (start, size) = ((shared | u64::from(*line.starts.get(piece)?)) << cut, *line.sizes.get(piece)?);
+        let is_open = size & TO_THE_NEXT != 0;
+        let inside = is_open | (number.wrapping_sub(start) >> (size & (TO_THE_NEXT - 1)) == 0);
+        // Inside or not, one is as likely as the other: a branch would be guessed wrong half of the time.
+        let piece = select_unpredictable(inside, piece, PIECES);
         let value = if self.wide.is_empty() {
             u32::from(*line.lower.get(piece)?) | u32::from(*line.upper.get(piece)?) << 16
         } else {
             *self.wide.get(at)?.get(piece)?
         };
-        if size & RUN != 0 && before > 0 && distance == 0 {
-            return Some(Look::Run(value as usize, size & !RUN));
-        }
-        let open = (size & TO_THE_NEXT != 0) & (size & RUN == 0);
-        let width = if size & RUN == 0 { size & (TO_THE_NEXT - 1) } else { 0 };
-        let inside = (open | (distance >> width == 0)) & (before > 0) & (size & RUN == 0);
-        let cover = if self.wide.is_empty() { Cover::of_packed(value).number() } else { value };
-        // Inside or not, one is as likely as the other: a branch would be guessed wrong half of the time.
-        let mask = u32::from(inside).wrapping_neg();
-        Some(Look::Cover(Cover::of_number(cover & mask | line.background & !mask)))
+        Some((value, *line.sizes.get(piece)? & LOWER != 0))
     }
 
-    /// What the run that begins in a line, of 2^size lines, says about a lower half.
-    fn lower(&self, begin: usize, size: u8, half: u64) -> Cover {
-        let lines = 1_usize.checked_shl(size.into()).and_then(|lines| self.lines.get(begin..begin.checked_add(lines)?));
-        // Each line but the first begins with a piece.
-        let others = lines.and_then(|lines| lines.get(1..)).unwrap_or(&[]);
-        let at = begin + others.partition_point(|line| line.starts[0] <= half);
-        match self.look(at, half) {
-            Some(Look::Cover(cover)) => cover,
-            _ => Cover::NONE,
-        }
+    /// What holds at an address of a lower half with more than two answers.
+    #[cold]
+    fn more(&self, at: usize, half: u64) -> Option<&Lower> {
+        let count = usize::try_from(self.lower.get(at)?.host).ok()?;
+        let more = self.lower.get(at + 1..at.checked_add(count)?.checked_add(1)?)?;
+        more.get(more.partition_point(|lower| lower.host <= half).checked_sub(1)?)
     }
 
     /// Whether nothing is covered.
@@ -127,7 +141,7 @@ impl Table {
 
     /// How much memory it takes, in bytes.
     pub(super) fn bytes(&self) -> usize {
-        self.index.bytes() + size_of_val(&self.lines[..]) + size_of_val(&self.wide[..])
+        self.index.bytes() + size_of_val(&self.lines[..]) + size_of_val(&self.lower[..]) + size_of_val(&self.wide[..])
     }
 }
 
@@ -135,29 +149,35 @@ impl Table {
 #[derive(Debug, Default)]
 struct Parts {
     lines: Vec<Line>,
-    wide: Vec<[u32; PIECES]>,
+    /// The first number of each line.
+    first: Vec<u64>,
+    lower: Vec<Lower>,
+    wide: Vec<[u32; VALUES]>,
 }
 
 impl Parts {
-    /// The arrays, and the first number of each line over the upper half.
-    fn of(intervals: &[Interval<u128>], is_wide: bool) -> (Parts, Vec<u64>) {
-        let (mut parts, mut first) = (Parts::default(), Vec::new());
-        if intervals.is_empty() {
-            return (parts, first);
+    fn of(intervals: &[Interval<u128>], is_wide: bool) -> Parts {
+        let mut parts = Parts::default();
+        if intervals.is_empty() || !room(&mut parts.lower, 1) {
+            return parts;
         }
-        let upper = parts.push_lower_halves(intervals, is_wide);
-        parts.push_lines(&upper, is_wide, Some(&mut first));
-        (parts, first)
+        parts.lower.push(Lower::default());
+        let upper = parts.push_lower_halves(intervals);
+        // Their numbers need room in lines, too.
+        let is_wide = is_wide || parts.lower.len() > 1 << 24;
+        parts.push_lines(&upper, is_wide);
+        parts.lines.shrink_to_fit();
+        parts.lower.shrink_to_fit();
+        parts
     }
 
-    /// Makes runs over the lower halves, where there is more than one answer. What remains goes by the upper half.
-    fn push_lower_halves(&mut self, intervals: &[Interval<u128>], is_wide: bool) -> Vec<Step<u64>> {
+    /// Makes those of the lower halves that have more than one answer. What remains goes by the upper half.
+    fn push_lower_halves(&mut self, intervals: &[Interval<u128>]) -> Vec<Step<u64>> {
         let mut upper: Vec<Step<u64>> = Vec::new();
         let (mut covering, watch) = (Cover::NONE, Watch::begin());
-        let mut steps = Vec::new();
-        // The half after one with a run goes by what holds at the end of that run.
-        let after_run = |upper: &[Step<u64>]| match upper.last() {
-            Some(Step { start, value: Value::Run(..) }) => start.checked_add(1),
+        // The half after one with a lower half goes by what holds at the end of that.
+        let after_lower = |upper: &[Step<u64>]| match upper.last() {
+            Some(Step { start, value: Value::Lower(_) }) => start.checked_add(1),
             _ => None,
         };
         // Before the first interval nothing holds.
@@ -170,88 +190,104 @@ impl Parts {
             if watch.is_short() || !room(&mut upper, 2) {
                 break;
             }
-            let after = after_run(&upper).filter(|after| *after != half);
+            let after = after_lower(&upper).filter(|after| *after != half);
             upper.extend(after.map(|start| Step { start, value: Value::Cover(covering) }));
             if group.len() == 1 && start & u128::from(u64::MAX) == 0 {
                 upper.push(Step { start: half, value: Value::Cover(*cover) });
                 covering = *cover;
                 continue;
             }
-            steps.clear();
-            if start & u128::from(u64::MAX) != 0 {
-                steps.push(Step { start: 0, value: Value::Cover(covering) });
-            }
-            steps.extend(group.iter().map(|interval| Step { start: low(interval.start), value: Value::Cover(interval.cover) }));
+            let value = self.push_lower(covering, group);
             covering = group.last().map_or(covering, |interval| interval.cover);
-            let run = self.push_run(&steps, is_wide);
-            upper.push(Step { start: half, value: run });
+            upper.push(Step { start: half, value });
         }
-        upper.extend(after_run(&upper).map(|start| Step { start, value: Value::Cover(covering) }));
+        upper.extend(after_lower(&upper).map(|start| Step { start, value: Value::Cover(covering) }));
         upper
     }
 
-    /// A run over a lower half. The last line is repeated, so that there are 2^size.
-    fn push_run(&mut self, steps: &[Step<u64>], is_wide: bool) -> Value {
-        let begin = self.lines.len();
-        self.push_lines(steps, is_wide, None);
-        let lines = self.lines.len() - begin;
-        let more = lines.next_power_of_two() - lines;
-        if room(&mut self.lines, more) && room(&mut self.wide, more) {
-            let (last, last_wide) = (self.lines.last().copied(), self.wide.last().copied());
-            self.lines.extend(std::iter::repeat_n(last, more).flatten());
-            self.wide.extend(std::iter::repeat_n(last_wide, more).flatten());
+    /// What holds in a lower half, at its begin what `covering` says.
+    fn push_lower(&mut self, covering: Cover, group: &[Interval<u128>]) -> Value {
+        let at = self.lower.len();
+        if room(&mut self.lower, group.len() + 2) {
+            // What says how many follow, or the only one.
+            self.lower.push(Lower::default());
+            let mut last = Lower { host: 0, here: covering.number(), elsewhere: covering.number() };
+            for interval in group {
+                let (start, cover) = (low(interval.start), interval.cover.number());
+                if start.wrapping_sub(last.host) == 1 && last.here == last.elsewhere {
+                    last.elsewhere = cover;
+                    continue;
+                }
+                if start != 0 {
+                    self.lower.push(last);
+                }
+                last = Lower { host: start, here: cover, elsewhere: cover };
+            }
+            self.lower.push(last);
+            let whole = match self.lower.get(at + 1..) {
+                Some([lower]) => *lower,
+                Some([before, lower]) if before.here == lower.elsewhere && before.elsewhere == lower.elsewhere => *lower,
+                more => Lower { host: more.map_or(0, |more| more.len() as u64), here: MORE, elsewhere: 0 },
+            };
+            if whole.here & MORE == 0 {
+                self.lower.truncate(at + 1);
+            }
+            if let Some(lower) = self.lower.get_mut(at) {
+                *lower = whole;
+            }
         }
-        let size = u8::try_from(lines.next_power_of_two().trailing_zeros()).unwrap_or(0);
-        Value::Run(u32::try_from(begin).unwrap_or(u32::MAX), size)
+        Value::Lower(u32::try_from(at).unwrap_or(u32::MAX))
     }
 
-    fn push_lines(&mut self, steps: &[Step<u64>], is_wide: bool, mut first: Option<&mut Vec<u64>>) {
-        runs::lines(steps, 0, |line: &runs::Line<'_, u64, PIECES>| {
-            let first_room = first.as_mut().is_none_or(|first| room(first, 1));
-            if !first_room || !room(&mut self.lines, 1) || is_wide && !room(&mut self.wide, 1) {
-                return;
-            }
-            let last = line.last.packed(is_wide);
-            let mut packed_line = Line {
-                starts: [u64::MAX; PIECES],
-                background: line.background.number(),
-                lower: [last.0; PIECES],
-                upper: [last.1; PIECES],
-                sizes: [size_or_run(line.last, TO_THE_NEXT); PIECES],
-            };
-            let Line { starts, lower, upper, sizes, .. } = &mut packed_line;
-            let places = starts.iter_mut().zip(lower).zip(upper).zip(sizes);
-            for ((((start, lower), upper), size), piece) in places.zip(line.pieces) {
-                *start = piece.start;
-                (*lower, *upper) = piece.value.packed(is_wide);
-                *size = size_or_run(piece.value, if piece.size == OPEN { TO_THE_NEXT } else { piece.size });
-            }
-            self.lines.push(packed_line);
-            if let Some(first) = &mut first {
-                first.push(line.start);
-            }
+    fn push_lines(&mut self, steps: &[Step<u64>], is_wide: bool) {
+        runs::lines(steps, 0, false, fits, |line: &runs::Line<'_, u64, PIECES>| {
+            let is_room = room(&mut self.lines, 1) && room(&mut self.first, 1) && (!is_wide || room(&mut self.wide, 1));
+            let Some(last) = line.pieces.last().filter(|_| is_room) else { return };
+            let cut = cut(line.pieces);
+            let background = Value::Cover(line.background);
+            // Those that are not used, too.
+            let piece = |at: usize| line.pieces.get(at).unwrap_or(last);
+            let value = |at: usize| if at < PIECES { piece(at).value } else { background };
+            self.lines.push(Line {
+                starts: std::array::from_fn(|at| (piece(at).start >> cut & 0xffff_ffff) as u32),
+                shared: (last.start >> cut >> 32) as u32,
+                lower: std::array::from_fn(|at| value(at).packed(is_wide).0),
+                upper: std::array::from_fn(|at| value(at).packed(is_wide).1),
+                sizes: std::array::from_fn(|at| if at < PIECES { size(piece(at)) } else { cut }),
+            });
+            self.first.push(line.start);
             if is_wide {
-                let mut values = [line.last.number(); PIECES];
-                values.iter_mut().zip(line.pieces).for_each(|(value, piece)| *value = piece.value.number());
-                self.wide.push(values);
+                self.wide.push(std::array::from_fn(|at| value(at).number()));
             }
         });
     }
 }
 
+/// How many bits the starts of pieces may lack: those that are 0 in all of them.
+fn cut(pieces: &[Piece<u64>]) -> u8 {
+    let all = pieces.iter().fold(0, |all, piece| all | piece.start);
+    u8::try_from(all.trailing_zeros().min(32)).unwrap_or(0)
+}
+
+/// Whether a piece that starts there can be in one line with those: all but 32 bits of the starts are the same.
+fn fits(pieces: &[Piece<u64>], start: u64) -> bool {
+    let cut = cut(pieces).min(u8::try_from(start.trailing_zeros()).unwrap_or(0));
+    pieces.first().is_none_or(|first| first.start >> cut >> 32 == start >> cut >> 32)
+}
+
 impl Stored for Table {
     fn store(&self, image: &mut Writer) {
-        let Table { index, lines, upper, wide } = self;
+        let Table { index, lines, lower, wide } = self;
         index.store(image);
         lines.store(image);
-        image.number(*upper as u64);
+        lower.store(image);
         wide.store(image);
     }
 
     fn restore(image: &mut Reader) -> Option<Table> {
         let index = Index::restore(image)?;
-        let (lines, upper) = (Flat::restore(image)?, usize::try_from(image.number()?).ok()?);
-        Some(Table { index, lines, upper, wide: Flat::restore(image)? })
+        let (lines, lower) = (Flat::restore(image)?, Flat::restore(image)?);
+        Some(Table { index, lines, lower, wide: Flat::restore(image)? })
     }
 }
 
@@ -260,10 +296,11 @@ fn low(address: u128) -> u64 {
     u64::try_from(address & u128::from(u64::MAX)).unwrap_or(0)
 }
 
-/// The size of a piece, or what stands in its place if it leads to a run.
-fn size_or_run(value: Value, size: u8) -> u8 {
-    match value {
-        Value::Cover(_) => size,
-        Value::Run(_, lines) => RUN | lines,
+/// The size of a piece, or what stands in its place if it leads to a lower half.
+fn size(piece: &Piece<u64>) -> u8 {
+    match piece.value {
+        Value::Cover(_) if piece.size == OPEN => TO_THE_NEXT,
+        Value::Cover(_) => piece.size,
+        Value::Lower(_) => LOWER,
     }
 }
