@@ -21,6 +21,7 @@ mod index;
 mod intervals;
 mod rank;
 mod runs;
+mod sort;
 mod v4;
 mod v6;
 
@@ -56,8 +57,8 @@ impl NetworkTable {
         let last = EntryId::try_from(networks.len()).unwrap_or(EntryId::MAX);
         let v4_count = networks.iter().filter(|(net, _)| matches!(net, IpNet::V4(_))).count();
         let mut maker = ChainMaker::default();
-        let mut v4 = flatten(v4, v4_count, last, Order::MostSpecific, &mut maker);
-        let mut v6 = flatten(v6, networks.len() - v4_count, last, Order::MostSpecific, &mut maker);
+        let (mut v4, _) = flatten(v4, v4_count, last, Order::MostSpecific, &mut maker);
+        let (mut v6, _) = flatten(v6, networks.len() - v4_count, last, Order::MostSpecific, &mut maker);
         let value = |cover: Cover| {
             let entry = cover.single().and_then(|entry| networks.get(entry as usize - 1));
             entry.map_or(Cover::NONE, |(_, value)| Cover::entry(*value))

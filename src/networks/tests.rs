@@ -27,8 +27,9 @@ impl<N: Family> Corner<N> {
 /// The intervals of networks; both ways of sorting them come to the same.
 fn flat<N: Number>(networks: Vec<Network<N>>, order: Order, maker: &mut ChainMaker) -> Vec<Interval<N>> {
     let count = networks.len();
-    let packed = flatten(networks.iter().copied(), count, u32::try_from(count).unwrap(), order, maker);
-    let intervals = flatten(networks.into_iter(), count, EntryId::MAX, order, maker);
+    let (packed, _) = flatten(networks.iter().copied(), count, u32::try_from(count).unwrap(), order, maker);
+    let (intervals, shortest) = flatten(networks.iter().copied(), count, EntryId::MAX, order, maker);
+    assert_eq!(shortest, networks.iter().filter(|n| !n.hole).map(|n| n.prefix_len).min().unwrap_or(u8::MAX));
     assert_eq!(packed, intervals);
     intervals
 }
@@ -103,10 +104,14 @@ fn check<N: Family>(shape: &Shape, corner: Corner<N>, order: Order) {
     let flat: Vec<_> = lists.iter().map(|list| flat(list.clone(), order, &mut maker)).collect();
     // Here every list may be passed over, so that all lists that cover an address follow each other.
     let slices: Vec<&[Interval<N>]> = flat.iter().map(Vec::as_slice).collect();
-    let whole = overlay(&slices, |covering| {
-        let all: Vec<EntryId> = covering.iter().flat_map(|(_, cover)| maker.chains().entries(cover).collect::<Vec<_>>()).collect();
-        maker.sequence(&all)
-    });
+    let whole = overlay(
+        &slices,
+        |_, entry| Cover::entry(entry),
+        |covering| {
+            let all: Vec<EntryId> = covering.iter().flat_map(|(_, cover)| maker.chains().entries(cover).collect::<Vec<_>>()).collect();
+            maker.sequence(&all)
+        },
+    );
     let tables = [false, true].map(|is_wide| N::table(&whole, is_wide));
     for byte in 0..=255 {
         let first = corner.first(byte);

@@ -165,7 +165,7 @@ impl Parts {
             upper.push(Step { start: 0, value: Value::Cover(Cover::NONE) });
         }
         for group in intervals.chunk_by(|one, next| one.start >> 64 == next.start >> 64) {
-            let Some(Interval { start, cover }) = group.first() else { continue };
+            let Some(Interval { start, cover }) = group.first().copied() else { continue };
             let half = (start >> 64) as u64;
             if watch.is_short() || !room(&mut upper, 2) {
                 break;
@@ -173,8 +173,8 @@ impl Parts {
             let after = after_run(&upper).filter(|after| *after != half);
             upper.extend(after.map(|start| Step { start, value: Value::Cover(covering) }));
             if group.len() == 1 && start & u128::from(u64::MAX) == 0 {
-                upper.push(Step { start: half, value: Value::Cover(*cover) });
-                covering = *cover;
+                upper.push(Step { start: half, value: Value::Cover(cover) });
+                covering = cover;
                 continue;
             }
             steps.clear();
