@@ -9,7 +9,7 @@ use crate::compile::seconds;
 use crate::contents::Contents;
 use crate::covering::List;
 use crate::list::Seconds;
-use crate::networks::{Cover, Interval, Number, overlay};
+use crate::networks::{Cover, Interval, Number, overlaid};
 use crate::ruleset::Ruleset;
 use crate::shown;
 use crate::verdict::Decider;
@@ -130,7 +130,7 @@ fn sizes<N: Number>(
         let only =
             |place: Option<usize>| place.and_then(|place| u32::try_from(place).ok()).map_or(Cover::NONE, |place| Cover::entry(place + 1));
         let one = |number, entry| only(counting(number, Cover::entry(entry)));
-        let alone = overlay(&slices, one, |covering| {
+        let alone = overlaid(&slices, one, |covering| {
             let mut covering = covering.iter().filter_map(|(number, cover)| counting(number, cover));
             let first = covering.next();
             only(first.filter(|_| covering.next().is_none()))

@@ -236,19 +236,21 @@ impl Covering {
 }
 
 /// Lays lists over each other. `winner` is told which lists cover an address, and says what covers it in all of them; `alone`
-/// is told a list and its entry where no other list covers anything, which is nearly everywhere.
+/// is told a list and its entry where no other list covers anything, which is nearly everywhere. What it comes to is handed
+/// over in order: it need not be kept beside the lists.
 pub(crate) fn overlay<N: Number>(
     lists: &[&[Interval<N>]],
     alone: impl Fn(usize, EntryId) -> Cover,
     mut winner: impl FnMut(&Covering) -> Cover,
-) -> Vec<Interval<N>> {
+    mut each: impl FnMut(Interval<N>),
+) {
     // A merge of all lists by address.
     let mut rest: Vec<&[Interval<N>]> = lists.to_vec();
     let head = |number: usize, list: &[Interval<N>]| list.first().map(|head| Reverse((head.start, number)));
     let mut heads: BinaryHeap<Reverse<(N, usize)>> = rest.iter().enumerate().filter_map(|(number, list)| head(number, list)).collect();
     let mut covering = Covering::new(lists.len());
     let watch = Watch::begin();
-    let mut intervals = with_room(lists.iter().map(|list| list.len()).sum());
+    let mut before = Cover::NONE;
     while let Some(Reverse((_, number))) = heads.pop() {
         let Some(list) = rest.get_mut(number) else { break };
         let other = heads.peek().map(|Reverse((start, _))| *start);
@@ -266,20 +268,36 @@ pub(crate) fn overlay<N: Number>(
                     winner(&covering)
                 }
             };
-            // Others may change at the same address: their last word is the one that stays.
-            if other != Some(interval.start) {
-                put(&mut intervals, interval.start, cover);
+            // Others may change at the same address: the last of them speaks for all.
+            if cover != before && other != Some(interval.start) {
+                each(Interval { start: interval.start, cover });
+                before = cover;
             }
         }
         if let Some(last) = part.last() {
             covering.set(number, last.cover);
         }
         if watch.is_short() {
-            return intervals;
+            return;
         }
         *list = after;
         heads.extend(head(number, list));
     }
+}
+
+/// What [`overlay`] comes to.
+pub(crate) fn overlaid<N: Number>(
+    lists: &[&[Interval<N>]],
+    alone: impl Fn(usize, EntryId) -> Cover,
+    winner: impl FnMut(&Covering) -> Cover,
+) -> Vec<Interval<N>> {
+    // No more than there are in all lists.
+    let mut intervals = with_room(lists.iter().map(|list| list.len()).sum());
+    overlay(lists, alone, winner, |interval| {
+        if intervals.len() < intervals.capacity() {
+            intervals.push(interval);
+        }
+    });
     intervals
 }
 

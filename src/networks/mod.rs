@@ -29,7 +29,9 @@ mod v6;
 mod tests;
 
 pub(crate) use cover::{ChainMaker, Chains, Cover, EntryId, Link};
-pub(crate) use intervals::{Covering, Interval, Network, Number, Order, covering, flatten, overlay};
+pub(crate) use intervals::{Covering, Interval, Network, Number, Order, covering, flatten, overlay, overlaid};
+
+pub(crate) use v4::Builder as TableBuilder;
 
 use crate::image::{Reader, Stored, Writer};
 use ipnet::IpNet;
@@ -65,11 +67,11 @@ impl NetworkTable {
         };
         v4.iter_mut().for_each(|interval| interval.cover = value(interval.cover));
         v6.iter_mut().for_each(|interval| interval.cover = value(interval.cover));
-        NetworkTable::new(&v4, &v6)
+        NetworkTable::new(|table| v4.iter().for_each(|interval| table.push(*interval)), &v6)
     }
 
-    /// Makes the table from the intervals of both families.
-    pub(crate) fn new(v4: &[Interval<u32>], v6: &[Interval<u128>]) -> NetworkTable {
+    /// Makes the table from the intervals of both families: those that `v4` tells, perhaps twice, and those of `v6`.
+    pub(crate) fn new(v4: impl FnMut(&mut v4::Builder), v6: &[Interval<u128>]) -> NetworkTable {
         NetworkTable { v4: v4::Table::new(v4), v6: v6::Table::new(v6) }
     }
 

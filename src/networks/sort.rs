@@ -6,11 +6,11 @@ use super::intervals::{Network, Number, Order};
 use crate::memory::with_room;
 use std::cmp::Ordering;
 
-/// There are 2^12 buckets.
-const BITS: u32 = 12;
+/// There are 2^10 buckets.
+const BITS: u32 = 10;
 const BUCKETS: usize = 1 << BITS;
 /// Fewer networks need no buckets.
-const FEW: usize = 4 * BUCKETS;
+const FEW: usize = 8 * BUCKETS;
 
 /// A network as something that sorts as it should: what comes later lies on top of what encloses it, of entries for the same
 /// network holes come last if they count for more, else the first one last.
@@ -107,20 +107,20 @@ pub(super) fn sorted<N: Number, K: Key<N>>(networks: impl Iterator<Item = Networ
     if places.capacity() < BUCKETS {
         return Vec::new();
     }
-    places.resize(BUCKETS, 0);
+    places.resize(BUCKETS, 0_u32);
     for network in networks.clone().take(most) {
         if let Some(count) = places.get_mut(network.start.bucket(BITS)) {
             *count += 1;
         }
     }
-    let mut all = 0_usize;
+    let mut all = 0;
     for place in &mut places {
         (*place, all) = (all, all + *place);
     }
-    sorted.resize(all, K::default());
+    sorted.resize(all as usize, K::default());
     for (network, key) in networks.zip(keys) {
         if let Some(place) = places.get_mut(network.start.bucket(BITS))
-            && let Some(to) = sorted.get_mut(*place)
+            && let Some(to) = sorted.get_mut(*place as usize)
         {
             *to = key;
             *place += 1;
@@ -130,7 +130,7 @@ pub(super) fn sorted<N: Number, K: Key<N>>(networks: impl Iterator<Item = Networ
     let mut begin = 0;
     // Each place is now where its bucket ends.
     for end in places {
-        let (bucket, after) = rest.split_at_mut((end - begin).min(rest.len()));
+        let (bucket, after) = rest.split_at_mut(((end - begin) as usize).min(rest.len()));
         bucket.sort_unstable();
         (rest, begin) = (after, end);
     }
