@@ -133,7 +133,7 @@ impl<'a> Collector<'a> {
 
     /// The list as it was read. No entry lasts longer than until `deadline`.
     pub(crate) fn finish(mut self, statement: Statement, deadline: Option<Seconds>) -> Contents {
-        let Arrays { mut entries, v6_starts, names, reasons, mut notes } = self.arrays;
+        let Arrays { mut entries, mut v6_starts, mut names, mut reasons, mut notes } = self.arrays;
         if deadline.is_some() {
             let deadline = expiry(deadline);
             // Those about which nothing is said have the first note, even if no other needed one.
@@ -146,6 +146,11 @@ impl<'a> Collector<'a> {
             }
             entries.iter_mut().for_each(|entry| entry.marks |= ENDS);
         }
+        entries.shrink_to_fit();
+        v6_starts.shrink_to_fit();
+        names.shrink_to_fit();
+        reasons.shrink_to_fit();
+        notes.shrink_to_fit();
         let (entries, v6_starts, names) = (entries.into(), v6_starts.into(), names.into());
         self.contents = Contents { entries, v6_starts, names, reasons: reasons.into(), notes: notes.into(), statement, ..self.contents };
         apply_deletions(&mut self.contents, self.deleted);
