@@ -158,7 +158,8 @@ fn network_table(lists: &mut [List], image: Option<&mut Restored>) -> (NetworkTa
     let bases: Vec<EntryId> = lists.iter().map(|list| list.base).collect();
     let alone = |list: usize, entry: EntryId| bases.get(list).map_or(Cover::NONE, |base| Cover::entry(base + entry));
     let v6 = overlaid(&v6, alone, |covering| resolver.addresses(covering, &chains));
-    let v4 = |table: &mut TableBuilder| overlay(&v4, alone, |covering| resolver.addresses(covering, &chains), |interval| table.push(interval));
+    let v4 =
+        |table: &mut TableBuilder| overlay(&v4, alone, |covering| resolver.addresses(covering, &chains), |interval| table.push(interval));
     (NetworkTable::new(v4, &v6), resolver.into_chains())
 }
 

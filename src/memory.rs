@@ -9,6 +9,9 @@
 use crate::diagnostic::Fault;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+/// The size of a large page, of most processors.
+const LARGE_PAGE: usize = 2 << 20;
+
 /// How often memory was asked for here in vain. For all gates together: when one load lacks memory others do too.
 static DENIED: AtomicUsize = AtomicUsize::new(0);
 
@@ -21,18 +24,18 @@ pub(crate) fn room<T>(vec: &mut Vec<T>, more: usize) -> bool {
 fn grow<T>(vec: &mut Vec<T>, more: usize) -> bool {
     let needed = vec.len().saturating_add(more);
     let pages = needed.saturating_mul(size_of::<T>()) / LARGE_PAGE;
-    if pages > 0 {
-        // With more to spare than a vector takes of itself: where nobody writes it costs nothing, and less is moved about.
-        let spare = if pages < 16 { 4 } else { 2 };
-        let mut larger = Vec::new();
-        if larger.try_reserve_exact(needed.saturating_mul(spare)).is_ok() {
-            ask_for_large_pages(&mut larger);
-            larger.append(vec);
-            *vec = larger;
-            return true;
-        }
+    if pages == 0 {
+        return granted(vec.try_reserve(more).is_ok());
     }
-    granted(vec.try_reserve(more).is_ok())
+    // To be moved only after the advice, and not as often: what is spare costs nothing until somebody writes there.
+    let spare = if pages < 16 { 4 } else { 2 };
+    let mut larger = with_room(needed.saturating_mul(spare));
+    if larger.capacity() < needed {
+        return false;
+    }
+    larger.append(vec);
+    *vec = larger;
+    true
 }
 
 /// A vector with room for that many elements; without any if there is none.
@@ -43,8 +46,8 @@ pub(crate) fn with_room<T>(elements: usize) -> Vec<T> {
     vec
 }
 
-/// Asks the system to give an array memory in large pages, if it is large: it comes at once then, and not in a thousand pieces
-/// of which each takes as long as to read ten lines of a list; and look-ups find it faster.
+/// Asks the system to give a large array large pages: else it comes in thousands of small ones, and each of them takes as long
+/// as to read a dozen lines of a list.
 #[cfg(target_os = "linux")]
 #[expect(unsafe_code, reason = "a word of advice about memory of our own")]
 fn ask_for_large_pages<T>(vec: &mut Vec<T>) {
@@ -55,8 +58,6 @@ fn ask_for_large_pages<T>(vec: &mut Vec<T>) {
     // SAFETY: the pages lie inside of what the vector owns, and nothing of what is in them changes.
     let _ = unsafe { libc::madvise(start.cast(), pages * LARGE_PAGE, libc::MADV_HUGEPAGE) };
 }
-
-const LARGE_PAGE: usize = 2 << 20;
 
 #[cfg(not(target_os = "linux"))]
 fn ask_for_large_pages<T>(_vec: &mut Vec<T>) {}

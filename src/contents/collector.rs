@@ -280,7 +280,11 @@ impl<'a> Collector<'a> {
     fn said(&mut self, reason: &[u8], around: bool, reply: u16, expires: u32) -> Result<u32, Fault> {
         // No more of it is kept.
         let reason = reason.get(..MAX_VALUE).unwrap_or(reason);
-        let repeats = self.last.reason == reason && self.last.around == around && !self.arrays.notes.is_empty();
+        // Reasons that are numbered are seen to differ by how they end.
+        let repeats = self.last.reason.last() == reason.last()
+            && self.last.reason == reason
+            && self.last.around == around
+            && !self.arrays.notes.is_empty();
         let mut note = Note { reply, expires, ..self.last.note };
         if !repeats {
             (note.reason_start, note.reason_length) = self.reason(reason, around)?;
@@ -317,7 +321,7 @@ impl<'a> Collector<'a> {
             text.push(if number > 0 { &[ENTRY] } else { &[] });
             text.push_harmless(part);
         }
-        if before.ends_with(place) {
+        if before.last() == place.last() && before.ends_with(place) {
             reasons.truncate(start);
         }
         match (u32::try_from(reasons.len() - reason.len()), u8::try_from(reason.len())) {

@@ -72,12 +72,17 @@ fn keep(begun: &mut Vec<u8>, more: &[u8]) {
     begun.extend_from_slice(more.get(..room).unwrap_or(more));
 }
 
+/// What stands before LF without the CR of the line end. Some tools turn CR LF into CR CR LF.
+#[inline]
+pub(super) fn without_return(line: &[u8]) -> &[u8] {
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    line.strip_suffix(b"\r").unwrap_or(line)
+}
+
 /// A line without CR LF and byte-order mark; `ended` if an LF stood behind it.
 #[inline]
 fn bare(number: u32, whole: &[u8], ended: bool) -> Result<&[u8], Fault> {
-    let line = whole.strip_suffix(b"\r").unwrap_or(whole);
-    // Some tools turn CR LF into CR CR LF.
-    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    let line = without_return(whole);
     let line = if number == 1 { line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line) } else { line };
     // A carriage return may come on top. The mark counts: without it the beginning of a long line may look like all of one.
     if whole.len() > MAX_LINE + 1 || line.len() > MAX_LINE {

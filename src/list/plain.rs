@@ -12,7 +12,7 @@
 //! *.example.org
 //! ```
 
-use super::lines::{MAX_LINE, each_line_but};
+use super::lines::{MAX_LINE, each_line_but, without_return};
 use super::{About, Action, Field, Reading, Record, Sink, Statement, Subject};
 use crate::diagnostic::Fault;
 use crate::prefix::{leading_network, leading_range4};
@@ -69,17 +69,16 @@ fn quick(number: u32, block: &[u8], sink: &mut dyn Sink) -> usize {
 fn quick_line<T>(block: &[u8], leading: impl Fn(&[u8]) -> Option<(T, &[u8])>) -> Option<(T, &[u8], usize)> {
     let (subject, rest) = leading(block)?;
     let length = block.len() - rest.len();
-    match rest {
-        [b'\n', ..] => return Some((subject, &[], length + 1)),
-        [b' ' | b'\t' | b'#' | b';' | b'\r', ..] => {}
-        _ => return None,
+    if rest.starts_with(b"\n") {
+        return Some((subject, &[], length + 1));
     }
     let end = memchr(b'\n', rest).filter(|end| length + end <= MAX_LINE)?;
-    let tail = rest.get(..end)?;
-    let reason = reason(tail);
-    // What follows a carriage return may be the next entry, and what follows a hyphen the other end of a range.
-    let doubtful = reason.starts_with(b"-") || tail.starts_with(b"\r") && !reason.is_empty();
-    (!doubtful).then_some((subject, reason, length + end + 1))
+    let reason = match without_return(rest.get(..end)?) {
+        tail @ ([] | [b' ' | b'\t' | b'#' | b';', ..]) => reason(tail),
+        _ => return None,
+    };
+    // It may be the other end of a range.
+    (!reason.starts_with(b"-")).then_some((subject, reason, length + end + 1))
 }
 
 /// The reason in what stands after an entry.
@@ -223,7 +222,7 @@ mod tests {
             let range = || quick_line(block.as_bytes(), leading_range4).map(|((first, last), reason, length)| (Subject::Range(first, last), reason, length));
             if let Some((subject, reason, length)) = network.or_else(range) {
                 prop_assert_eq!(length, text.len() + 1);
-                let line = parse_line(text.as_bytes()).unwrap().unwrap();
+                let line = parse_line(without_return(text.as_bytes())).unwrap().unwrap();
                 prop_assert_eq!((line.hole, line.reason, line.column), (false, reason, 1), "{}", text);
                 prop_assert_eq!(Subject::parse(line.entry, About::Addresses), Ok(subject), "{}", text);
             }

@@ -29,7 +29,7 @@ mod v6;
 mod tests;
 
 pub(crate) use cover::{ChainMaker, Chains, Cover, EntryId, Link};
-pub(crate) use intervals::{Covering, Interval, Network, Number, Order, covering, flatten, overlay, overlaid};
+pub(crate) use intervals::{Covering, Interval, Network, Number, Order, covering, flatten, overlaid, overlay};
 
 pub(crate) use v4::Builder as TableBuilder;
 
