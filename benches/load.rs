@@ -1,10 +1,10 @@
 //! `cargo bench --bench load`: how long a list takes from a file in the page cache to being in force. Beside it what no
-//! loader can do without, reading the lines and sorting what they say, and Postfix's own cidr: table; all in turn, in one
-//! run. Prints medians and their ratios.
+//! loader can do without, to read a file, parse its lines and sort what they say, and Postfix's own cidr: table; all in turn,
+//! in one run and one thread. Prints medians and their ratios.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a benchmark")]
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use mxgate::Gate;
 use mxgate::prefix::{leading_network, leading_network4};
 use std::fmt::Write as _;
@@ -13,6 +13,7 @@ use std::hint::black_box;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 const ROUNDS: usize = 7;
@@ -78,11 +79,12 @@ fn list(lines: u32, kind: Lines) -> String {
     list
 }
 
-/// What a text has at the beginning of each line, in order.
-fn parse_and_sort<T: Ord>(text: &[u8], parse: impl Fn(&[u8]) -> T) -> Vec<T> {
+/// What the lines of a file begin with, in order.
+fn parse_and_sort<T: Ord>(file: &Path, parse: impl Fn(&[u8]) -> T) -> Vec<T> {
+    let text = fs::read(file).unwrap();
     let mut networks = Vec::new();
     let mut start = 0;
-    for end in memchr::memchr_iter(b'\n', text) {
+    for end in memchr::memchr_iter(b'\n', &text) {
         networks.push(parse(text.get(start..end).unwrap()));
         start = end + 1;
     }
@@ -90,16 +92,30 @@ fn parse_and_sort<T: Ord>(text: &[u8], parse: impl Fn(&[u8]) -> T) -> Vec<T> {
     networks
 }
 
-/// How long a text takes that is read and sorted, and no more.
-fn alone(text: &[u8], kind: Lines) -> Duration {
+/// The network at the beginning of a line, as anybody would read it.
+fn network<A: FromStr, N: FromStr>(line: &[u8], host: impl Fn(A) -> N) -> N {
+    let line = str::from_utf8(line).unwrap();
+    let word = line.split_once(' ').map_or(line, |(word, _)| word);
+    let network = if word.contains('/') { word.parse().ok() } else { word.parse().ok().map(host) };
+    network.unwrap()
+}
+
+/// How long a file takes that is read and sorted, and no more: with the parsers of the standard library and of ipnet, and with
+/// that of mxgate.
+fn alone(file: &Path, kind: Lines) -> [Duration; 2] {
     if kind == Lines::V6 {
-        let network = |line: &[u8]| {
+        let key = |network: Ipv6Net| (network.addr().to_bits(), network.prefix_len());
+        let quick = |line: &[u8]| {
             let (IpNet::V6(network), _) = leading_network(line).unwrap() else { panic!("not IPv6") };
-            (network.addr().to_bits(), network.prefix_len())
+            key(network)
         };
-        timed(|| parse_and_sort(text, network)).1
+        let plain = |line: &[u8]| key(network(line, |address: Ipv6Addr| address.into()));
+        [timed(|| parse_and_sort(file, plain)).1, timed(|| parse_and_sort(file, quick)).1]
     } else {
-        timed(|| parse_and_sort(text, |line| leading_network4(line).unwrap().0)).1
+        let key = |network: Ipv4Net| (network.addr().to_bits(), network.prefix_len());
+        let plain = |line: &[u8]| key(network(line, |address: Ipv4Addr| address.into()));
+        let quick = |line: &[u8]| leading_network4(line).unwrap().0;
+        [timed(|| parse_and_sort(file, plain)).1, timed(|| parse_and_sort(file, quick)).1]
     }
 }
 
@@ -136,17 +152,18 @@ fn main() {
             (text, config)
         })
         .collect();
-    let mut times = LISTS.map(|_| (Vec::new(), Vec::new()));
+    let mut times = LISTS.map(|_| [Vec::new(), Vec::new(), Vec::new()]);
     for _ in 0..ROUNDS {
-        for (((_, lines, kind), (text, config)), (least, whole)) in LISTS.iter().zip(&files).zip(&mut times) {
-            least.push(alone(&fs::read(text).unwrap(), *kind));
-            whole.push(load(config, *lines));
+        for (((_, lines, kind), (text, config)), times) in LISTS.iter().zip(&files).zip(&mut times) {
+            let [plain, quick] = alone(text, *kind);
+            times.iter_mut().zip([plain, quick, load(config, *lines)]).for_each(|(times, time)| times.push(time));
         }
     }
-    println!("{:<20} {:>14} {:>14} {:>7}", "list", "parse and sort", "to in force", "ratio");
-    for ((name, ..), (least, whole)) in LISTS.iter().zip(times) {
-        let (least, whole) = (median(least), median(whole));
-        println!("{name:<20} {least:>11.0} ms {whole:>11.0} ms {:>6.2}x", whole / least);
+    println!("| list | read, parsed and sorted alone, ms | with mxgate's parser, ms | loaded by mxgate, ms | times | times |");
+    println!("|---|--:|--:|--:|--:|--:|");
+    for ((name, ..), times) in LISTS.iter().zip(times) {
+        let [plain, quick, whole] = times.map(median);
+        println!("| {name} | {plain:.0} | {quick:.0} | {whole:.0} | {:.2} | {:.2} |", whole / plain, whole / quick);
     }
 
     let Some(postmap) = ["/usr/sbin/postmap", "/usr/bin/postmap"].into_iter().find(|path| Path::new(path).exists()) else {

@@ -12,7 +12,7 @@ use crate::image::Restored;
 use crate::list::plain::parse_line;
 use crate::list::{self, Reading, Record, Seconds, Sink, Statement};
 use crate::mode::Mode;
-use crate::networks::{Chains, Interval, NetworkTable, overlay};
+use crate::networks::{Chains, Cover, EntryId, Interval, NetworkTable, TableBuilder, overlaid, overlay};
 use crate::policy::{self, Conduct, Exempt, Item, ListName, NEVER_BLOCK, NameList, NeverBlock, PRIVATE, Place, Policy, Source};
 use crate::resolve::{Resolver, number};
 use crate::rules::authentication::Authentication;
@@ -157,9 +157,12 @@ fn network_table(lists: &mut [List], image: Option<&mut Restored>) -> (NetworkTa
     let chains: Vec<&Chains> = lists.iter().map(|list| &list.contents.intervals().chains).collect();
     let v4: Vec<&[Interval<u32>]> = lists.iter().map(|list| list.contents.intervals().v4.as_slice()).collect();
     let v6: Vec<&[Interval<u128>]> = lists.iter().map(|list| list.contents.intervals().v6.as_slice()).collect();
-    let v4 = overlay(&v4, |covering| resolver.addresses(covering, &chains));
-    let v6 = overlay(&v6, |covering| resolver.addresses(covering, &chains));
-    (NetworkTable::new(&v4, &v6), resolver.into_chains())
+    let bases: Vec<EntryId> = lists.iter().map(|list| list.base).collect();
+    let alone = |list: usize, entry: EntryId| bases.get(list).map_or(Cover::NONE, |base| Cover::entry(base + entry));
+    let v6 = overlaid(&v6, alone, |covering| resolver.addresses(covering, &chains));
+    let v4 =
+        |table: &mut TableBuilder| overlay(&v4, alone, |covering| resolver.addresses(covering, &chains), |interval| table.push(interval));
+    (NetworkTable::new(v4, &v6), resolver.into_chains())
 }
 
 struct Compiler<'a> {

@@ -1,5 +1,4 @@
-//! An array that is ours, or lies in a file that is mapped into memory: whoever reads it does not know which. Large ones of ours
-//! lie in a map, too, where the system gives it large pages.
+//! An array that is ours, or lies in a file that is mapped into memory: whoever reads it does not know which.
 //!
 //! Only plain numbers can be read from a file like this, whatever they are (`bytemuck::Pod`: no gaps, no forbidden values), so
 //! that a damaged file is a matter of wrong answers, never of undefined behaviour. A file that somebody makes shorter while it is
@@ -10,8 +9,6 @@
 
 use bytemuck::Pod;
 use memmap2::Mmap;
-#[cfg(target_os = "linux")]
-use memmap2::{Advice, MmapMut};
 use std::fmt;
 use std::fs::File;
 use std::io;
@@ -21,7 +18,7 @@ use std::ptr;
 use std::slice;
 use std::sync::Arc;
 
-/// A file that is mapped to be read; or memory of our own in large pages.
+/// A file that is mapped to be read.
 #[derive(Clone, Debug)]
 pub(crate) struct Map(Arc<Mmap>);
 
@@ -59,36 +56,6 @@ pub(crate) struct Flat<T: 'static> {
 enum Owner<T> {
     Own(Vec<T>),
     Map(Map),
-}
-
-/// Arrays from this size on, which is that of a large page, are put into large pages: a processor knows the places of some
-/// thousand pages, and for those of others a look-up waits as long as for what is in them.
-const LARGE: usize = 2 << 20;
-
-impl<T: Pod> Flat<T> {
-    /// The values where look-ups find them fastest. For arrays that are read much and not changed any more.
-    pub(crate) fn settled(own: Vec<T>) -> Flat<T> {
-        Flat::in_large_pages(&own).unwrap_or_else(|| Flat::of(own))
-    }
-
-    #[cfg(not(target_os = "linux"))]
-    fn in_large_pages(_own: &[T]) -> Option<Flat<T>> {
-        None
-    }
-
-    #[cfg(target_os = "linux")]
-    fn in_large_pages(own: &[T]) -> Option<Flat<T>> {
-        let bytes: &[u8] = bytemuck::cast_slice(own);
-        if bytes.len() < LARGE {
-            return None;
-        }
-        // A system that cannot, or has no memory left, leaves the values where they are.
-        let mut map = MmapMut::map_anon(bytes.len()).ok()?;
-        map.advise(Advice::HugePage).ok()?;
-        map.get_mut(..bytes.len())?.copy_from_slice(bytes);
-        let count = u64::try_from(own.len()).ok()?;
-        Map(Arc::new(map.make_read_only().ok()?)).values(0, count)
-    }
 }
 
 impl<T> Flat<T> {
@@ -181,25 +148,7 @@ impl<T> fmt::Debug for Flat<T> {
         write!(f, "[{} values", self.len())?;
         match &self.owner {
             Owner::Own(_) => f.write_str("]"),
-            Owner::Map(map) => write!(f, " of a map of {} bytes]", map.bytes().len()),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn large_arrays_are_what_they_were() {
-        for count in [0, 1, LARGE / 8 - 1, LARGE / 8, LARGE / 8 + 1, LARGE] {
-            let values: Vec<u64> = (0..count as u64).collect();
-            let mut flat = Flat::settled(values.clone());
-            let copy = flat.clone();
-            assert!(flat[..] == values[..] && copy[..] == values[..], "{flat:?}");
-            flat.to_mut().push(7);
-            drop(copy);
-            assert!(flat.split_last() == Some((&7, &values[..])), "{flat:?}");
+            Owner::Map(map) => write!(f, " of a file of {} bytes]", map.bytes().len()),
         }
     }
 }

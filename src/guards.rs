@@ -150,8 +150,8 @@ fn octets<N: Number>(intervals: &[Interval<N>]) -> [bool; 256] {
 fn meet<N: Number>(intervals: &[Interval<N>], others: &[Interval<N>]) -> bool {
     let ends = others.iter().skip(1).map(|next| Some(next.start)).chain([None]);
     others.iter().zip(ends).filter(|(interval, _)| !interval.cover.is_none()).any(|(interval, end)| {
-        let from = intervals.partition_point(|other| other.start <= interval.start);
-        let to = end.map_or(intervals.len(), |end| intervals.partition_point(|other| other.start < end));
+        let from = intervals.partition_point(|other| other.start() <= interval.start());
+        let to = end.map_or(intervals.len(), |end| intervals.partition_point(|other| other.start() < end));
         let inside = intervals.get(from..to).unwrap_or(&[]).iter().any(|other| !other.cover.is_none());
         inside || !crate::networks::covering(intervals, interval.start).is_none()
     })
@@ -159,8 +159,8 @@ fn meet<N: Number>(intervals: &[Interval<N>], others: &[Interval<N>]) -> bool {
 
 /// Whether an interval that covers something begins after `first`, up to `last`.
 fn begins_within<N: Number>(intervals: &[Interval<N>], first: N, last: N) -> bool {
-    let from = intervals.partition_point(|interval| interval.start <= first);
-    let to = intervals.partition_point(|interval| interval.start <= last);
+    let from = intervals.partition_point(|interval| interval.start() <= first);
+    let to = intervals.partition_point(|interval| interval.start() <= last);
     intervals.get(from..to).unwrap_or(&[]).iter().any(|interval| !interval.cover.is_none())
 }
 

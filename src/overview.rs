@@ -9,7 +9,7 @@ use crate::compile::seconds;
 use crate::contents::Contents;
 use crate::covering::List;
 use crate::list::Seconds;
-use crate::networks::{Cover, Interval, Number, overlay};
+use crate::networks::{Cover, Interval, Number, overlaid};
 use crate::ruleset::Ruleset;
 use crate::shown;
 use crate::verdict::Decider;
@@ -122,16 +122,18 @@ fn sizes<N: Number>(
     for with in std::iter::once(None).chain(watched.into_iter().map(Some)) {
         let together: Vec<(usize, &List)> = enforced.iter().chain(&with).filter_map(|place| Some((*place, lists.get(*place)?))).collect();
         let slices: Vec<&[Interval<N>]> = together.iter().map(|(_, list)| intervals(&list.contents).as_slice()).collect();
-        let alone = overlay(&slices, |covering| {
-            let mut covering = covering.iter().filter_map(|(number, cover)| {
-                let (place, list) = together.get(number)?;
-                counts(&list.contents, cover, now).then_some(*place)
-            });
-            match (covering.next(), covering.next()) {
-                // There are at most a thousand lists.
-                (Some(place), None) => Cover::entry(u32::try_from(place).map_or(0, |place| place + 1)),
-                _ => Cover::NONE,
-            }
+        let counting = |number: usize, cover| {
+            let (place, list) = together.get(number)?;
+            counts(&list.contents, cover, now).then_some(*place)
+        };
+        // There are at most a thousand lists.
+        let only =
+            |place: Option<usize>| place.and_then(|place| u32::try_from(place).ok()).map_or(Cover::NONE, |place| Cover::entry(place + 1));
+        let one = |number, entry| only(counting(number, Cover::entry(entry)));
+        let alone = overlaid(&slices, one, |covering| {
+            let mut covering = covering.iter().filter_map(|(number, cover)| counting(number, cover));
+            let first = covering.next();
+            only(first.filter(|_| covering.next().is_none()))
         });
         for (cover, length) in lengths(&alone, end, number) {
             let place = cover.single().and_then(|place| usize::try_from(place).ok()?.checked_sub(1));

@@ -374,15 +374,6 @@ fn check_text(text: &str) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Appends ASCII, cut where the string is full.
-pub(crate) fn push<const N: usize>(to: &mut ArrayString<N>, ascii: impl Iterator<Item = u8>) {
-    for byte in ascii {
-        if to.try_push(char::from(byte)).is_err() {
-            return;
-        }
-    }
-}
-
 /// A text from a list or a stranger, fit for a reply and for a log line.
 pub fn clean(value: &[u8]) -> ArrayString<MAX_VALUE> {
     let mut place = [0; MAX_VALUE];

@@ -1,12 +1,13 @@
 //! From what a reader finds to the contents of a list: checked, cleaned and counted, as fast as a file can be read.
 
-use super::{About, Contents, DELETED, ENDS, Entry, HOLE, Kind, Note, Reason};
+use super::{About, Contents, DELETED, ENDS, Entry, HOLE, Kind, Note};
 use crate::diagnostic::{Diagnostic, Fault};
 use crate::domain::Form;
+use crate::line as text;
 use crate::list::{self, Action, ENTRY, Field, Record, Seconds, Sink, Statement, Subject};
 use crate::mailbox::{MAX_MAILBOX, Mailbox};
 use crate::memory::{Watch, ran_out, room};
-use crate::reply::{MAX_VALUE, Reply, clean, push};
+use crate::reply::{MAX_VALUE, Reply};
 use ipnet::{IpNet, Ipv4Subnets, Ipv6Subnets};
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -37,6 +38,8 @@ pub(crate) enum Wanted {
 /// Collects what a reader finds.
 pub(crate) struct Collector<'a> {
     contents: Contents,
+    /// The arrays of the contents, as long as they grow.
+    arrays: Arrays,
     wanted: Wanted,
     diagnostics: &'a mut Vec<Diagnostic>,
     /// Mistakes in this file, and what was left out of it because it is about something else.
@@ -46,10 +49,22 @@ pub(crate) struct Collector<'a> {
     deleted: Vec<(IpNet, usize)>,
     known_replies: HashMap<String, u16>,
     last: Said,
+    /// Number of the file that is being read.
+    file: u16,
     room: usize,
-    /// How many entries may be added before the next look.
+    /// How many entries there may be before the next look.
     granted: usize,
     watch: Watch,
+}
+
+/// What grows with a list.
+#[derive(Default)]
+struct Arrays {
+    entries: Vec<Entry>,
+    v6_starts: Vec<u128>,
+    names: Vec<u8>,
+    reasons: Vec<u8>,
+    notes: Vec<Note>,
 }
 
 /// What was said last, as the list has it.
@@ -74,6 +89,7 @@ impl<'a> Collector<'a> {
     pub(crate) fn new(wanted: Wanted, read: Seconds, room: usize, diagnostics: &'a mut Vec<Diagnostic>) -> Collector<'a> {
         Collector {
             contents: Contents { read, ..Contents::default() },
+            arrays: Arrays::default(),
             wanted,
             diagnostics,
             wrong: 0,
@@ -81,6 +97,7 @@ impl<'a> Collector<'a> {
             deleted: Vec::new(),
             known_replies: HashMap::new(),
             last: Said::default(),
+            file: 0,
             room,
             granted: 0,
             watch: Watch::begin(),
@@ -89,6 +106,7 @@ impl<'a> Collector<'a> {
 
     /// What follows stands in this file.
     pub(crate) fn begin_file(&mut self, file: Arc<str>) {
+        self.file = u16::try_from(self.contents.files.len()).unwrap_or(u16::MAX);
         self.contents.files.push(file);
         (self.wrong, self.foreign) = (0, 0);
     }
@@ -115,23 +133,27 @@ impl<'a> Collector<'a> {
 
     /// The list as it was read. No entry lasts longer than until `deadline`.
     pub(crate) fn finish(mut self, statement: Statement, deadline: Option<Seconds>) -> Contents {
-        self.apply_deletions();
-        self.contents.statement = statement;
-        let ends = if deadline.is_some() { ENDS } else { 0 };
+        let Arrays { mut entries, mut v6_starts, mut names, mut reasons, mut notes } = self.arrays;
         if deadline.is_some() {
             let deadline = expiry(deadline);
             // Those about which nothing is said have the first note, even if no other needed one.
-            if self.contents.notes.is_empty() && room(&mut self.contents.notes.to_mut(), 1) {
-                self.contents.notes.to_mut().push(Note::default());
+            if notes.is_empty() && room(&mut notes, 1) {
+                notes.push(Note::default());
             }
-            for note in self.contents.notes.to_mut().iter_mut() {
+            for note in &mut notes {
                 // 0 is never, and later than all.
                 note.expires = [note.expires, deadline].into_iter().filter(|at| *at != 0).min().unwrap_or(0);
             }
+            entries.iter_mut().for_each(|entry| entry.marks |= ENDS);
         }
-        if ends != 0 {
-            self.contents.entries.to_mut().iter_mut().for_each(|entry| entry.marks |= ends);
-        }
+        entries.shrink_to_fit();
+        v6_starts.shrink_to_fit();
+        names.shrink_to_fit();
+        reasons.shrink_to_fit();
+        notes.shrink_to_fit();
+        let (entries, v6_starts, names) = (entries.into(), v6_starts.into(), names.into());
+        self.contents = Contents { entries, v6_starts, names, reasons: reasons.into(), notes: notes.into(), statement, ..self.contents };
+        apply_deletions(&mut self.contents, self.deleted);
         if !self.watch.is_short() {
             self.contents.intervals();
         }
@@ -185,12 +207,12 @@ impl<'a> Collector<'a> {
         match network {
             IpNet::V4(net) => self.entry(line, Kind::V4, net.network().to_bits(), length),
             IpNet::V6(net) => {
-                if !room(&mut self.contents.v6_starts.to_mut(), 1) {
+                if !room(&mut self.arrays.v6_starts, 1) {
                     return Err(ran_out());
                 }
-                let place = u32::try_from(self.contents.v6_starts.len()).map_err(|_| full())?;
+                let place = u32::try_from(self.arrays.v6_starts.len()).map_err(|_| full())?;
                 self.entry(line, Kind::V6, place, length)?;
-                self.contents.v6_starts.to_mut().push(net.network().to_bits());
+                self.arrays.v6_starts.push(net.network().to_bits());
                 Ok(())
             }
         }
@@ -209,37 +231,40 @@ impl<'a> Collector<'a> {
     }
 
     fn name(&mut self, line: Line, kind: Kind, name: &str) -> Result<(), Fault> {
-        let place = u32::try_from(self.contents.names.len()).map_err(|_| full())?;
+        let place = u32::try_from(self.arrays.names.len()).map_err(|_| full())?;
         let length = u8::try_from(name.len()).map_err(|_| full())?;
-        if !room(&mut self.contents.names.to_mut(), name.len()) {
+        if !room(&mut self.arrays.names, name.len()) {
             return Err(ran_out());
         }
-        self.contents.names.to_mut().extend(name.bytes());
+        self.arrays.names.extend(name.bytes());
         self.entry(line, kind, place, length)
     }
 
     #[inline]
     fn entry(&mut self, line: Line, kind: Kind, subject: u32, length: u8) -> Result<(), Fault> {
-        if self.granted == 0 {
-            self.granted = self.more()?;
+        if self.arrays.entries.len() == self.granted {
+            self.more()?;
         }
-        self.granted -= 1;
-        let Line { line, note, hole, ends } = line;
-        let file = u16::try_from(self.contents.files.len().saturating_sub(1)).unwrap_or(u16::MAX);
+        let (file, Line { line, note, hole, ends }) = (self.file, line);
         let marks = kind as u8 | if hole { HOLE } else { 0 } | if ends { ENDS } else { 0 };
-        self.contents.entries.to_mut().push(Entry { subject, line, note, file, length, marks });
+        self.arrays.entries.push(Entry { subject, line, note, file, length, marks });
         Ok(())
     }
 
-    /// How many entries may be added now.
+    /// Grants some more entries.
     #[cold]
-    fn more(&mut self) -> Result<usize, Fault> {
+    fn more(&mut self) -> Result<(), Fault> {
         self.watch.check()?;
-        let block = self.room.saturating_sub(self.contents.entries.len()).min(BLOCK);
+        let count = self.arrays.entries.len();
+        let block = self.room.saturating_sub(count).min(BLOCK);
         if block == 0 {
             return Err(full());
         }
-        if room(&mut self.contents.entries.to_mut(), block) { Ok(block) } else { Err(ran_out()) }
+        if !room(&mut self.arrays.entries, block) {
+            return Err(ran_out());
+        }
+        self.granted = count + block;
+        Ok(())
     }
 
     /// The number of what a line says.
@@ -255,7 +280,11 @@ impl<'a> Collector<'a> {
     fn said(&mut self, reason: &[u8], around: bool, reply: u16, expires: u32) -> Result<u32, Fault> {
         // No more of it is kept.
         let reason = reason.get(..MAX_VALUE).unwrap_or(reason);
-        let repeats = self.last.reason == reason && self.last.around == around && !self.contents.notes.is_empty();
+        // Reasons that are numbered are seen to differ by how they end.
+        let repeats = self.last.reason.last() == reason.last()
+            && self.last.reason == reason
+            && self.last.around == around
+            && !self.arrays.notes.is_empty();
         let mut note = Note { reply, expires, ..self.last.note };
         if !repeats {
             (note.reason_start, note.reason_length) = self.reason(reason, around)?;
@@ -264,9 +293,9 @@ impl<'a> Collector<'a> {
             self.last.reason.extend_from_slice(reason);
             self.last.around = around;
         }
-        let mut notes = self.contents.notes.to_mut();
+        let notes = &mut self.arrays.notes;
         if note != self.last.note || notes.is_empty() {
-            if !room(&mut notes, 2) {
+            if !room(notes, 2) {
                 return Err(ran_out());
             }
             if notes.is_empty() {
@@ -278,14 +307,23 @@ impl<'a> Collector<'a> {
         u32::try_from(notes.len() - 1).map_err(|_| full())
     }
 
-    /// Keeps a reason, fit for a reply.
+    /// Keeps a reason, fit for a reply: as long as it is, and in its place at once.
     fn reason(&mut self, reason: &[u8], around: bool) -> Result<(u32, u8), Fault> {
-        let (reason, mut reasons) = (if around { clean_around(reason) } else { clean(reason) }, self.contents.reasons.to_mut());
-        if !reasons.ends_with(reason.as_bytes()) {
-            if !room(&mut reasons, reason.len()) {
-                return Err(ran_out());
-            }
-            reasons.extend(reason.bytes());
+        let reasons = &mut self.arrays.reasons;
+        let start = reasons.len();
+        if !room(reasons, reason.len()) {
+            return Err(ran_out());
+        }
+        reasons.resize(start + reason.len(), 0);
+        let (before, place) = reasons.split_at_mut(start);
+        let mut text = text::Line::new(place);
+        // The marks of the entry stay.
+        for (number, part) in reason.split(|byte| around && *byte == ENTRY).enumerate() {
+            text.push(if number > 0 { &[ENTRY] } else { &[] });
+            text.push_harmless(part);
+        }
+        if before.last() == place.last() && before.ends_with(place) {
+            reasons.truncate(start);
         }
         match (u32::try_from(reasons.len() - reason.len()), u8::try_from(reason.len())) {
             (Ok(start), Ok(length)) => Ok((start, length)),
@@ -306,30 +344,6 @@ impl<'a> Collector<'a> {
         let number = u16::try_from(self.contents.replies.len()).unwrap_or(0);
         self.known_replies.insert(text.into(), number);
         Ok(number)
-    }
-
-    fn apply_deletions(&mut self) {
-        let mut until: HashMap<IpNet, usize> = HashMap::new();
-        for (network, count) in self.deleted.drain(..) {
-            let last = until.entry(network).or_default();
-            *last = count.max(*last);
-        }
-        if until.is_empty() {
-            return;
-        }
-        let mut gone = Vec::new();
-        for (at, entry) in self.contents.entries.iter().enumerate() {
-            if let Some(About::Network(network)) = self.contents.about(entry)
-                && until.get(&network).is_some_and(|count| at < *count)
-            {
-                gone.push(at);
-            }
-        }
-        for at in gone {
-            if let Some(entry) = self.contents.entries.to_mut().get_mut(at) {
-                entry.marks |= DELETED;
-            }
-        }
     }
 }
 
@@ -363,7 +377,7 @@ impl Sink for Collector<'_> {
         if let Subject::Network(network) = subject
             && room(&mut self.deleted, 1)
         {
-            self.deleted.push((network, self.contents.entries.len()));
+            self.deleted.push((network, self.arrays.entries.len()));
         }
     }
 
@@ -415,18 +429,35 @@ impl Kind {
     }
 }
 
+/// Marks what was taken back: the subjects, each with how many entries there were by then.
+fn apply_deletions(contents: &mut Contents, deleted: Vec<(IpNet, usize)>) {
+    let mut until: HashMap<IpNet, usize> = HashMap::new();
+    for (network, count) in deleted {
+        let last = until.entry(network).or_default();
+        *last = count.max(*last);
+    }
+    if until.is_empty() {
+        return;
+    }
+    let mut gone = Vec::new();
+    for (at, entry) in contents.entries.iter().enumerate() {
+        if let Some(About::Network(network)) = contents.about(entry)
+            && until.get(&network).is_some_and(|count| at < *count)
+        {
+            gone.push(at);
+        }
+    }
+    let mut entries = contents.entries.to_mut();
+    for at in gone {
+        if let Some(entry) = entries.get_mut(at) {
+            entry.marks |= DELETED;
+        }
+    }
+}
+
 /// The field of an entry for a time: what lasts longer than the field does lasts for ever, what is over stays over.
 fn expiry(at: Option<Seconds>) -> u32 {
     at.map_or(0, |at| u32::try_from(at).unwrap_or(0).max(u32::from(at == 0)))
-}
-
-/// A reason fit for a reply, in which the marks of the entry stay.
-fn clean_around(reason: &[u8]) -> Reason {
-    let mut cleaned = Reason::new();
-    for (number, part) in reason.split(|byte| *byte == ENTRY).enumerate() {
-        push(&mut cleaned, (number > 0).then_some(ENTRY).into_iter().chain(clean(part).bytes()));
-    }
-    cleaned
 }
 
 fn full() -> Fault {

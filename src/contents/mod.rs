@@ -135,25 +135,21 @@ impl Contents {
     }
 
     fn flatten(&self) -> Intervals {
-        let (mut shortest_v4, mut shortest_v6) = (u8::MAX, u8::MAX);
         // Names have no networks, and no list has both.
         let v6_count = self.v6_starts.len();
         let v4_count = if self.names.is_empty() { self.entries.len().saturating_sub(v6_count) } else { 0 };
         let order = if self.statement.ordered { Order::First } else { Order::MostSpecific };
         let last = EntryId::try_from(self.entries.len()).unwrap_or(EntryId::MAX);
         let mut maker = ChainMaker::default();
-        let networks = self.live().filter(|(_, entry)| entry.kind() == Kind::V4).map(|(number, entry)| {
-            shortest_v4 = shortest_v4.min(if entry.is_hole() { u8::MAX } else { entry.length });
-            entry.network(number, entry.subject)
+        let of_kind = |kind| self.live().filter(move |(_, entry)| entry.kind() == kind);
+        let networks = of_kind(Kind::V4).map(|(number, entry)| entry.network(number, entry.subject));
+        let (v4, shortest_v4) = flatten(networks, v4_count, last, order, &mut maker);
+        let networks = of_kind(Kind::V6).map(|(number, entry)| {
+            let start = self.v6_starts.get(entry.subject as usize).copied().unwrap_or_default();
+            entry.network(number, start)
         });
-        let v4 = if v4_count == 0 { Vec::new() } else { flatten(networks, v4_count, last, order, &mut maker) };
-        let networks = self.live().filter(|(_, entry)| entry.kind() == Kind::V6).map(|(number, entry)| {
-            shortest_v6 = shortest_v6.min(if entry.is_hole() { u8::MAX } else { entry.length });
-            entry.network(number, self.v6_starts.get(entry.subject as usize).copied().unwrap_or_default())
-        });
-        let v6 = if v6_count == 0 { Vec::new() } else { flatten(networks, v6_count, last, order, &mut maker) };
-        let shortest = [shortest_v4, shortest_v6];
-        Intervals { v4, v6, chains: maker.into_chains(), shortest }
+        let (v6, shortest_v6) = flatten(networks, v6_count, last, order, &mut maker);
+        Intervals { v4, v6, chains: maker.into_chains(), shortest: [shortest_v4, shortest_v6] }
     }
 
     /// The entry with that number, from 1.
@@ -315,7 +311,7 @@ impl Contents {
     }
 
     /// The entries that count, holes among them.
-    pub(crate) fn live(&self) -> impl Iterator<Item = (EntryId, &Entry)> {
+    pub(crate) fn live(&self) -> impl Iterator<Item = (EntryId, &Entry)> + Clone {
         (1..).zip(self.entries.iter()).filter(|(_, entry)| !entry.is_deleted())
     }
 }

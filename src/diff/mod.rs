@@ -309,8 +309,8 @@ fn covers_whole(contents: &Contents, network: &IpNet) -> bool {
 fn everywhere<N: crate::networks::Number>(contents: &Contents, intervals: &[Interval<N>], first: N, last: N) -> bool {
     let covers =
         |cover: Cover| contents.intervals().chains.entries(cover).any(|entry| contents.entry(entry).is_some_and(|entry| !entry.is_hole()));
-    let from = intervals.partition_point(|interval| interval.start <= first);
-    let to = intervals.partition_point(|interval| interval.start <= last);
+    let from = intervals.partition_point(|interval| interval.start() <= first);
+    let to = intervals.partition_point(|interval| interval.start() <= last);
     covers(covering(intervals, first)) && intervals.get(from..to).unwrap_or(&[]).iter().all(|interval| covers(interval.cover))
 }
 

@@ -14,7 +14,7 @@
 
 use super::detect::{Looks, Sample};
 use super::lines::each_line;
-use super::plain::{parse_line, quick};
+use super::plain::parse_line;
 use super::{About, Reading, Sink, Statement, dates};
 use crate::diagnostic::Fault;
 use std::io::{self, BufRead};
@@ -30,10 +30,6 @@ pub(super) fn read(input: &mut dyn BufRead, _: &Reading, sink: &mut dyn Sink) ->
 }
 
 fn read_line(number: u32, text: &[u8], statement: &mut Statement, sink: &mut dyn Sink) {
-    if quick(number, text, sink) {
-        statement.complete = Some(false);
-        return;
-    }
     match parse_line(text) {
         Ok(None) => {
             let Some(comment) = text.trim_ascii().strip_prefix(b";").map(<[u8]>::trim_ascii) else { return };

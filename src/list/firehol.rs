@@ -11,8 +11,7 @@
 
 use super::detect::{Looks, Sample};
 use super::drop::{earlier, value_of};
-use super::lines::each_line;
-use super::plain::read_line;
+use super::plain::{each_other_line, read_line};
 use super::{Reading, Sink, Statement, dates};
 use crate::diagnostic::{Fault, quote};
 use std::io::{self, BufRead};
@@ -20,11 +19,7 @@ use std::io::{self, BufRead};
 /// Reads a list.
 pub(super) fn read(input: &mut dyn BufRead, reading: &Reading, sink: &mut dyn Sink) -> io::Result<Statement> {
     let mut statement = Statement::default();
-    each_line(input, |number, text| {
-        // All but the header.
-        if text.as_ref().is_ok_and(|text| text.first().is_some_and(u8::is_ascii_digit)) {
-            return read_line(number, text, reading, sink);
-        }
+    each_other_line(input, reading, sink, |sink, number, text| {
         match text.as_ref().ok().and_then(|text| header(text)) {
             Some((Name::Date, value)) => statement.made = earlier(statement.made, dates::header(value, number, sink)),
             Some((Name::Entries, value)) => match count(value) {

@@ -16,6 +16,17 @@ const KEPT: usize = MAX_LINE + 2;
 /// The input is read in its own blocks, and lines are handed over as they stand there. What is left of a block is kept
 /// until the next one has come.
 pub(crate) fn each_line(input: &mut dyn BufRead, mut each: impl FnMut(u32, Result<&[u8], Fault>)) -> io::Result<()> {
+    each_line_but(input, &mut each, |_, _, _| 0, |each, number, line| each(number, line))
+}
+
+/// As [`each_line`], for lists of which nearly all lines are of one kind, and short: `quick` is shown what stands in a block
+/// from the beginning of a line on, and says how long that line is, its end included, if it has taken it; if not, 0.
+pub(crate) fn each_line_but<S: ?Sized>(
+    input: &mut dyn BufRead,
+    sink: &mut S,
+    quick: impl Fn(&mut S, u32, &[u8]) -> usize,
+    mut each: impl FnMut(&mut S, u32, Result<&[u8], Fault>),
+) -> io::Result<()> {
     let mut number = 1_u32;
     let mut begun: Vec<u8> = Vec::new();
     loop {
@@ -29,13 +40,21 @@ pub(crate) fn each_line(input: &mut dyn BufRead, mut each: impl FnMut(u32, Resul
             break;
         }
         let mut rest = block;
-        while let Some((mut line, after)) = memchr(b'\n', rest).and_then(|end| Some((rest.get(..end)?, rest.get(end + 1..)?))) {
+        loop {
+            if begun.is_empty()
+                && let taken @ 1.. = quick(sink, number, rest)
+            {
+                rest = rest.get(taken..).unwrap_or(&[]);
+                number = number.saturating_add(1);
+                continue;
+            }
+            let Some((mut line, after)) = memchr(b'\n', rest).and_then(|end| Some((rest.get(..end)?, rest.get(end + 1..)?))) else { break };
             rest = after;
             if !begun.is_empty() {
                 keep(&mut begun, line);
                 line = &begun;
             }
-            each(number, bare(number, line, true));
+            each(sink, number, bare(number, line, true));
             begun.clear();
             number = number.saturating_add(1);
         }
@@ -43,7 +62,7 @@ pub(crate) fn each_line(input: &mut dyn BufRead, mut each: impl FnMut(u32, Resul
         input.consume(size);
     }
     if !begun.is_empty() {
-        each(number, bare(number, &begun, false));
+        each(sink, number, bare(number, &begun, false));
     }
     Ok(())
 }
@@ -53,12 +72,17 @@ fn keep(begun: &mut Vec<u8>, more: &[u8]) {
     begun.extend_from_slice(more.get(..room).unwrap_or(more));
 }
 
+/// What stands before LF without the CR of the line end. Some tools turn CR LF into CR CR LF.
+#[inline]
+pub(super) fn without_return(line: &[u8]) -> &[u8] {
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    line.strip_suffix(b"\r").unwrap_or(line)
+}
+
 /// A line without CR LF and byte-order mark; `ended` if an LF stood behind it.
 #[inline]
 fn bare(number: u32, whole: &[u8], ended: bool) -> Result<&[u8], Fault> {
-    let line = whole.strip_suffix(b"\r").unwrap_or(whole);
-    // Some tools turn CR LF into CR CR LF.
-    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    let line = without_return(whole);
     let line = if number == 1 { line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line) } else { line };
     // A carriage return may come on top. The mark counts: without it the beginning of a long line may look like all of one.
     if whole.len() > MAX_LINE + 1 || line.len() > MAX_LINE {

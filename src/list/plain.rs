@@ -12,26 +12,32 @@
 //! *.example.org
 //! ```
 
-use super::lines::each_line;
+use super::lines::{MAX_LINE, each_line_but, without_return};
 use super::{About, Action, Field, Reading, Record, Sink, Statement, Subject};
 use crate::diagnostic::Fault;
 use crate::prefix::{leading_network, leading_range4};
+use memchr::memchr;
 use std::io::{self, BufRead};
 
 /// Reads a list.
 pub(super) fn read(input: &mut dyn BufRead, reading: &Reading, sink: &mut dyn Sink) -> io::Result<Statement> {
-    each_line(input, |number, text| read_line(number, text, reading, sink))?;
+    each_other_line(input, reading, sink, |sink, number, text| read_line(number, text, reading, sink))?;
     Ok(Statement::default())
+}
+
+/// Takes all lines that need not be taken apart, and calls `each` with the others.
+pub(super) fn each_other_line<'a>(
+    input: &mut dyn BufRead,
+    reading: &Reading,
+    sink: &mut (dyn Sink + 'a),
+    each: impl FnMut(&mut (dyn Sink + 'a), u32, Result<&[u8], Fault>),
+) -> io::Result<()> {
+    let addresses = reading.about == About::Addresses;
+    each_line_but(input, sink, |sink, number, block| if addresses { quick(number, block, sink) } else { 0 }, each)
 }
 
 /// Reads a line.
 pub(super) fn read_line(number: u32, text: Result<&[u8], Fault>, reading: &Reading, sink: &mut dyn Sink) {
-    if let Ok(text) = &text
-        && reading.about == About::Addresses
-        && quick(number, text, sink)
-    {
-        return;
-    }
     match text.and_then(parse_line) {
         Ok(None) => {}
         Ok(Some(line)) => match line.record(number, reading.about) {
@@ -43,29 +49,36 @@ pub(super) fn read_line(number: u32, text: Result<&[u8], Fault>, reading: &Readi
 }
 
 /// Takes what stands on nearly all lines of long lists: a network, address or range at the beginning, perhaps a reason after
-/// it. Says whether it was that; if not, or if it may be something else or wrong, the line is to be taken apart.
-pub(super) fn quick(number: u32, text: &[u8], sink: &mut dyn Sink) -> bool {
-    if let Some((network, reason)) = quick_line(text, leading_network) {
+/// it. Says how long the line is, its end included; 0 if it was not that, or may be something else or wrong, so that the line
+/// is to be taken apart.
+fn quick(number: u32, block: &[u8], sink: &mut dyn Sink) -> usize {
+    if let Some((network, reason, length)) = quick_line(block, leading_network) {
         sink.network(number, 1, network, reason);
-    } else if let Some(((first, last), reason)) = quick_line(text, leading_range4) {
+        length
+    } else if let Some(((first, last), reason, length)) = quick_line(block, leading_range4) {
         let (subject, field, action) = (Subject::Range(first, last), Field::Any, Action::Cover);
         sink.record(Record { line: number, column: 1, subject, field, action, reason, expires: None });
+        length
     } else {
-        return false;
+        0
     }
-    true
 }
 
+/// The line that a block begins with: what it is about, its reason, and how long it is.
 #[inline]
-fn quick_line<T>(text: &[u8], leading: impl Fn(&[u8]) -> Option<(T, &[u8])>) -> Option<(T, &[u8])> {
-    let (subject, rest) = leading(text)?;
-    let reason = match rest {
-        [] => rest,
-        [b' ' | b'\t' | b'#' | b';', ..] => reason(rest),
+fn quick_line<T>(block: &[u8], leading: impl Fn(&[u8]) -> Option<(T, &[u8])>) -> Option<(T, &[u8], usize)> {
+    let (subject, rest) = leading(block)?;
+    let length = block.len() - rest.len();
+    if rest.starts_with(b"\n") {
+        return Some((subject, &[], length + 1));
+    }
+    let end = memchr(b'\n', rest).filter(|end| length + end <= MAX_LINE)?;
+    let reason = match without_return(rest.get(..end)?) {
+        tail @ ([] | [b' ' | b'\t' | b'#' | b';', ..]) => reason(tail),
         _ => return None,
     };
     // It may be the other end of a range.
-    (!reason.starts_with(b"-")).then_some((subject, reason))
+    (!reason.starts_with(b"-")).then_some((subject, reason, length + end + 1))
 }
 
 /// The reason in what stands after an entry.
@@ -204,10 +217,12 @@ mod tests {
             ),
         ) {
             let text = format!("{start}{word}{middle}{end}");
-            let network = quick_line(text.as_bytes(), leading_network).map(|(network, reason)| (Subject::Network(network), reason));
-            let range = quick_line(text.as_bytes(), leading_range4).map(|((first, last), reason)| (Subject::Range(first, last), reason));
-            if let Some((subject, reason)) = network.or(range) {
-                let line = parse_line(text.as_bytes()).unwrap().unwrap();
+            let block = format!("{text}\n198.51.100.1\n");
+            let network = quick_line(block.as_bytes(), leading_network).map(|(network, reason, length)| (Subject::Network(network), reason, length));
+            let range = || quick_line(block.as_bytes(), leading_range4).map(|((first, last), reason, length)| (Subject::Range(first, last), reason, length));
+            if let Some((subject, reason, length)) = network.or_else(range) {
+                prop_assert_eq!(length, text.len() + 1);
+                let line = parse_line(without_return(text.as_bytes())).unwrap().unwrap();
                 prop_assert_eq!((line.hole, line.reason, line.column), (false, reason, 1), "{}", text);
                 prop_assert_eq!(Subject::parse(line.entry, About::Addresses), Ok(subject), "{}", text);
             }
@@ -217,8 +232,8 @@ mod tests {
     #[test]
     fn what_most_lines_have_goes_the_quick_way() {
         let quick = |text: &str| {
-            let text = text.as_bytes();
-            quick_line(text, leading_network).is_some() || quick_line(text, leading_range4).is_some()
+            let text = format!("{text}\n");
+            quick_line(text.as_bytes(), leading_network).is_some() || quick_line(text.as_bytes(), leading_range4).is_some()
         };
         for text in [
             "192.0.2.1",
@@ -227,6 +242,8 @@ mod tests {
             "192.0.2.0/24\twhy - what",
             "192.0.2.1#",
             "192.0.2.1 ",
+            "192.0.2.1\r",
+            "192.0.2.0/24 ; SBL1\r",
             "2001:db8::1",
             "2001:db8::/32 why",
             "192.0.2.1-192.0.2.9;why",

@@ -84,7 +84,7 @@ impl Index {
             step /= BRANCHES;
             nodes.extend((0..*size).map(|node| Node(std::array::from_fn(|at| key((node * BRANCHES + at + 1) * step)))));
         }
-        Index { root: root.into(), nodes: Flat::settled(nodes), levels: levels(&sizes), places: numbers.len() }
+        Index { root: root.into(), nodes: nodes.into(), levels: levels(&sizes), places: numbers.len() }
     }
 
     /// The place of the last number that is at most this one.

@@ -8,25 +8,24 @@
 //! ```
 
 use super::cover::{ChainMaker, Cover, EntryId};
-use crate::memory::{Watch, room, with_room};
+use super::sort::{Key, Whole, sorted};
+use crate::memory::{Watch, with_room};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 /// An address as a number: IPv4 in 32 bits, IPv6 in 128.
-pub(crate) trait Number: Copy + Ord + std::fmt::Debug {
+pub(crate) trait Number: Copy + Default + Ord + std::fmt::Debug {
     /// The last address of the network that starts here.
     fn last(self, prefix_len: u8) -> Self;
     /// The address after this one.
     fn next(self) -> Option<Self>;
     /// Its first octet.
     fn octet(self) -> u8;
-    /// A network as one number that sorts as it should, where there is one: what comes later lies on top of what encloses
-    /// it, of entries for the same network holes come last if they count for more, else the first one last.
-    type Packed: Copy + Ord;
-    /// Entries from this number on have no such number.
-    const PACKED_ENTRIES: EntryId;
-    fn pack(network: &Network<Self>, order: Order) -> Self::Packed;
-    fn unpack(packed: Self::Packed, order: Order) -> Network<Self>;
+    /// The number that its first bits are.
+    fn bucket(self, bits: u32) -> usize;
+    /// How networks are sorted that have entries below `KEY_ENTRIES`.
+    type Key: Key<Self>;
+    const KEY_ENTRIES: EntryId;
 }
 
 impl Number for u32 {
@@ -42,28 +41,12 @@ impl Number for u32 {
         self.to_be_bytes()[0]
     }
 
-    type Packed = u64;
-    const PACKED_ENTRIES: EntryId = 1 << 24;
-
-    fn pack(network: &Network<u32>, order: Order) -> u64 {
-        let Network { start, prefix_len, entry, hole, expires } = *network;
-        let (hole, entry, expires) = (u32::from(hole), u32::PACKED_ENTRIES - 1 - entry, u32::from(expires));
-        let rest = match order {
-            Order::MostSpecific => hole << 25 | entry << 1 | expires,
-            Order::First => entry << 2 | hole << 1 | expires,
-        };
-        u64::from(start) << 32 | u64::from(u32::from(prefix_len) << 26 | rest)
+    fn bucket(self, bits: u32) -> usize {
+        (self >> (32 - bits)) as usize
     }
 
-    fn unpack(packed: u64, order: Order) -> Network<u32> {
-        let [start, rest] = [packed >> 32, packed & u64::from(u32::MAX)].map(|half| u32::try_from(half).unwrap_or(0));
-        let (hole, entry) = match order {
-            Order::MostSpecific => (rest >> 25 & 1, rest >> 1),
-            Order::First => (rest >> 1 & 1, rest >> 2),
-        };
-        let entry = u32::PACKED_ENTRIES - 1 - (entry & (u32::PACKED_ENTRIES - 1));
-        Network { start, prefix_len: (rest >> 26) as u8, entry, hole: hole != 0, expires: rest & 1 != 0 }
-    }
+    type Key = u64;
+    const KEY_ENTRIES: EntryId = 1 << 24;
 }
 
 impl Number for u128 {
@@ -79,15 +62,12 @@ impl Number for u128 {
         self.to_be_bytes()[0]
     }
 
-    // A network of IPv6 has more bits than any number.
-    type Packed = ();
-    const PACKED_ENTRIES: EntryId = 0;
-
-    fn pack(_network: &Network<u128>, _order: Order) {}
-
-    fn unpack((): (), _order: Order) -> Network<u128> {
-        Network { start: 0, prefix_len: 0, entry: 0, hole: false, expires: false }
+    fn bucket(self, bits: u32) -> usize {
+        (self >> (128 - bits)) as usize
     }
+
+    type Key = Whole<u128>;
+    const KEY_ENTRIES: EntryId = EntryId::MAX;
 }
 
 /// One network of a list.
@@ -120,19 +100,28 @@ pub(crate) enum Order {
 }
 
 /// From `start` on, until the next interval, `cover` decides.
+/// Without gaps: there are two for each network of a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Interval<N> {
+#[repr(C, packed(4))]
+pub(crate) struct Interval<N: Copy> {
     pub start: N,
     pub cover: Cover,
 }
 
+impl<N: Number> Interval<N> {
+    /// Where it begins; a field without gaps cannot be compared in its place.
+    pub(crate) fn start(self) -> N {
+        self.start
+    }
+}
+
 /// Appends an interval, unless it changes nothing; one that starts where the last one does replaces it.
 fn put<N: Number>(intervals: &mut Vec<Interval<N>>, start: N, cover: Cover) {
-    if intervals.last().is_some_and(|last| last.start == start) {
+    if intervals.last().is_some_and(|last| last.start() == start) {
         intervals.pop();
     }
-    // Without room the load fails.
-    if intervals.last().map_or(Cover::NONE, |last| last.cover) != cover && room(intervals, 1) {
+    // There is room for all, or the load fails.
+    if intervals.last().map_or(Cover::NONE, |last| last.cover) != cover && intervals.len() < intervals.capacity() {
         intervals.push(Interval { start, cover });
     }
 }
@@ -146,42 +135,36 @@ struct Open<N> {
     decider: EntryId,
 }
 
-/// Turns the networks of one list, `count` of them with entries up to `last`, into disjoint intervals.
+/// Turns the networks of one list, at most `most` of them with entries up to `last`, into disjoint intervals. Says too how
+/// short the shortest prefix is that is not that of a hole.
 pub(crate) fn flatten<N: Number>(
-    networks: impl Iterator<Item = Network<N>>,
-    count: usize,
+    networks: impl Iterator<Item = Network<N>> + Clone,
+    most: usize,
     last: EntryId,
     order: Order,
     maker: &mut ChainMaker,
-) -> Vec<Interval<N>> {
-    if last < N::PACKED_ENTRIES {
-        let mut packed = with_room(count);
-        if packed.capacity() < count {
-            return Vec::new();
-        }
-        packed.extend(networks.map(|network| N::pack(&network, order)).take(count));
-        packed.sort_unstable();
-        return sweep(packed.into_iter().map(|packed| N::unpack(packed, order)), count, order, maker);
+) -> (Vec<Interval<N>>, u8) {
+    if last < N::KEY_ENTRIES {
+        sweep(sorted::<N, N::Key>(networks, most, order), order, maker)
+    } else {
+        sweep(sorted::<N, Whole<N>>(networks, most, order), order, maker)
     }
-    let mut sorted = with_room(count);
-    if sorted.capacity() < count {
-        return Vec::new();
-    }
-    sorted.extend(networks.take(count));
-    sorted.sort_unstable_by_key(|n| (n.start, n.prefix_len, n.hole && order == Order::MostSpecific, Reverse(n.entry)));
-    sweep(sorted.into_iter(), count, order, maker)
 }
 
 /// Turns sorted networks into intervals.
-fn sweep<N: Number>(networks: impl Iterator<Item = Network<N>>, count: usize, order: Order, maker: &mut ChainMaker) -> Vec<Interval<N>> {
+fn sweep<N: Number, K: Key<N>>(networks: Vec<K>, order: Order, maker: &mut ChainMaker) -> (Vec<Interval<N>>, u8) {
     // Networks nest or are disjoint. `open` holds those that enclose the current one.
     let mut open: Vec<Open<N>> = Vec::new();
     let watch = Watch::begin();
-    let mut intervals = with_room(count);
-    for Network { start, prefix_len, entry, hole, expires } in networks {
+    // Each network begins once and ends once.
+    let mut intervals = with_room(2 * networks.len());
+    let mut shortest = u8::MAX;
+    for key in networks {
         if watch.is_short() {
             break;
         }
+        let Network { start, prefix_len, entry, hole, expires } = key.network(order);
+        shortest = if hole { shortest } else { shortest.min(prefix_len) };
         close(&mut open, &mut intervals, |last| last < start);
         let below = open.last().copied();
         let last = start.last(prefix_len);
@@ -199,7 +182,8 @@ fn sweep<N: Number>(networks: impl Iterator<Item = Network<N>>, count: usize, or
         open.push(Open { last, cover, decider });
     }
     close(&mut open, &mut intervals, |_| true);
-    intervals
+    intervals.shrink_to_fit();
+    (intervals, shortest)
 }
 
 /// Ends the innermost networks as long as they are `over`: what encloses them decides from there on.
@@ -251,40 +235,74 @@ impl Covering {
     }
 }
 
-/// Lays lists over each other. `winner` is told which lists cover an address, and says what covers it in all of them.
-pub(crate) fn overlay<N: Number>(lists: &[&[Interval<N>]], mut winner: impl FnMut(&Covering) -> Cover) -> Vec<Interval<N>> {
+/// Lays lists over each other. `winner` is told which lists cover an address, and says what covers it in all of them; `alone`
+/// is told a list and its entry where no other list covers anything, which is nearly everywhere. What it comes to is handed
+/// over in order: it need not be kept beside the lists.
+pub(crate) fn overlay<N: Number>(
+    lists: &[&[Interval<N>]],
+    alone: impl Fn(usize, EntryId) -> Cover,
+    mut winner: impl FnMut(&Covering) -> Cover,
+    mut each: impl FnMut(Interval<N>),
+) {
     // A merge of all lists by address.
     let mut rest: Vec<&[Interval<N>]> = lists.to_vec();
     let head = |number: usize, list: &[Interval<N>]| list.first().map(|head| Reverse((head.start, number)));
     let mut heads: BinaryHeap<Reverse<(N, usize)>> = rest.iter().enumerate().filter_map(|(number, list)| head(number, list)).collect();
     let mut covering = Covering::new(lists.len());
     let watch = Watch::begin();
-    let mut intervals = with_room(lists.iter().map(|list| list.len()).sum());
+    let mut before = Cover::NONE;
     while let Some(Reverse((_, number))) = heads.pop() {
         let Some(list) = rest.get_mut(number) else { break };
         let other = heads.peek().map(|Reverse((start, _))| *start);
         // As long as no other list changes before, without the heap: most of a long list is read like this.
-        let before = |interval: &&Interval<N>| other.is_none_or(|other| interval.start <= other);
-        let mut taken = 0;
-        for interval in list.iter().take_while(before) {
-            covering.set(number, interval.cover);
-            // Others may change at the same address: their last word is the one that stays.
-            if other != Some(interval.start) {
-                put(&mut intervals, interval.start, winner(&covering));
+        let taken = other.map_or(list.len(), |other| list.partition_point(|interval| interval.start() <= other));
+        let (part, after) = list.split_at_checked(taken).unwrap_or((list, &[]));
+        covering.set(number, Cover::NONE);
+        let is_alone = covering.first().is_none();
+        for interval in part {
+            let cover = match interval.cover.single() {
+                None if is_alone && interval.cover.is_none() => Cover::NONE,
+                Some(entry) if is_alone => alone(number, entry),
+                _ => {
+                    covering.set(number, interval.cover);
+                    winner(&covering)
+                }
+            };
+            // Others may change at the same address: the last of them speaks for all.
+            if cover != before && other != Some(interval.start) {
+                each(Interval { start: interval.start, cover });
+                before = cover;
             }
-            taken += 1;
+        }
+        if let Some(last) = part.last() {
+            covering.set(number, last.cover);
         }
         if watch.is_short() {
-            return intervals;
+            return;
         }
-        *list = list.get(taken..).unwrap_or(&[]);
+        *list = after;
         heads.extend(head(number, list));
     }
+}
+
+/// What [`overlay`] comes to.
+pub(crate) fn overlaid<N: Number>(
+    lists: &[&[Interval<N>]],
+    alone: impl Fn(usize, EntryId) -> Cover,
+    winner: impl FnMut(&Covering) -> Cover,
+) -> Vec<Interval<N>> {
+    // No more than there are in all lists.
+    let mut intervals = with_room(lists.iter().map(|list| list.len()).sum());
+    overlay(lists, alone, winner, |interval| {
+        if intervals.len() < intervals.capacity() {
+            intervals.push(interval);
+        }
+    });
     intervals
 }
 
 /// The interval that an address lies in.
 pub(crate) fn covering<N: Number>(intervals: &[Interval<N>], address: N) -> Cover {
-    let after = intervals.partition_point(|interval| interval.start <= address);
+    let after = intervals.partition_point(|interval| interval.start() <= address);
     after.checked_sub(1).and_then(|at| intervals.get(at)).map_or(Cover::NONE, |interval| interval.cover)
 }

@@ -21,6 +21,7 @@ mod index;
 mod intervals;
 mod rank;
 mod runs;
+mod sort;
 mod v4;
 mod v6;
 
@@ -28,7 +29,9 @@ mod v6;
 mod tests;
 
 pub(crate) use cover::{ChainMaker, Chains, Cover, EntryId, Link};
-pub(crate) use intervals::{Covering, Interval, Network, Number, Order, covering, flatten, overlay};
+pub(crate) use intervals::{Covering, Interval, Network, Number, Order, covering, flatten, overlaid, overlay};
+
+pub(crate) use v4::Builder as TableBuilder;
 
 use crate::image::{Reader, Stored, Writer};
 use ipnet::IpNet;
@@ -56,19 +59,19 @@ impl NetworkTable {
         let last = EntryId::try_from(networks.len()).unwrap_or(EntryId::MAX);
         let v4_count = networks.iter().filter(|(net, _)| matches!(net, IpNet::V4(_))).count();
         let mut maker = ChainMaker::default();
-        let mut v4 = flatten(v4, v4_count, last, Order::MostSpecific, &mut maker);
-        let mut v6 = flatten(v6, networks.len() - v4_count, last, Order::MostSpecific, &mut maker);
+        let (mut v4, _) = flatten(v4, v4_count, last, Order::MostSpecific, &mut maker);
+        let (mut v6, _) = flatten(v6, networks.len() - v4_count, last, Order::MostSpecific, &mut maker);
         let value = |cover: Cover| {
             let entry = cover.single().and_then(|entry| networks.get(entry as usize - 1));
             entry.map_or(Cover::NONE, |(_, value)| Cover::entry(*value))
         };
         v4.iter_mut().for_each(|interval| interval.cover = value(interval.cover));
         v6.iter_mut().for_each(|interval| interval.cover = value(interval.cover));
-        NetworkTable::new(&v4, &v6)
+        NetworkTable::new(|table| v4.iter().for_each(|interval| table.push(*interval)), &v6)
     }
 
-    /// Makes the table from the intervals of both families.
-    pub(crate) fn new(v4: &[Interval<u32>], v6: &[Interval<u128>]) -> NetworkTable {
+    /// Makes the table from the intervals of both families: those that `v4` tells, perhaps twice, and those of `v6`.
+    pub(crate) fn new(v4: impl FnMut(&mut v4::Builder), v6: &[Interval<u128>]) -> NetworkTable {
         NetworkTable { v4: v4::Table::new(v4), v6: v6::Table::new(v6) }
     }
 

@@ -27,8 +27,9 @@ impl<N: Family> Corner<N> {
 /// The intervals of networks; both ways of sorting them come to the same.
 fn flat<N: Number>(networks: Vec<Network<N>>, order: Order, maker: &mut ChainMaker) -> Vec<Interval<N>> {
     let count = networks.len();
-    let packed = flatten(networks.iter().copied(), count, u32::try_from(count).unwrap(), order, maker);
-    let intervals = flatten(networks.into_iter(), count, EntryId::MAX, order, maker);
+    let (packed, _) = flatten(networks.iter().copied(), count, u32::try_from(count).unwrap(), order, maker);
+    let (intervals, shortest) = flatten(networks.iter().copied(), count, EntryId::MAX, order, maker);
+    assert_eq!(shortest, networks.iter().filter(|n| !n.hole).map(|n| n.prefix_len).min().unwrap_or(u8::MAX));
     assert_eq!(packed, intervals);
     intervals
 }
@@ -74,7 +75,9 @@ impl Family for u32 {
         base | u32::try_from(offset).unwrap()
     }
     fn table(intervals: &[Interval<u32>], is_wide: bool) -> v4::Table {
-        v4::Table::of(intervals, is_wide)
+        let mut table = v4::Builder::new(is_wide);
+        intervals.iter().for_each(|interval| table.push(*interval));
+        table.finish().unwrap()
     }
     fn get(table: &v4::Table, address: u32) -> Cover {
         table.get(address)
@@ -95,6 +98,10 @@ impl Family for u128 {
     }
 }
 
+fn v4_table(intervals: &[Interval<u32>]) -> v4::Table {
+    v4::Table::new(|table| intervals.iter().for_each(|interval| table.push(*interval)))
+}
+
 fn check<N: Family>(shape: &Shape, corner: Corner<N>, order: Order) {
     let mut ids = 1..;
     let mut network = |n: &(u8, u8, bool, bool)| corner.network(*n, ids.next().unwrap());
@@ -103,10 +110,14 @@ fn check<N: Family>(shape: &Shape, corner: Corner<N>, order: Order) {
     let flat: Vec<_> = lists.iter().map(|list| flat(list.clone(), order, &mut maker)).collect();
     // Here every list may be passed over, so that all lists that cover an address follow each other.
     let slices: Vec<&[Interval<N>]> = flat.iter().map(Vec::as_slice).collect();
-    let whole = overlay(&slices, |covering| {
-        let all: Vec<EntryId> = covering.iter().flat_map(|(_, cover)| maker.chains().entries(cover).collect::<Vec<_>>()).collect();
-        maker.sequence(&all)
-    });
+    let whole = overlaid(
+        &slices,
+        |_, entry| Cover::entry(entry),
+        |covering| {
+            let all: Vec<EntryId> = covering.iter().flat_map(|(_, cover)| maker.chains().entries(cover).collect::<Vec<_>>()).collect();
+            maker.sequence(&all)
+        },
+    );
     let tables = [false, true].map(|is_wide| N::table(&whole, is_wide));
     for byte in 0..=255 {
         let first = corner.first(byte);
@@ -147,12 +158,12 @@ proptest! {
 #[test]
 fn both_ends_of_the_number_space() {
     let networks = vec![Network::plain(0, 32, 1), Network::plain(u32::MAX, 32, 2), Network::plain(0x8000_0000, 1, 3)];
-    let table = v4::Table::new(&flat(networks, Order::MostSpecific, &mut ChainMaker::default()));
+    let table = v4_table(&flat(networks, Order::MostSpecific, &mut ChainMaker::default()));
     for (address, entry) in [(0, 1), (1, 0), (0x7fff_ffff, 0), (0x8000_0000, 3), (u32::MAX - 1, 3), (u32::MAX, 2)] {
         assert_eq!(table.get(address), Cover::entry(entry), "{address:x}");
     }
     assert!(v6::Table::new(&[]).get(u128::MAX).is_none());
-    assert!(v4::Table::new(&[]).get(u32::MAX).is_none());
+    assert!(v4_table(&[]).get(u32::MAX).is_none());
 }
 
 /// Thousands of lines in one run: addresses of a /16, so that no two that follow each other have the same answer.
@@ -160,7 +171,7 @@ fn both_ends_of_the_number_space() {
 fn dense_networks() {
     for step in [1, 2, 3, 7] {
         let networks: Vec<Network<u32>> = (0..0x1_0000 / step).map(|n| Network::plain(0xc633_0000 + n * step, 32, n + 1)).collect();
-        let table = v4::Table::new(&flat(networks, Order::MostSpecific, &mut ChainMaker::default()));
+        let table = v4_table(&flat(networks, Order::MostSpecific, &mut ChainMaker::default()));
         for low in 0..0x1_0000 {
             let expected = if low % step == 0 && low / step < 0x1_0000 / step { low / step + 1 } else { 0 };
             assert_eq!(table.get(0xc633_0000 + low), Cover::entry(expected), "{low} by {step}");

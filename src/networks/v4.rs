@@ -16,8 +16,9 @@ use super::rank::{rank_of_10, rank_of_16};
 use super::runs::{self, OPEN, Step, Value};
 use crate::flat::Flat;
 use crate::image::{Reader, Stored, Writer};
-use crate::memory::{Watch, room};
+use crate::memory::{Watch, room, with_room};
 use bytemuck::{Pod, Zeroable};
+use std::mem;
 
 /// Pieces of a line.
 const PIECES: usize = 10;
@@ -43,7 +44,7 @@ pub(super) struct Line {
 const _: () = assert!(size_of::<Line>() == 64, "a cache line, without holes");
 
 /// All IPv4 rules.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Table {
     root: Flat<u32>,
     first: Flat<u16>,
@@ -53,15 +54,15 @@ pub(super) struct Table {
 }
 
 impl Table {
-    pub(super) fn new(intervals: &[Interval<u32>]) -> Table {
-        let is_wide = !intervals.iter().all(|interval| interval.cover.packed().is_some());
-        Table::of(intervals, is_wide)
-    }
-
-    /// As [`Table::new`]; a table that `is_wide` works for all covers.
-    pub(super) fn of(intervals: &[Interval<u32>], is_wide: bool) -> Table {
-        let Parts { root, first, lines, wide } = Parts::of(intervals, is_wide);
-        Table { root: root.into(), first: first.into(), lines: Flat::settled(lines), wide: Flat::settled(wide) }
+    /// A table of the intervals that `tell` tells the builder, in order. It is asked once more if lines have no room for some
+    /// cover.
+    pub(super) fn new(mut tell: impl FnMut(&mut Builder)) -> Table {
+        let mut table = |is_wide| {
+            let mut builder = Builder::new(is_wide);
+            tell(&mut builder);
+            builder.finish()
+        };
+        table(false).or_else(|| table(true)).unwrap_or_default()
     }
 
     /// What covers an address.
@@ -113,51 +114,76 @@ impl Table {
     }
 }
 
-/// The arrays in the making.
-#[derive(Debug, Default)]
-struct Parts {
+/// The table in the making.
+#[derive(Debug)]
+pub(crate) struct Builder {
     root: Vec<u32>,
     first: Vec<u16>,
     lines: Vec<Line>,
     wide: Vec<[u32; PIECES]>,
+    is_wide: bool,
+    /// Whether the lines have room for all covers.
+    fits: bool,
+    /// What there is to be said about the current upper 16 bits, and what holds behind it.
+    steps: Vec<Step<u16>>,
+    covering: Cover,
+    watch: Watch,
 }
 
-impl Parts {
-    fn of(intervals: &[Interval<u32>], is_wide: bool) -> Parts {
-        let mut table = Parts::default();
-        let watch = Watch::begin();
-        if !room(&mut table.root, 1 << 16) {
-            return table;
-        }
-        let mut rest = intervals.iter().peekable();
-        let mut covering = Cover::NONE;
-        let mut steps = Vec::new();
-        for upper in 0..1u32 << 16 {
-            steps.clear();
-            while let Some(interval) = rest.next_if(|interval| interval.start >> 16 == upper) {
-                let start = (interval.start & 0xffff) as u16;
-                if start != 0 && steps.is_empty() {
-                    steps.push(Step { start: 0, value: Value::Cover(covering) });
-                }
-                steps.push(Step { start, value: Value::Cover(interval.cover) });
-                covering = interval.cover;
-            }
-            if steps.len() < 2 {
-                table.root.push(covering.number());
-            } else if !watch.is_short() {
-                table.push_run(&steps, is_wide);
-            }
-        }
-        // So that as many can be read behind the last one as are compared at once.
-        if room(&mut table.first, AT_ONCE) {
-            table.first.extend([0; AT_ONCE]);
-        }
-        table.first.shrink_to_fit();
-        table.lines.shrink_to_fit();
-        table
+impl Builder {
+    /// Makes a table that works for all covers if it `is_wide`.
+    pub(super) fn new(is_wide: bool) -> Builder {
+        let root = with_room(1 << 16);
+        let (first, lines, wide, steps) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        Builder { root, first, lines, wide, is_wide, fits: true, steps, covering: Cover::NONE, watch: Watch::begin() }
     }
 
-    fn push_run(&mut self, steps: &[Step<u16>], is_wide: bool) {
+    /// Takes the next interval.
+    #[inline]
+    pub(crate) fn push(&mut self, Interval { start, cover }: Interval<u32>) {
+        self.fits &= self.is_wide || cover.packed().is_some();
+        if !self.fits || self.watch.is_short() {
+            return;
+        }
+        self.go_on((start >> 16) as usize);
+        let start = (start & 0xffff) as u16;
+        if start != 0 && self.steps.is_empty() {
+            self.steps.push(Step { start: 0, value: Value::Cover(self.covering) });
+        }
+        self.steps.push(Step { start, value: Value::Cover(cover) });
+        self.covering = cover;
+    }
+
+    /// Ends all upper 16 bits before these.
+    #[inline]
+    fn go_on(&mut self, upper: usize) {
+        while self.root.len() < upper.min(self.root.capacity()) {
+            let steps = mem::take(&mut self.steps);
+            if steps.len() < 2 {
+                self.root.push(self.covering.number());
+            } else {
+                self.push_run(&steps);
+            }
+            self.steps = steps;
+            self.steps.clear();
+        }
+    }
+
+    /// The table, if the lines had room for all covers.
+    pub(super) fn finish(mut self) -> Option<Table> {
+        self.go_on(1 << 16);
+        // So that as many can be read behind the last one as are compared at once.
+        if room(&mut self.first, AT_ONCE) {
+            self.first.extend([0; AT_ONCE]);
+        }
+        self.first.shrink_to_fit();
+        self.lines.shrink_to_fit();
+        let Builder { root, first, lines, wide, fits, .. } = self;
+        fits.then(|| Table { root: root.into(), first: first.into(), lines: lines.into(), wide: wide.into() })
+    }
+
+    fn push_run(&mut self, steps: &[Step<u16>]) {
+        let is_wide = self.is_wide;
         let (begin, begin_first) = (self.lines.len(), self.first.len());
         let push = |line: &runs::Line<'_, u16, PIECES>| {
             if !room(&mut self.lines, 1) || !room(&mut self.first, 1) || is_wide && !room(&mut self.wide, 1) {

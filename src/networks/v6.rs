@@ -84,7 +84,7 @@ impl Table {
     /// As [`Table::new`]; a table that `is_wide` works for all covers.
     pub(super) fn of(intervals: &[Interval<u128>], is_wide: bool) -> Table {
         let Parts { lines, first, lower, wide } = Parts::of(intervals, is_wide);
-        Table { index: Index::new(&first), lines: Flat::settled(lines), lower: Flat::settled(lower), wide: Flat::settled(wide) }
+        Table { index: Index::new(&first), lines: lines.into(), lower: lower.into(), wide: wide.into() }
     }
 
     /// What covers an address.
@@ -185,7 +185,7 @@ impl Parts {
             upper.push(Step { start: 0, value: Value::Cover(Cover::NONE) });
         }
         for group in intervals.chunk_by(|one, next| one.start >> 64 == next.start >> 64) {
-            let Some(Interval { start, cover }) = group.first() else { continue };
+            let Some(Interval { start, cover }) = group.first().copied() else { continue };
             let half = (start >> 64) as u64;
             if watch.is_short() || !room(&mut upper, 2) {
                 break;
@@ -193,8 +193,8 @@ impl Parts {
             let after = after_lower(&upper).filter(|after| *after != half);
             upper.extend(after.map(|start| Step { start, value: Value::Cover(covering) }));
             if group.len() == 1 && start & u128::from(u64::MAX) == 0 {
-                upper.push(Step { start: half, value: Value::Cover(*cover) });
-                covering = *cover;
+                upper.push(Step { start: half, value: Value::Cover(cover) });
+                covering = cover;
                 continue;
             }
             let value = self.push_lower(covering, group);
