@@ -28,6 +28,8 @@ pub struct Mailbox<'a> {
 
 impl<'a> Mailbox<'a> {
     /// Reads `<local@domain>` with or without brackets, source route (`@a,@b:`) and quoted local part.
+    // Inline: its parts are handed on in registers then.
+    #[inline(always)]
     pub fn parse(argument: &'a [u8]) -> Mailbox<'a> {
         let argument = argument.trim_ascii();
         let address = argument.strip_prefix(b"<").and_then(|inner| inner.strip_suffix(b">")).unwrap_or(argument);

@@ -436,7 +436,7 @@ impl Ruleset {
                 if !self.opt_outs.is_empty() {
                     situation = situation.and(self.opted_out(&recipient, facts));
                 }
-                question = Question { recipient, situation, connect: false, ..question };
+                (question.recipient, question.situation, question.connect) = (recipient, situation, false);
             }
         }
         question

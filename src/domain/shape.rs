@@ -5,7 +5,7 @@ use bytemuck::cast;
 use wide::{CmpEq, CmpGt, CmpLt, i8x16};
 
 /// The bytes of a name that matter, a bit each from its first one.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 struct Seen {
     /// Those that no name has.
     foreign: u64,
@@ -15,6 +15,7 @@ struct Seen {
 
 /// Of a name of 8 to 64 bytes: whether it is one, and then whether it has no capital letters; `None` for a shorter or longer
 /// one. Anything but ASCII makes it none.
+#[inline]
 pub(super) fn look(name: &[u8]) -> Option<Result<bool, ()>> {
     let seen = match name.len() {
         8..16 => {
@@ -26,14 +27,15 @@ pub(super) fn look(name: &[u8]) -> Option<Result<bool, ()>> {
             Seen { foreign, capitals, dots: spread(dots) }
         }
         16..=64 => {
-            let mut all = Seen::default();
-            let (sixteens, _) = name.as_chunks::<16>();
-            let last = (name.len() - 16, name.last_chunk()?);
-            for (at, sixteen) in sixteens.iter().enumerate().map(|(number, sixteen)| (16 * number, sixteen)).chain([last]) {
-                let Seen { foreign, capitals, dots } = seen(cast(*sixteen));
-                all = Seen { foreign: all.foreign | foreign, capitals: all.capitals | capitals, dots: all.dots | dots << at };
+            // The last sixteen may be among the others.
+            let (Seen { mut foreign, mut capitals, mut dots }, mut at) = (seen(cast(*name.last_chunk::<16>()?)), name.len() - 16);
+            dots <<= at;
+            while at > 0 {
+                at = at.saturating_sub(16);
+                let more = seen(cast(*name.get(at..)?.first_chunk::<16>()?));
+                (foreign, capitals, dots) = (foreign | more.foreign, capitals | more.capitals, dots | more.dots << at);
             }
-            all
+            Seen { foreign, capitals, dots }
         }
         _ => return None,
     };

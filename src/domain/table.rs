@@ -165,6 +165,7 @@ impl DomainTable {
         rapidhash_v3_nano_inline::<true, false>(label, &self.secrets)
     }
 
+    #[inline(always)]
     fn find(&self, suffix: &Suffix<'_>) -> Option<Found<'_>> {
         // No more buckets than there are, whatever marks they have.
         for bucket in self.buckets_of(suffix.hash).take(self.buckets.len()) {
