@@ -44,6 +44,11 @@ impl Cover {
         (self.chain().is_none() && !self.is_none()).then_some(self.0)
     }
 
+    /// As [`Cover::single`], 0 for none: without a branch, which a processor would have to guess.
+    pub(crate) fn single_or_0(self) -> EntryId {
+        std::hint::select_unpredictable(self.0 & Cover::CHAIN != 0, 0, self.0)
+    }
+
     /// Whether nothing covers the address.
     pub(crate) fn is_none(self) -> bool {
         self == Cover::NONE
@@ -71,7 +76,9 @@ impl Cover {
 
     /// The cover with these 24 bits.
     pub(super) fn of_packed(packed: u32) -> Cover {
-        Cover(packed & (Cover::PACKED_CHAIN - 1) | (packed & Cover::PACKED_CHAIN) << 7)
+        // The bit 23 becomes the bit 30.
+        let chain = packed & Cover::PACKED_CHAIN;
+        Cover(packed + (chain << 7) - chain)
     }
 }
 

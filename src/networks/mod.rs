@@ -91,13 +91,13 @@ impl NetworkTable {
     /// The value for an IPv4 address, as a number with the first octet uppermost; 0 if there is none.
     #[inline]
     pub fn v4(&self, address: u32) -> u32 {
-        self.v4.get(address).single().unwrap_or(0)
+        self.v4.get(address).single_or_0()
     }
 
     /// The value for an IPv6 address, as a number with the first octet uppermost; 0 if there is none.
     #[inline]
     pub fn v6(&self, address: u128) -> u32 {
-        self.v6.get(address).single().unwrap_or(0)
+        self.v6.get(address).single_or_0()
     }
 
     /// Whether no address is covered.

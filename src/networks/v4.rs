@@ -90,8 +90,18 @@ impl Table {
 
     /// The line of a run in which a number lies.
     #[inline]
-    fn line(&self, mut at: usize, low: u16) -> Option<usize> {
-        let mut lines = usize::from(*self.first.get(at)?);
+    fn line(&self, at: usize, low: u16) -> Option<usize> {
+        let [lines, first @ ..]: &[u16; AT_ONCE + 1] = self.first.get(at..)?.first_chunk()?;
+        let lines = usize::from(*lines);
+        if lines > AT_ONCE {
+            return self.line_of_many(at, lines, low);
+        }
+        // What stands behind the run does not count.
+        Some(at + rank_of_16(first, low, lines.saturating_sub(1)))
+    }
+
+    /// The line of a run of more than are compared at once.
+    fn line_of_many(&self, mut at: usize, mut lines: usize, low: u16) -> Option<usize> {
         while lines > AT_ONCE {
             let half = lines / 2;
             let later = *self.first.get(at + half)? <= low;
@@ -99,7 +109,6 @@ impl Table {
             lines -= half;
         }
         let first: &[u16; AT_ONCE] = self.first.get(at + 1..)?.first_chunk()?;
-        // What stands behind the run does not count.
         Some(at + rank_of_16(first, low, lines.saturating_sub(1)))
     }
 
