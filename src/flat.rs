@@ -65,9 +65,7 @@ impl<T> Flat<T> {
         let values = unsafe { slice::from_raw_parts(own.as_ptr(), own.len()) };
         Flat { values, owner: Owner::Own(own) }
     }
-}
 
-impl<T> Flat<T> {
     /// Whether it lies in a file, which may be damaged.
     pub(crate) fn is_mapped(&self) -> bool {
         matches!(self.owner, Owner::Map(_))

@@ -76,11 +76,8 @@ pub(crate) trait Family: Address + Question {
 
 pub(crate) fn all<A: Family>(set: &Set<A>) -> Vec<Contender<A>> {
     let ours = set.ours();
-    // Large arrays of ours are not with the allocator, which counts.
-    let (table, build) = time(|| NetworkTable::of(&ours));
+    let mut all = vec![contender(OURS, || NetworkTable::of(&ours), |table: &NetworkTable, address| A::ours(table, address))];
     drop(ours);
-    let (bytes, get) = (A::our_bytes(&table), |table: &NetworkTable, address| A::ours(table, address));
-    let mut all = vec![Contender { name: OURS, bytes, build, table: Box::new(Asked { table, get }) as Box<dyn Table<A>> }];
     all.extend(A::crates(set));
     all.push(contender("sorted array", || Sorted::new(set), |table: &Sorted<A>, address| table.get(address)));
     let bytes = all[0].bytes;

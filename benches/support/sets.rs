@@ -40,8 +40,6 @@ pub(crate) trait Address:
     fn of_net(net: IpNet) -> Option<(Self, u8)>;
     /// What our table says.
     fn ours(table: &NetworkTable, address: Self) -> u32;
-    /// How much memory our table takes for this family.
-    fn our_bytes(table: &NetworkTable) -> usize;
 
     /// The bits that tell the hosts of a network apart.
     fn host_bits(length: u8) -> u128 {
@@ -74,9 +72,6 @@ impl Address for u32 {
     fn ours(table: &NetworkTable, address: u32) -> u32 {
         table.v4(address)
     }
-    fn our_bytes(table: &NetworkTable) -> usize {
-        table.bytes().0
-    }
 }
 
 impl Address for u128 {
@@ -95,9 +90,6 @@ impl Address for u128 {
     }
     fn ours(table: &NetworkTable, address: u128) -> u32 {
         table.v6(address)
-    }
-    fn our_bytes(table: &NetworkTable) -> usize {
-        table.bytes().1
     }
 }
 

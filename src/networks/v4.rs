@@ -187,6 +187,7 @@ impl Builder {
         }
         self.first.shrink_to_fit();
         self.lines.shrink_to_fit();
+        self.wide.shrink_to_fit();
         let Builder { root, first, lines, wide, fits, .. } = self;
         fits.then(|| Table { root: root.into(), first: first.into(), lines: lines.into(), wide: wide.into() })
     }

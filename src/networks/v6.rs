@@ -168,6 +168,7 @@ impl Parts {
         parts.push_lines(&upper, is_wide);
         parts.lines.shrink_to_fit();
         parts.lower.shrink_to_fit();
+        parts.wide.shrink_to_fit();
         parts
     }
 
