@@ -24,10 +24,38 @@ pub(crate) fn last(byte: u8, bytes: &[u8]) -> Option<usize> {
     None
 }
 
+/// Whether they are the same.
+#[inline(always)]
+pub(crate) fn are_same(one: &[u8], other: &[u8]) -> bool {
+    /// Of N to 2 N bytes the first and the last N, which may overlap.
+    fn by_ends<const N: usize>(one: &[u8], other: &[u8]) -> bool {
+        one.first_chunk::<N>() == other.first_chunk() && one.last_chunk::<N>() == other.last_chunk()
+    }
+    one.len() == other.len()
+        && match one.len() {
+            8..=16 => by_ends::<8>(one, other),
+            17..=32 => by_ends::<16>(one, other),
+            _ => one == other,
+        }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn a_byte_makes_them_differ() {
+        for length in 0..40 {
+            let one = vec![b'a'; length];
+            assert!(are_same(&one, &one.clone()) && !are_same(&one, &[&one[..], b"a"].concat()));
+            for at in 0..length {
+                let mut other = one.clone();
+                other[at] = b'b';
+                assert!(!are_same(&one, &other), "{at} of {length}");
+            }
+        }
+    }
 
     proptest! {
         #[test]

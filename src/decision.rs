@@ -7,7 +7,7 @@
 use crate::bans::Ban;
 use crate::contents::{About, Entry as ListEntry};
 use crate::covering::List;
-use crate::domain::Folded;
+use crate::domain::{Folded, Place};
 use crate::line::Line;
 use crate::policy::BANS;
 use crate::reply::{MAX_VALUE, Placeholder, Reply};
@@ -138,7 +138,11 @@ impl Answer<'_> {
     pub(crate) fn write_entry(&self, line: &mut Line<'_>) {
         match self.decision.by {
             By::Entry(list, entry) => {
-                let whole = if list.role == Decider::Domain && !list.contents.is_mapped() { self.question.place } else { None };
+                let whole = if list.role == Decider::Domain && !list.contents.is_mapped() {
+                    self.question.place.map(Place::as_bytes)
+                } else {
+                    None
+                };
                 list.contents.write_entry(entry, whole, line);
             }
             By::Ban(ban) => line.push_network(ban.network),
@@ -150,6 +154,7 @@ impl Answer<'_> {
     pub(crate) fn write_text(&self, reply: &Reply, line: &mut Line<'_>) {
         reply.fill_in(line, |placeholder, line| match (placeholder, &self.question.facts.address) {
             (Placeholder::Ip, Some(IpAddr::V4(v4))) => line.push_v4(v4.to_bits()),
+            (Placeholder::Domain, _) if let Some(place) = self.question.place => line.push(&place),
             _ => self.write_value(placeholder, line),
         });
     }
@@ -175,7 +180,7 @@ impl Answer<'_> {
             }
             Placeholder::Domain => match place {
                 Some(place) => line.push(place),
-                None => push(line, recipient.place_in(&mut Folded::new()).unwrap_or_default(), hostname),
+                None => push(line, recipient.place_in(&mut Folded::new()).map_or(b"", Place::as_bytes), hostname),
             },
             Placeholder::Helo => push(line, facts.helo.unwrap_or_default(), "unknown"),
             Placeholder::Sender => {

@@ -6,7 +6,7 @@ use crate::contents::{About, Contents, Entry as ListEntry};
 use crate::covering::{Covering, Decided, List};
 use crate::decision::{Answer, By, Decision, verdict};
 use crate::diagnostic::Fault;
-use crate::domain::Folded;
+use crate::domain::{Folded, Place};
 use crate::facts::Facts;
 use crate::limits::{self, Nanoseconds};
 use crate::mailbox::Mailbox;
@@ -92,7 +92,7 @@ pub(crate) struct Question<'a> {
     pub recipient: Mailbox<'a>,
     /// Domain or address literal of the recipient, as it stands in the facts or, if it had to be changed, in a place of the
     /// caller's. Not before rules about names ask for it.
-    pub place: Option<&'a [u8]>,
+    pub place: Option<Place<'a>>,
     /// Who asks, as far as lists pass somebody over for it.
     pub situation: Exempt,
     pub connect: bool,
@@ -228,7 +228,7 @@ impl Ruleset {
         let (limits, now) = live.limits().filter(|_| question.counted && !self.limits.exempt.meets(question.situation))?;
         let sender = question.facts.sender.filter(|_| limits.settings().sender_domain.is_some());
         let sender = sender.and_then(|sender| Mailbox::parse(sender).place());
-        let place = question.place.and_then(|place| str::from_utf8(place).ok());
+        let place = question.place.and_then(|place| str::from_utf8(place.as_bytes()).ok());
         limits.recipient(question.facts.address, sender.as_deref(), place, now).map(|exceeded| exceeded.which)
     }
 
@@ -468,7 +468,7 @@ impl Ruleset {
         &self,
         names: &'a Names,
         mailbox: &Mailbox<'_>,
-        place: Option<&[u8]>,
+        place: Option<Place<'_>>,
         question: &Question<'_>,
         shadow: &mut &'a str,
     ) -> Option<Decision<'a>> {

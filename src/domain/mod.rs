@@ -3,6 +3,7 @@
 //! Names of two more kinds have no labels and nothing above or below them: address literals (`[192.0.2.1]`, RFC 5321
 //! section 4.1.3), which no rule about domains matches, and mailboxes (`user@example.org`, `user@`).
 
+mod place;
 mod shape;
 mod table;
 
@@ -11,6 +12,8 @@ use crate::idn;
 use crate::line::Line;
 use crate::prefix::parse_address;
 use arrayvec::ArrayString;
+pub(crate) use place::Place;
+pub(crate) use shape::Shape;
 use std::net::IpAddr;
 use std::str;
 pub use table::DomainTable;
@@ -115,8 +118,8 @@ const BYTES: [Byte; 256] = {
 /// A name in ASCII without the full stop at its end, and whether it has no capital letters; `None` if it is not a name.
 fn fold_ascii(name: &[u8]) -> Option<(&[u8], bool)> {
     let name = name.strip_suffix(b".").unwrap_or(name);
-    if let Some(seen) = shape::look(name) {
-        return seen.ok().map(|small| (name, small));
+    if let Some(shape) = Shape::of(name) {
+        return shape.is_name(name.len()).then_some((name, shape.capitals == 0));
     }
     let (mut label, mut small) = (0, true);
     for (at, byte) in name.iter().enumerate() {
@@ -201,7 +204,7 @@ mod tests {
     }
 
     fn ask(table: &DomainTable, name: &str) -> EntryId {
-        fold(name.as_bytes()).and_then(|folded| table.get(folded.as_bytes()).single()).unwrap_or(0)
+        fold(name.as_bytes()).and_then(|folded| table.get(Place::from(folded.as_bytes())).single()).unwrap_or(0)
     }
 
     #[test]
@@ -229,6 +232,19 @@ mod tests {
             ("a.\u{378}.both.example", 0),
         ] {
             assert_eq!(ask(&table, name), rule, "{name}");
+        }
+    }
+
+    #[test]
+    fn names_have_up_to_127_labels() {
+        let names: Vec<String> = (1..=127).map(|labels| vec!["a"; labels].join(".")).collect();
+        for step in [2, 3] {
+            let listed: Vec<&str> = names.iter().step_by(step).map(String::as_str).collect();
+            let table = table(&listed, &vec![0; listed.len()]);
+            for (at, name) in names.iter().enumerate() {
+                let expected = if at % step == 0 { EntryId::try_from(at / step + 1).unwrap() } else { 0 };
+                assert_eq!(ask(&table, name), expected, "{} labels", at + 1);
+            }
         }
     }
 
@@ -261,7 +277,8 @@ mod tests {
     #[test]
     fn address_literals_are_their_own_kind() {
         let table = table(&["[192.0.2.1]", "[IPv6:2001:DB8::1]", ".example"], &[0, 0, 1]);
-        let ask = |text: &str| fold_literal(text.as_bytes()).and_then(|literal| table.get(literal.as_bytes()).single()).unwrap_or(0);
+        let ask =
+            |text: &str| fold_literal(text.as_bytes()).and_then(|literal| table.get(Place::from(literal.as_bytes())).single()).unwrap_or(0);
         for (literal, entry) in [
             ("[192.0.2.1]", 1),
             ("[ipv6:2001:db8:0::1]", 2),

@@ -24,18 +24,19 @@
 //! It is that of the RapidHash V3 family, whose output is specified, over each label; the hash of a name is made of those of
 //! its labels, so that no byte is hashed twice for its suffixes.
 
-use super::Form;
-use crate::bytes::last;
+use super::{Form, Place};
+use crate::bytes::are_same;
 use crate::diagnostic::Fault;
 use crate::flat::Flat;
 use crate::image::{Reader, Stored, Writer};
 use crate::memory::{Watch, ran_out, room, with_room};
 use crate::networks::Cover;
 use crate::resolve::Candidate;
-use bytemuck::{Pod, Zeroable};
+use bytemuck::{Pod, Zeroable, bytes_of, cast};
 use memchr::memchr;
 use rapidhash::v3::{RapidSecrets, rapidhash_v3_nano_inline};
 use std::hash::{BuildHasher, Hasher, RandomState};
+use wide::{CmpEq, i8x16};
 
 /// All names of one table together, in bytes: places are 32 bits wide.
 const MAX_NAMES: usize = u32::MAX as usize;
@@ -56,8 +57,8 @@ pub struct DomainTable {
     names: Flat<u8>,
     /// How many there are.
     count: u32,
-    /// Which numbers of labels there are, a bit each.
-    labels: u128,
+    /// Which numbers of labels there are, as [`labels_bit`] has them.
+    labels: u64,
     /// The seed of the hash.
     seed: u64,
     /// What the hash makes of its seed.
@@ -108,17 +109,20 @@ impl Default for DomainTable {
 
 impl DomainTable {
     /// What covers a domain or an address literal.
-    pub(crate) fn get(&self, name: &[u8]) -> Cover {
-        if name.starts_with(b"[") {
-            return self.get_apart(name);
+    pub(crate) fn get(&self, place: Place<'_>) -> Cover {
+        if place.starts_with(b"[") {
+            return self.get_apart(&place);
         }
         let mut cover = Cover::NONE;
-        let deepest = u128::BITS - self.labels.leading_zeros();
-        for suffix in self.suffixes(name).take_while(|suffix| suffix.labels < deepest) {
-            if self.labels >> suffix.labels & 1 == 1
+        for suffix in self.suffixes(place) {
+            let bit = labels_bit(suffix.labels);
+            if self.labels < bit {
+                break;
+            }
+            if self.labels & bit != 0
                 && let Some(found) = self.find(&suffix)
             {
-                cover = if suffix.name.len() == name.len() { found.at } else { found.below };
+                cover = if suffix.name.len() == place.len() { found.at } else { found.below };
             }
         }
         cover
@@ -131,7 +135,7 @@ impl DomainTable {
 
     /// Whether it has mailboxes or address literals.
     pub(crate) fn has_apart(&self) -> bool {
-        self.labels >> APART & 1 == 1
+        self.labels & labels_bit(APART) != 0
     }
 
     /// How many names the table has.
@@ -145,14 +149,12 @@ impl DomainTable {
     }
 
     /// The suffixes of a domain, shortest first.
-    fn suffixes<'a>(&self, name: &'a [u8]) -> impl Iterator<Item = Suffix<'a>> {
-        let (mut labels, mut hash, mut above) = (0, self.seed, Some(name.len()));
+    fn suffixes<'a>(&self, place: Place<'a>) -> impl Iterator<Item = Suffix<'a>> {
+        let (mut labels, mut hash, mut rest) = (0, self.seed, Some(place));
         std::iter::from_fn(move || {
-            let (rest, _) = name.split_at_checked(above?)?;
-            let dot = last(b'.', rest);
-            let start = dot.map_or(0, |dot| dot + 1);
-            (labels, hash, above) = (labels + 1, joined(hash, self.hash(rest.get(start..)?)), dot);
-            Some(Suffix { labels, name: name.get(start..)?, hash })
+            let (label, before) = rest?.split_last();
+            (labels, hash, rest) = (labels + 1, joined(hash, self.hash(label)), before);
+            Some(Suffix { labels, name: place.as_bytes().get(before.map_or(0, |before| before.len() + 1)..)?, hash })
         })
     }
 
@@ -170,7 +172,8 @@ impl DomainTable {
         // No more buckets than there are, whatever marks they have.
         for bucket in self.buckets_of(suffix.hash).take(self.buckets.len()) {
             let bucket = self.buckets.get(bucket)?;
-            let found = bucket.places_of(tag(suffix.hash)).find_map(|place| self.name(place).filter(|found| found.name == suffix.name));
+            let found =
+                bucket.places_of(tag(suffix.hash)).find_map(|place| self.name(place).filter(|found| are_same(found.name, suffix.name)));
             if found.is_some() || bucket.passed & mark(suffix.hash) == 0 {
                 return found;
             }
@@ -223,7 +226,7 @@ impl DomainTable {
                 names.extend_from_slice(&[0; HEAD - 1]);
                 names.push(length);
                 names.extend_from_slice(suffix.name);
-                self.labels |= 1 << suffix.labels;
+                self.labels |= labels_bit(suffix.labels);
                 self.count += 1;
                 return Ok(place);
             }
@@ -238,33 +241,27 @@ impl Stored for DomainTable {
         let DomainTable { buckets, names, count, labels, seed, secrets: _ } = self;
         buckets.store(image);
         names.store(image);
-        let (upper, lower) = ((labels >> 64) as u64, u64::try_from(labels & u128::from(u64::MAX)).unwrap_or(0));
-        [u64::from(*count), upper, lower, *seed].into_iter().for_each(|number| image.number(number));
+        [u64::from(*count), *labels, *seed].into_iter().for_each(|number| image.number(number));
     }
 
     fn restore(image: &mut Reader) -> Option<DomainTable> {
         let (buckets, names) = (Flat::restore(image)?, Flat::restore(image)?);
         let count = u32::try_from(image.number()?).ok()?;
-        let labels = u128::from(image.number()?) << 64 | u128::from(image.number()?);
-        let seed = image.number()?;
+        let (labels, seed) = (image.number()?, image.number()?);
         Some(DomainTable { buckets, names, count, labels, seed, secrets: RapidSecrets::seed(seed) })
     }
 }
 
 impl Bucket {
     /// Where the names stand that have a tag, and perhaps others: all twelve are compared at once.
+    #[inline(always)]
     fn places_of(&self, tag: u8) -> impl Iterator<Item = usize> {
-        const ONES: u128 = u128::from_ne_bytes([1; 16]);
-        let mut tags = [0; 16];
-        if let Some(first) = tags.first_chunk_mut() {
-            *first = self.tags;
-        }
-        // Equal bytes are 0; their upper bits are what is left.
-        let differences = u128::from_le_bytes(tags) ^ u128::from_ne_bytes([tag; 16]);
-        let mut equal = differences.wrapping_sub(ONES) & !differences & (ONES << 7);
+        let tags: i8x16 = bytes_of(self).first_chunk().copied().map(cast::<[u8; 16], _>).unwrap_or_default();
+        let mut equal = tags.cmp_eq(i8x16::splat(tag.cast_signed())).move_mask();
         std::iter::from_fn(move || {
-            let slot = equal.trailing_zeros() / 8;
+            let slot = equal.trailing_zeros();
             equal &= equal.wrapping_sub(1);
+            // Behind the tags there is something else, and behind the last place nothing.
             self.places.get(slot as usize).map(|place| *place as usize)
         })
     }
@@ -278,6 +275,11 @@ fn stands_apart(name: &[u8]) -> bool {
 /// The hash of a name that has a label in front of another.
 fn joined(above: u64, label: u64) -> u64 {
     (above.rotate_left(32) ^ label).wrapping_mul(0x9E37_79B9_7F4A_7C15)
+}
+
+/// A bit for a number of labels; all large ones have one together.
+fn labels_bit(labels: u32) -> u64 {
+    1 << labels.min(u64::BITS - 1)
 }
 
 /// A byte of the hash that does not say which bucket; never 0.
@@ -323,7 +325,7 @@ impl DomainTableBuilder {
     /// Adds an entry.
     pub(crate) fn add(&mut self, form: Form, name: &[u8], candidate: Candidate) -> Result<(), Fault> {
         let table = &self.table;
-        let whole = if stands_apart(name) { None } else { table.suffixes(name).last() }.unwrap_or_else(|| table.apart(name));
+        let whole = if stands_apart(name) { None } else { table.suffixes(name.into()).last() }.unwrap_or_else(|| table.apart(name));
         let (place, before) = match table.find(&whole) {
             Some(found) => (found.place, found.at.number()),
             None => (self.table.insert(&whole)?, 0),
@@ -393,7 +395,7 @@ impl DomainTableBuilder {
         if !fewer || stands_apart(found.name) {
             return;
         }
-        let suffixes = self.table.suffixes(found.name).take_while(|suffix| suffix.name.len() < found.name.len());
+        let suffixes = self.table.suffixes(found.name.into()).take_while(|suffix| suffix.name.len() < found.name.len());
         let above: Vec<Found<'_>> = suffixes.filter_map(|suffix| self.table.find(&suffix)).collect();
         for above in above.iter().rev() {
             self.entries_of(above, entries);
@@ -432,7 +434,7 @@ mod tests {
         for count in [0, 1, 7, 50_000] {
             let (names, others) = (names(count), names(count + 100));
             let table = table(&names);
-            let get = |name: &str| if name.contains('@') { table.get_apart(name.as_bytes()) } else { table.get(name.as_bytes()) };
+            let get = |name: &str| if name.contains('@') { table.get_apart(name.as_bytes()) } else { table.get(name.as_bytes().into()) };
             for (number, name) in (1..).zip(&others) {
                 let expected = if number <= count { Cover::entry(number) } else { Cover::NONE };
                 assert_eq!(get(name), expected, "{name}");
@@ -460,7 +462,7 @@ mod tests {
         }
         let table = builder.finish(|candidates| Cover::entry(candidates.first().map_or(0, |candidate| candidate.entry)));
         for (entry, name) in (1..).zip(&names) {
-            let cover = if name.contains('@') { table.get_apart(name.as_bytes()) } else { table.get(name.as_bytes()) };
+            let cover = if name.contains('@') { table.get_apart(name.as_bytes()) } else { table.get(name.as_bytes().into()) };
             assert_eq!(cover, Cover::entry(entry), "{name}");
         }
     }
@@ -472,7 +474,7 @@ mod tests {
         let whole = table(&names);
         let damage = proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..200);
         let mut runner = TestRunner::default();
-        let checked = runner.run(&(damage.clone(), damage, any::<u128>()), |(in_names, in_buckets, labels)| {
+        let checked = runner.run(&(damage.clone(), damage, any::<u64>()), |(in_names, in_buckets, labels)| {
             let mut table = whole.clone();
             table.labels |= labels;
             for (at, byte) in in_names {
@@ -486,7 +488,7 @@ mod tests {
                 bucket.passed = u32::MAX;
             }
             for name in &names {
-                table.get(name.as_bytes());
+                table.get(name.as_bytes().into());
                 table.get_apart(name.as_bytes());
             }
             Ok(())

@@ -21,7 +21,7 @@ mod show;
 use crate::compile::seconds;
 use crate::covering::List;
 use crate::decision::{self, Answer, By, Decision};
-use crate::domain::Folded;
+use crate::domain::{Folded, Place};
 use crate::facts::Facts;
 use crate::list::Seconds;
 use crate::mailbox::Mailbox;
@@ -161,7 +161,7 @@ pub(crate) fn explain(ruleset: &Ruleset, live: &Live<'_>, facts: &Facts<'_>, sta
         port: facts.port,
         helo: facts.helo.map(|helo| clean(helo).to_string()),
         tls: facts.tls,
-        domain: asked.question.place.map(|place| String::from_utf8_lossy(place).into_owned()),
+        domain: asked.question.place.map(|place| String::from_utf8_lossy(&place).into_owned()),
         stage: asked.stage,
         now,
         why: asked.why(&verdict, decides),
@@ -245,7 +245,7 @@ impl<'a> Asked<'a> {
             let (mailbox, place) = if of_sender {
                 (Some(&sender), sender_place.as_ref().map(|place| place.as_bytes()))
             } else {
-                (recipient, self.question.place)
+                (recipient, self.question.place.map(Place::as_bytes))
             };
             Judged::name(list, mailbox, place, situation, self.now)
         };

@@ -6,7 +6,7 @@
 use crate::contents::{About, Contents};
 use crate::covering::{Covering, List};
 use crate::diagnostic::Fault;
-use crate::domain::{DomainTable, DomainTableBuilder, Form};
+use crate::domain::{DomainTable, DomainTableBuilder, Form, Place};
 use crate::image::{Restored, Stored, Writer};
 use crate::mailbox::Mailbox;
 use crate::memory::Watch;
@@ -70,12 +70,12 @@ impl Names {
     }
 
     /// What covers a domain or an address literal; `None` if nothing does.
-    pub(crate) fn of_place(&self, place: &[u8]) -> Option<Covering<'_>> {
+    pub(crate) fn of_place(&self, place: Place<'_>) -> Option<Covering<'_>> {
         self.covering([self.table.get(place), Cover::NONE, Cover::NONE])
     }
 
     /// What covers a mailbox, which is at a place; `None` if nothing does.
-    pub(crate) fn of_mailbox(&self, mailbox: &Mailbox<'_>, place: Option<&[u8]>) -> Option<Covering<'_>> {
+    pub(crate) fn of_mailbox(&self, mailbox: &Mailbox<'_>, place: Option<Place<'_>>) -> Option<Covering<'_>> {
         // What is no address matches nothing, not even by its local part.
         let invalid = place.is_none() && (mailbox.domain.is_some() || mailbox.literal.is_some());
         if self.is_empty() || invalid {
@@ -89,7 +89,7 @@ impl Names {
         if !self.table.has_apart() {
             return self.covering([of_place, Cover::NONE, Cover::NONE]);
         }
-        self.covering([place.map_or(Cover::NONE, named), of_place, named(b"")])
+        self.covering([place.map_or(Cover::NONE, |place| named(&place)), of_place, named(b"")])
     }
 
     fn covering(&self, covers: [Cover; 3]) -> Option<Covering<'_>> {
@@ -97,15 +97,15 @@ impl Names {
     }
 
     /// Whether an entry covers a place.
-    pub(crate) fn is_of_place(about: Option<About<'_>>, place: Option<&[u8]>) -> bool {
-        matches!((about, place), (Some(About::Domain(form, name)), Some(place)) if form.covers(name, place))
+    pub(crate) fn is_of_place(about: Option<About<'_>>, place: Option<Place<'_>>) -> bool {
+        matches!((about, place), (Some(About::Domain(form, name)), Some(place)) if form.covers(name, &place))
     }
 
     /// Whether an entry covers a mailbox, which is at a place.
-    pub(crate) fn is_of_mailbox(about: Option<About<'_>>, mailbox: &Mailbox<'_>, place: Option<&[u8]>) -> bool {
+    pub(crate) fn is_of_mailbox(about: Option<About<'_>>, mailbox: &Mailbox<'_>, place: Option<Place<'_>>) -> bool {
         let named = |at: &[u8], entry: &[u8]| mailbox.name(at).is_some_and(|name| name.as_bytes() == entry);
         match about {
-            Some(About::Mailbox(name)) => named(b"", name) || place.is_some_and(|place| named(place, name)),
+            Some(About::Mailbox(name)) => named(b"", name) || place.is_some_and(|place| named(&place, name)),
             _ => Names::is_of_place(about, place),
         }
     }

@@ -2,6 +2,7 @@
 
 use super::names::Names;
 use crate::contents::Contents;
+use crate::domain::Place;
 use crate::facts::Facts;
 use crate::mailbox::Mailbox;
 use crate::policy::Exempt;
@@ -46,11 +47,17 @@ impl Relay {
     /// (`user%other.example@example.org`) is refused whatever the domain: servers that follow it would relay
     /// (RFC 2505 section 2.1).
     #[inline]
-    pub(crate) fn refuses(&self, recipient: &Mailbox<'_>, place: Option<&[u8]>, situation: Exempt, facts: &Facts<'_>) -> Option<&Reply> {
+    pub(crate) fn refuses(
+        &self,
+        recipient: &Mailbox<'_>,
+        place: Option<Place<'_>>,
+        situation: Exempt,
+        facts: &Facts<'_>,
+    ) -> Option<&Reply> {
         self.reply.as_ref().filter(|_| self.is_refused(recipient, place, situation, facts))
     }
 
-    fn is_refused(&self, recipient: &Mailbox<'_>, place: Option<&[u8]>, situation: Exempt, facts: &Facts<'_>) -> bool {
+    fn is_refused(&self, recipient: &Mailbox<'_>, place: Option<Place<'_>>, situation: Exempt, facts: &Facts<'_>) -> bool {
         if situation.meets(Exempt::AUTHENTICATED.and(Exempt::TRUSTED)) {
             return false;
         }
