@@ -200,13 +200,17 @@ fn rcpt(directory: &Path, random: &mut TestRng) {
         for recipient in &recipients {
             assert_eq!(asker.rcpt(recipient) != 0, probe(recipient) != 0, "{recipient}");
         }
-        let (mut theirs, mut ours) = (Vec::new(), Vec::new());
+        let mut times = [(); 4].map(|()| Vec::new());
         for _ in 0..rounds() {
-            theirs.push(throughput(&recipients, probe));
-            ours.push(throughput(&recipients, |recipient| asker.rcpt(recipient)));
+            times[0].push(throughput(&recipients, probe));
+            times[1].push(throughput(&recipients, |recipient| asker.rcpt(recipient)));
+            times[2].push(latency(&recipients, probe));
+            times[3].push(latency(&recipients, |recipient| asker.rcpt(recipient)));
         }
-        let (theirs, ours) = (median(theirs), median(ours));
-        println!("| {kind} | {theirs:.1} | {ours:.1} | {:.2} |", ours / theirs);
+        let times = times.map(median);
+        for (way, of) in [("throughput", &times[..2]), ("latency", &times[2..])] {
+            println!("| {kind}, {way} | {:.1} | {:.1} | {:.2} |", of[0], of[1], of[1] / of[0]);
+        }
     }
 }
 

@@ -27,6 +27,12 @@ impl Question for u128 {
     }
 }
 
+impl Question for &str {
+    fn after(self, zero: u32) -> Self {
+        &self[zero as usize..]
+    }
+}
+
 /// Whether a short run is asked for: `MXGATE_BENCH=quick`.
 pub(crate) fn quick() -> bool {
     std::env::var("MXGATE_BENCH").is_ok_and(|kind| kind == "quick")
@@ -86,7 +92,7 @@ pub(crate) fn throughput<A: Copy>(questions: &[A], mut get: impl FnMut(A) -> u32
     seconds * 1e9 / questions.len() as f64
 }
 
-/// Nanoseconds a look-up, when the address to look up depends on the answer before it.
+/// Nanoseconds a look-up, when what to look up depends on the answer before it.
 #[inline]
 pub(crate) fn latency<A: Question>(addresses: &[A], mut get: impl FnMut(A) -> u32) -> f64 {
     // The compiler does not know that it is zero, and the processor has to wait for it.
