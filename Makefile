@@ -7,7 +7,7 @@ PACKAGES = postfix gcc g++ clang binutils valgrind python3 python3-venv python3-
 HOSTS = exim4-daemon-heavy/usr/sbin/exim4 opensmtpd/usr/sbin/smtpd
 MUSL = $(shell uname -m)-unknown-linux-musl
 
-.PHONY: test checks demo bench bench-python hosts loom library install packages wheel
+.PHONY: test checks demo bench bench-milter bench-python hosts loom library install packages wheel
 
 test: packages hosts
 	cargo fmt --all --check
@@ -25,7 +25,12 @@ demo: packages
 	cargo run --locked --release --quiet --example demo
 
 bench: packages
-	cargo bench --locked --bench "*"
+	cargo bench --locked --bench networks --bench domains --bench decisions --bench load
+
+# The daemon beside filters that do nothing, and behind a real Postfix. MXGATE_BENCH=quick for a short run.
+bench-milter: packages
+	cargo build --locked --release --manifest-path benches/milter/miltr/Cargo.toml --target-dir target/miltr
+	MXGATE_MILTR=$(CURDIR)/target/miltr/release/miltr-nothing cargo bench --locked --bench milter
 
 # What needs an optimised build: the network table against others (100 million questions or MXGATE_QUESTIONS, and
 # all of IPv4), and what look-ups and checks cost in instructions (BLESS=1 writes new limits).

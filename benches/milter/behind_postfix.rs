@@ -1,0 +1,102 @@
+//! Real Postfix, one for each milter and one without: SMTP sessions of an envelope alone, and whole messages of 1 kB.
+
+use crate::measure::{median, quick};
+use crate::opponents::{Opponent, processor_time};
+use crate::support::postfix::{self, Postfix};
+use crate::support::{available, root};
+use crate::{open_to_all, postfix_name};
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Clients side by side.
+const CLIENTS: usize = 16;
+
+#[derive(Clone, Copy)]
+enum Session {
+    Envelope,
+    Message,
+}
+
+/// Sessions, one after the other, for so long: how many.
+fn client(server: SocketAddr, kind: Session, end: Instant) -> u32 {
+    let body = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcd\r\n".repeat(16);
+    let mut count = 0;
+    while Instant::now() < end {
+        let stream = TcpStream::connect(server).unwrap();
+        stream.set_nodelay(true).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        let mut heard = BufReader::new(&stream);
+        let mut line = String::new();
+        let mut expect = |code: &str| loop {
+            line.clear();
+            heard.read_line(&mut line).unwrap();
+            assert!(line.starts_with(code), "{line} instead of {code}");
+            if line.as_bytes()[3] == b' ' {
+                break;
+            }
+        };
+        let say = |text: &str| (&stream).write_all(text.as_bytes()).unwrap();
+        expect("220");
+        for command in ["EHLO client.example.org\r\n", "MAIL FROM:<user@example.org>\r\n", "RCPT TO:<other@example.org>\r\n"] {
+            say(command);
+            expect("250");
+        }
+        if let Session::Message = kind {
+            say("DATA\r\n");
+            expect("354");
+            say(&format!("Subject: test\r\n\r\n{body}.\r\n"));
+            expect("250");
+        }
+        say("QUIT\r\n");
+        expect("221");
+        count += 1;
+    }
+    count
+}
+
+/// Sessions a second.
+fn rate(server: SocketAddr, kind: Session, time: Duration) -> (u32, f64) {
+    let start = Instant::now();
+    let count = thread::scope(|scope| {
+        let clients: Vec<_> = (0..CLIENTS).map(|_| scope.spawn(|| client(server, kind, start + time))).collect();
+        clients.into_iter().map(|client| client.join().unwrap()).sum::<u32>()
+    });
+    (count, f64::from(count) / start.elapsed().as_secs_f64())
+}
+
+/// Rates with each milter beside that without one.
+pub(crate) fn compare(all: &[Opponent], directory: &Path) {
+    if !root() || !available(&postfix::TOOLS) {
+        return;
+    }
+    open_to_all(directory);
+    let mut servers = vec![("no milter", None, Postfix::start(&[]))];
+    for opponent in all {
+        let milters = postfix_name(&opponent.tcp.1);
+        let postfix = Postfix::start(&[("smtpd_milters", &milters), ("milter_default_action", "tempfail")]);
+        servers.push((opponent.name, Some(&opponent.tcp.0), postfix));
+    }
+    let (rounds, time) = if quick() { (3, Duration::from_secs(2)) } else { (7, Duration::from_secs(4)) };
+    for (kind, name) in [(Session::Envelope, "EHLO, MAIL, RCPT, QUIT"), (Session::Message, "whole messages of 1 kB")] {
+        println!("\n### Behind Postfix, {CLIENTS} clients: {name}\n");
+        println!("| milter | sessions a second | of those without | \u{b5}s of the milter a session |\n|---|--:|--:|--:|");
+        let mut rates = vec![(Vec::new(), Vec::new()); servers.len()];
+        for _ in 0..rounds {
+            for ((_, milter, postfix), (rates, used)) in servers.iter().zip(&mut rates) {
+                let before = milter.map_or(0.0, processor_time);
+                let (count, rate) = rate(postfix.smtp(), kind, time);
+                rates.push(rate);
+                used.push((milter.map_or(0.0, processor_time) - before) * 1e6 / f64::from(count));
+            }
+        }
+        let without = median(rates[0].0.clone());
+        for ((name, ..), (rates, used)) in servers.iter().zip(rates) {
+            // Each round has its own ratio: what else the machine does changes from one to the next.
+            let rate = median(rates);
+            println!("| {name} | {rate:.0} | {:.2} | {:.0} |", rate / without, median(used));
+        }
+    }
+}

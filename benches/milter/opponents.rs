@@ -1,0 +1,92 @@
+//! The milters: mxgate with a policy of a million networks, and filters that do nothing.
+
+use crate::mail_server::Target;
+use crate::support::daemon::Daemon;
+use std::fs;
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+/// How long one may take to start.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A milter that listens on a unix socket and, as another process, on a port.
+pub(crate) struct Opponent {
+    pub name: &'static str,
+    pub unix: (Daemon, Target),
+    pub tcp: (Daemon, Target),
+}
+
+/// All of them. `policy` is that of mxgate.
+pub(crate) fn start(directory: &Path, policy: &Path) -> Vec<Opponent> {
+    let nothing = directory.join("nothing");
+    let built = Command::new("cc").args(["-O2", "-o"]).arg(&nothing).args(["benches/milter/nothing.c", "-lmilter", "-pthread"]).status();
+    assert!(built.unwrap().success(), "nothing.c needs libmilter-dev");
+    let mxgate = Path::new(env!("CARGO_BIN_EXE_mxgate"));
+    let mut all = vec![opponent("mxgate", directory, |target| {
+        let listen = match target {
+            Target::Unix(path) => format!("unix:{}", path.display()),
+            Target::Tcp(port) => format!("inet:{port}@127.0.0.1"),
+        };
+        // As in production nobody reads of each refusal that is not there.
+        let arguments = ["serve", "--config", policy.to_str().unwrap(), "--socket-mode", "0666", "--listen", &listen];
+        (mxgate.to_path_buf(), arguments.map(str::to_owned).to_vec())
+    })];
+    let libmilter = |target: &Target| match target {
+        Target::Unix(path) => format!("unix:{}", path.display()),
+        Target::Tcp(port) => format!("inet:{port}@127.0.0.1"),
+    };
+    all.push(opponent("libmilter (C), does nothing", directory, |target| (nothing.clone(), vec![libmilter(target)])));
+    all.push(opponent("libmilter, asks for CONNECT and RCPT alone", directory, |target| {
+        (nothing.clone(), vec![libmilter(target), "CR".to_owned()])
+    }));
+    if let Some(miltr) = std::env::var_os("MXGATE_MILTR").map(PathBuf::from) {
+        all.push(opponent("miltr-server (Rust), does nothing", directory, |target| {
+            let address = match target {
+                Target::Unix(path) => format!("unix:{}", path.display()),
+                Target::Tcp(port) => format!("127.0.0.1:{port}"),
+            };
+            (miltr.clone(), vec![address])
+        }));
+    }
+    all
+}
+
+fn opponent(name: &'static str, directory: &Path, command: impl Fn(&Target) -> (PathBuf, Vec<String>)) -> Opponent {
+    let start = |target: Target| {
+        let (program, arguments) = command(&target);
+        let output = directory.join("output");
+        let daemon = Daemon::start(&program, arguments, &output);
+        let end = Instant::now() + PATIENCE;
+        while !listens(&target) {
+            assert!(Instant::now() < end, "{name} does not listen: {}", fs::read_to_string(&output).unwrap_or_default());
+            sleep(Duration::from_millis(20));
+        }
+        (daemon, target)
+    };
+    let number = fs::read_dir(directory).unwrap().count();
+    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+    Opponent { name, unix: start(Target::Unix(directory.join(format!("{number}.sock")))), tcp: start(Target::Tcp(port)) }
+}
+
+fn listens(target: &Target) -> bool {
+    match target {
+        Target::Unix(path) => UnixStream::connect(path).is_ok(),
+        Target::Tcp(port) => TcpStream::connect((Ipv4Addr::LOCALHOST, *port)).is_ok(),
+    }
+}
+
+/// Seconds that a process has run, those of its threads that have ended too.
+#[expect(unsafe_code, reason = "no safe interface reads the clock of another process")]
+pub(crate) fn processor_time(daemon: &Daemon) -> f64 {
+    let (mut clock, mut time) = (0, libc::timespec { tv_sec: 0, tv_nsec: 0 });
+    // SAFETY: there is room for the number of a clock.
+    let found = unsafe { libc::clock_getcpuclockid(daemon.pid().cast_signed(), &raw mut clock) };
+    assert_eq!(found, 0, "the process is gone");
+    // SAFETY: there is room for a time.
+    unsafe { libc::clock_gettime(clock, &raw mut time) };
+    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
+}
