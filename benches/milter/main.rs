@@ -25,11 +25,9 @@ use std::time::Duration;
 
 mod behind_postfix;
 mod mail_server;
-#[allow(dead_code, reason = "other benchmarks use the rest")]
 #[path = "../support/measure.rs"]
 mod measure;
 mod opponents;
-#[allow(dead_code, reason = "other benchmarks use the rest")]
 #[path = "../support/sets.rs"]
 mod sets;
 #[path = "../../tests/support/mod.rs"]
