@@ -2,9 +2,10 @@
 
 # The compilers, the mail server and the tools that the tests use; and the target for which they build with musl.
 PACKAGES = postfix gcc g++ clang binutils valgrind python3 python3-venv python3-aiosmtpd mypy libmilter-dev miltertest \
-	abigail-tools pkgconf cmake musl-tools
-# Mail servers that Debian does not install beside Postfix: package and program.
-HOSTS = exim4-daemon-heavy/usr/sbin/exim4 opensmtpd/usr/sbin/smtpd
+	abigail-tools pkgconf cmake musl-tools m4
+# Mail servers that Debian does not install beside Postfix: package and program, or another file of it.
+HOSTS = exim4-daemon-heavy/usr/sbin/exim4 opensmtpd/usr/sbin/smtpd sendmail-bin/usr/libexec/sendmail/sendmail \
+	sendmail-cf/usr/share/sendmail/cf/m4/cf.m4
 MUSL = $(shell uname -m)-unknown-linux-musl
 
 .PHONY: test checks demo bench bench-milter bench-python hosts loom library install packages wheel
@@ -120,7 +121,7 @@ hosts:
 	@set -e; mkdir -p target/hosts; cd target/hosts; \
 	for program in $(HOSTS); do \
 	    package=$${program%%/*}; \
-	    if [ -e $$program ] && ! ldd $$program | grep -q 'not found'; then continue; fi; \
+	    if [ -e $$program ] && ! ldd $$program 2>&1 | grep -q 'not found'; then continue; fi; \
 	    if [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then \
 	        echo "not unpacked: $$package (as root: make hosts); tests that need it are skipped" >&2; continue; \
 	    fi; \

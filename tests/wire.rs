@@ -1,5 +1,5 @@
-//! The table of `mxgate::wire` against a real Postfix: a milter and a policy service that give one reply at one stage,
-//! and what the client reads at all of them.
+//! The table of `mxgate::wire` against a real Postfix and a real Sendmail: a milter and a policy service that give one reply
+//! at one stage, and what the client reads at all of them. The sessions stand in tests/wire/, whole; BLESS=1 writes them anew.
 
 #![allow(
     clippy::unwrap_used,
@@ -14,11 +14,15 @@ use mxgate::milter::codec::{Command, Options, Packets, SMFI_VERSION, encode_cont
 use mxgate::reply::{Reply, Values};
 use mxgate::wire::{Connection, Envelope, Profile, When, Wire, on_wire};
 use mxgate::{Rejection, Stage};
+use std::fmt::Write as _;
+use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::thread;
 use support::postfix::Postfix;
+use support::sendmail::{self, Sendmail};
 use support::smtp::Client;
 
 mod support;
@@ -118,19 +122,31 @@ fn policy_service(mut stream: TcpStream, answer: &Answer) {
     }
 }
 
-/// Plays all replies at all stages, and compares.
-fn compare(profile: Profile, postfix: &Postfix, answer: &Answer) {
+/// Plays all replies at all stages, and compares with the table, and whole sessions with the file.
+fn compare(profile: Profile, server: SocketAddr, answer: &Answer) {
+    let mut sessions = String::new();
     for (stage, reply) in Stage::ALL.into_iter().flat_map(|stage| REPLIES.map(|reply| (stage, reply))) {
         let parsed = Reply::parse(reply).unwrap();
         let rejection = Rejection::of(&parsed, &Values { hostname: "mx.example.org", ..Values::default() });
         *answer.lock().unwrap() = (stage, rejection.reply().to_string());
         let wire = on_wire(profile, stage, &rejection, &ENVELOPE);
         assert!(wire.measured, "{profile} {stage} {reply}");
-        let mut client = Client::connect(Ipv4Addr::LOCALHOST.into(), postfix.smtp()).unwrap();
+        let mut client = Client::connect(Ipv4Addr::LOCALHOST.into(), server).unwrap();
         play(&wire, stage, &mut client).unwrap_or_else(|error| {
             panic!("{profile} at {stage}, {reply}: {error}; expected {wire:#?}\n{}", client.transcript());
         });
+        writeln!(sessions, "=== {stage}: {}\n{}", rejection.reply(), client.transcript()).unwrap();
     }
+    let file = Path::new("tests/wire").join(format!("{profile}.txt"));
+    if std::env::var_os("BLESS").is_some() {
+        fs::write(&file, &sessions).unwrap();
+    }
+    assert_eq!(
+        fs::read_to_string(&file).unwrap_or_default(),
+        sessions,
+        "{}: BLESS=1 cargo test --test wire writes it anew",
+        file.display()
+    );
 }
 
 /// One session: each stage as predicted, up to the reply, then hang-up or not.
@@ -183,7 +199,7 @@ fn start(profile: Profile) -> (Postfix, Answer) {
 fn postfix_with_a_milter() {
     if ready() {
         let (postfix, answer) = start(Profile::Postfix);
-        compare(Profile::Postfix, &postfix, &answer);
+        compare(Profile::Postfix, postfix.smtp(), &answer);
     }
 }
 
@@ -191,7 +207,17 @@ fn postfix_with_a_milter() {
 fn postfix_with_a_policy_service() {
     if ready() {
         let (postfix, answer) = start(Profile::PostfixPolicy);
-        compare(Profile::PostfixPolicy, &postfix, &answer);
+        compare(Profile::PostfixPolicy, postfix.smtp(), &answer);
+    }
+}
+
+#[test]
+fn sendmail_with_a_milter() {
+    if sendmail::ready() {
+        let answer = Arc::new(Mutex::new((Stage::Connect, String::new())));
+        let port = serve(&answer, milter);
+        let sendmail = Sendmail::start(&format!("INPUT_MAIL_FILTER(`test', `S=inet:{port}@127.0.0.1')dnl"));
+        compare(Profile::Sendmail, sendmail.smtp(), &answer);
     }
 }
 

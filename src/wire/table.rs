@@ -1,6 +1,6 @@
 //! The table behind [`super::on_wire`]: what each mail server makes of a reply. Data only; the first row that fits counts.
 //!
-//! Measured with Postfix 3.7.11, Sendmail 8.17.1, Exim 4.96 and OpenSMTPD 6.8.0p2. All of Postfix is measured again by
+//! Measured with Postfix 3.7.11, Sendmail 8.17.1, Exim 4.96 and OpenSMTPD 6.8.0p2. All of the first two is measured again by
 //! `tests/wire.rs`, what was tried with the last two by `tests/exim.rs` and `tests/opensmtpd.rs`. What was read in source
 //! code only, or follows from how similar replies were treated, stands under `tried` as [`Codes::None`] or is left out there.
 
@@ -60,7 +60,7 @@ const fn row(stages: &'static [Stage], codes: Codes, line: &'static str, at_mail
 /// What the matrix of Postfix was measured with, besides other codes that fall into the same row.
 const TRIED: Codes = Only(&[421, 450, 451, 521, 550, 554, 556]);
 /// What the matrix of Sendmail was measured with.
-const TRIED_SENDMAIL: Codes = Only(&[421, 451, 521, 550, 554, 556]);
+const TRIED_SENDMAIL: Codes = Only(&[421, 450, 451, 521, 550, 554, 556]);
 /// What Exim and OpenSMTPD were tried with at CONNECT, where their hosts give only replies that hang up, and at RCPT.
 const TRIED_AT_CONNECT: Codes = Only(&[421, 521]);
 const TRIED_AT_RCPT: Codes = Only(&[421, 450, 521, 550, 554, 556]);

@@ -21,16 +21,18 @@ const START: Duration = Duration::from_secs(20);
 const ATTEMPTS: usize = 5;
 
 /// The users of the Debian packages, with numbers that no system gives away by itself. Groups have the same.
-const USERS: [(&str, u32); 3] = [("Debian-exim", 64_901), ("opensmtpd", 64_902), ("opensmtpq", 64_903)];
+const USERS: [(&str, u32); 5] =
+    [("Debian-exim", 64_901), ("opensmtpd", 64_902), ("opensmtpq", 64_903), ("smmta", 64_904), ("smmsp", 64_905)];
 
 /// Arguments: the directory of the stage, then the command line of the program.
 const NAMESPACE: &str = r#"
 set -e
 stage=$1
 shift
-for file in passwd group resolv.conf; do
-    if [ -e /etc/$file ]; then mount --bind "$stage/$file" /etc/$file; fi
+for file in passwd group resolv.conf hosts; do
+    if [ -e /etc/$file ] && [ -e "$stage/$file" ]; then mount --bind "$stage/$file" /etc/$file; fi
 done
+if [ -e "$stage/hostname" ]; then hostname -F "$stage/hostname"; fi
 for directory in /var/lib /var/spool /run; do mount -t tmpfs -o mode=755 tmpfs $directory; done
 mkdir -p /var/lib/opensmtpd/empty /var/spool/smtpd
 chmod 711 /var/spool/smtpd
@@ -45,7 +47,7 @@ pub fn ready(program: &str) -> bool {
     if !path(program).is_file() {
         return skip(&format!("{program} is not unpacked (make hosts)"));
     }
-    let allowed = Command::new("unshare").args(["-m", "true"]).output().is_ok_and(|output| output.status.success());
+    let allowed = Command::new("unshare").args(["-m", "-u", "true"]).output().is_ok_and(|output| output.status.success());
     allowed || skip("mount namespaces are not allowed here")
 }
 
@@ -107,7 +109,7 @@ impl Stage {
     where
         I: IntoIterator<Item: AsRef<OsStr>>,
     {
-        let mut line: Vec<PathBuf> = ["-m", "/bin/sh", "-c", NAMESPACE, "namespace"].map(PathBuf::from).into();
+        let mut line: Vec<PathBuf> = ["-m", "-u", "/bin/sh", "-c", NAMESPACE, "namespace"].map(PathBuf::from).into();
         line.extend([self.path(""), path(program)]);
         line.extend(arguments.into_iter().map(|argument| PathBuf::from(argument.as_ref())));
         Daemon::start(&find("unshare").unwrap(), line, &self.path("output"))

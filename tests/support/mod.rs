@@ -1,5 +1,5 @@
 //! What the integration tests and the demo share: the corpus of cases, the shared library as it is released, an SMTP
-//! client that keeps a transcript, a private Postfix, Exim and OpenSMTPD, and child processes that cannot outlive the program that
+//! client that keeps a transcript, a private Postfix, Sendmail, Exim and OpenSMTPD, and child processes that cannot outlive the program that
 //! started them.
 //!
 //! Only loopback traffic, and nothing outside a temporary directory is written.
@@ -31,6 +31,7 @@ pub mod opensmtpd;
 pub mod over_smtp;
 pub mod postfix;
 pub mod scenario;
+pub mod sendmail;
 pub mod server;
 pub mod smtp;
 
