@@ -28,11 +28,11 @@ pub struct Listed {
     pub column: u32,
 }
 
-/// Reads a file; `name` is how messages name it. Returns all networks, or all mistakes.
+/// Reads a file; `name` is how messages name it. Returns all networks and all mistakes.
 ///
 /// # Errors
 /// If the input cannot be read.
-pub fn read(input: &mut dyn BufRead, name: &Arc<str>) -> io::Result<Result<Vec<Listed>, Vec<Diagnostic>>> {
+pub fn read(input: &mut dyn BufRead, name: &Arc<str>) -> io::Result<(Vec<Listed>, Vec<Diagnostic>)> {
     let (mut listed, mut mistakes) = (Vec::new(), Vec::new());
     each_line(input, |number, text| match text.and_then(parse_line) {
         Ok(None) => {}
@@ -45,7 +45,7 @@ pub fn read(input: &mut dyn BufRead, name: &Arc<str>) -> io::Result<Result<Vec<L
         },
         Err(fault) => mistakes.push(fault.at(name, number, 1)),
     })?;
-    Ok(if mistakes.is_empty() { Ok(listed) } else { Err(mistakes) })
+    Ok((listed, mistakes))
 }
 
 fn network(line: &Line<'_>) -> Result<IpNet, Fault> {
@@ -59,24 +59,24 @@ fn network(line: &Line<'_>) -> Result<IpNet, Fault> {
 mod tests {
     use super::*;
 
-    fn read_text(text: &str) -> Result<Vec<Listed>, Vec<String>> {
-        let read = read(&mut text.as_bytes(), &"f".into()).unwrap();
-        read.map_err(|mistakes| mistakes.iter().map(ToString::to_string).collect())
+    fn read_text(text: &str) -> (Vec<String>, Vec<String>) {
+        let (listed, mistakes) = read(&mut text.as_bytes(), &"f".into()).unwrap();
+        let show = |Listed { network, reason, line, column }: &Listed| format!("{line}:{column} {network} {reason}");
+        (listed.iter().map(show).collect(), mistakes.iter().map(ToString::to_string).collect())
     }
 
     #[test]
     fn lines_with_and_without_reasons() {
         let text = "\u{feff}# why\n\n  192.0.2.0/24  sent spam \r\n2001:db8::1 ; caf\u{e9}\n192.0.2.7";
-        let read = read_text(text).unwrap();
-        let shown: Vec<String> =
-            read.iter().map(|Listed { network, reason, line, column }| format!("{line}:{column} {network} {reason}")).collect();
-        assert_eq!(shown, ["3:3 192.0.2.0/24 sent spam", "4:1 2001:db8::1/128 caf\u{e9}", "5:1 192.0.2.7/32 "]);
-        assert_eq!(read_text(""), Ok(Vec::new()));
+        let (listed, mistakes) = read_text(text);
+        assert_eq!(listed, ["3:3 192.0.2.0/24 sent spam", "4:1 2001:db8::1/128 caf\u{e9}", "5:1 192.0.2.7/32 "]);
+        assert_eq!((mistakes, read_text("")), (Vec::new(), (Vec::new(), Vec::new())));
     }
 
     #[test]
     fn all_mistakes_are_told_with_their_places() {
-        let mistakes = read_text("192.0.2.1/24\n 10/8\n!192.0.2.7\n192.0.2.8\n192.0.2.1-192.0.2.9\nexample.org\n0.0.0.0/0\n").unwrap_err();
+        let (listed, mistakes) = read_text("192.0.2.1/24\n 10/8\n!192.0.2.7\n192.0.2.8\n192.0.2.1-192.0.2.9\nexample.org\n0.0.0.0/0\n");
+        assert_eq!(listed, ["4:1 192.0.2.8/32 "]);
         let begin = ["f:1:1: ", "f:2:2: ", "f:3:2: bans have no holes; ", "f:5:1: ", "f:6:1: ", "f:7:1: "];
         assert_eq!(mistakes.len(), begin.len(), "{mistakes:#?}");
         for (mistake, begin) in mistakes.iter().zip(begin) {

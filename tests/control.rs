@@ -3,10 +3,9 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "what goes wrong here ends the test, with a message")]
 
-use mxgate::milter::codec::{Command as Packet, Connect, Options};
 use serde_json::{Value, json};
 use std::fs::{self, File, OpenOptions, Permissions};
-use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::net::Shutdown;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -15,6 +14,7 @@ use std::process::{Command, Output};
 use std::thread::sleep;
 use std::time::{Duration, Instant, SystemTime};
 use support::daemon::Daemon;
+use support::session::rcpt;
 use support::{PATIENCE, available, root, wait_for};
 use tempfile::TempDir;
 
@@ -91,24 +91,7 @@ impl Server {
 
     /// What a client reads at RCPT; empty if it is let in.
     fn rcpt(&self, address: &str) -> String {
-        let mut stream = UnixStream::connect(self.path("milter.sock")).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        let mut packets = Vec::new();
-        Packet::OptNeg(Options { version: 6, actions: 0x1ff, protocol: 0x1f_ffff }).encode(&mut packets);
-        Packet::Connect(Connect { host: b"client.example", family: b'4', port: 4321, address: address.as_bytes() }).encode(&mut packets);
-        Packet::Rcpt(b"<user@example.org>").encode(&mut packets);
-        stream.write_all(&packets).unwrap();
-        let mut answer = || {
-            let mut length = [0; 4];
-            stream.read_exact(&mut length).unwrap();
-            let mut packet = vec![0; usize::try_from(u32::from_be_bytes(length)).unwrap()];
-            stream.read_exact(&mut packet).unwrap();
-            packet
-        };
-        assert_eq!(answer()[0], b'O');
-        let packet = answer();
-        assert!(matches!((packet[0], packet.len()), (b'c', 1) | (b'y', 2..)), "{}", packet.escape_ascii());
-        String::from_utf8_lossy(&packet[1..]).trim_end_matches('\0').to_owned()
+        rcpt(&self.path("milter.sock"), address)
     }
 }
 

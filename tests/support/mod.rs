@@ -32,6 +32,7 @@ pub mod over_smtp;
 pub mod postfix;
 pub mod scenario;
 pub mod server;
+pub mod session;
 pub mod smtp;
 
 /// Where to look for a program besides `PATH`: an ordinary user's `PATH` often lacks the sbin directories.

@@ -60,8 +60,8 @@ impl Networks {
         Some(if is_standard(file) { "standard input".into() } else { file.to_string_lossy().into() })
     }
 
-    /// All networks. Those of the command line have the line 0. The error is all that is wrong, a line each.
-    pub(crate) fn read(&self) -> Result<Vec<Listed>, String> {
+    /// All networks, and all that is wrong, a line each. Those of the command line have the line 0.
+    pub(crate) fn read(&self) -> (Vec<Listed>, String) {
         let (mut listed, mut mistakes) = (Vec::new(), String::new());
         for text in &self.prefixes {
             match parse_network(text) {
@@ -71,12 +71,14 @@ impl Networks {
         }
         if let (Some(file), Some(name)) = (&self.file, self.name()) {
             match open(file).and_then(|mut input| ban_file::read(&mut *input, &name)) {
-                Ok(Ok(more)) => listed.extend(more),
-                Ok(Err(more)) => mistakes.push_str(&render(&more)),
+                Ok((more, wrong)) => {
+                    listed.extend(more);
+                    mistakes.push_str(&render(&wrong));
+                }
                 Err(error) => mistakes.push_str(&format!("cannot read {name}: {error}\n")),
             }
         }
-        if mistakes.is_empty() { Ok(listed) } else { Err(mistakes) }
+        (listed, mistakes)
     }
 }
 
@@ -155,17 +157,14 @@ impl Wanted {
 
 /// Reads, asks, prints.
 pub(crate) fn run(arguments: &Arguments) -> ExitCode {
-    let listed = match arguments.networks.read() {
-        Ok(listed) => listed,
-        Err(mistakes) => {
-            say(&mistakes);
-            return ExitCode::from(ERROR);
-        }
-    };
+    let (listed, mistakes) = arguments.networks.read();
+    say(&mistakes);
     let requests = requests(arguments, listed);
     let ask = |wanted: &Wanted, check| arguments.daemon.ask(&Request::Ban(Wanted { check, ..wanted.clone() }));
-    // Of each request all mistakes are shown.
-    if requests.len() > 1 && requests.iter().filter(|wanted| ask(wanted, true).is_none()).count() > 0 {
+    // Of each request what is wrong is shown.
+    let check = !mistakes.is_empty() || requests.len() > 1;
+    let refused = requests.iter().filter(|wanted| check && ask(wanted, true).is_none()).count();
+    if refused > 0 || !mistakes.is_empty() {
         return ExitCode::from(ERROR);
     }
     // What became of them is what became of the last: then either all bans are on disk or not.

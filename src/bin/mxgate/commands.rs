@@ -200,7 +200,7 @@ mod tests {
             (b"{\"command\":\"explain\",\"ip\":\"192.0.2.7\",\"spf\":\"good\"}", "not a result; write one of pass,"),
             (b"{\"command\":\"explain\",\"ip\":\"192.0.2.7\",\"stage\":1}", "unknown field `stage`"),
             (b"{\"command\":\"ban\",\"bans\":[{\"network\":\"192.0.2.7\",\"why\":\"\"}]}", "unknown field `why`"),
-            (b"{\"command\":\"ban\",\"bans\":[],\"for\":\"1 day\"}", "\\\"1 day\\\" is not a time span; write a number and s, m, h"),
+            (b"{\"command\":\"ban\",\"bans\":[],\"for\":\"1 day\"}", "\"1 day\" is not a time span; write a number and s, m, h"),
             (b"{\"command\":\"bans\",\"within\":\"10/8\"}", "; write "),
             (b"{\"command\":\"mode\",\"mode\":\"off\"}", "not a mode; write one of open, maintenance,"),
             (&deep, "recursion limit"),

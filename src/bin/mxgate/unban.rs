@@ -9,7 +9,7 @@ use crate::state::Record;
 use clap::Args;
 use mxgate::diagnostic::Fault;
 use mxgate::prefix::parse_network;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use std::process::ExitCode;
 
 /// Most networks in one request: fewer bytes than it may have, however long they are.
@@ -35,25 +35,32 @@ pub(crate) struct Unwanted {
 
 /// Reads, asks, prints.
 pub(crate) fn run(arguments: &Arguments) -> ExitCode {
-    let listed = match arguments.networks.read() {
-        Ok(listed) => listed,
-        Err(mistakes) => {
-            say(&mistakes);
-            return ExitCode::from(ERROR);
-        }
-    };
-    let (mut shown, mut worst) = (String::new(), 0);
+    let (listed, mistakes) = arguments.networks.read();
+    if !mistakes.is_empty() {
+        say(&mistakes);
+        return ExitCode::from(ERROR);
+    }
+    // What became of them is what became of the last: then either all is on disk or not.
+    let (mut last, mut networks, mut not_banned) = (Map::new(), Vec::new(), Vec::new());
     for part in listed.chunks(MAX_AT_ONCE) {
-        let networks = part.iter().map(|listed| listed.network.to_string()).collect();
-        let Some(Done { result, text }) = arguments.daemon.ask(&Request::Unban(Unwanted { networks })) else {
-            say(&shown);
+        let part = part.iter().map(|listed| listed.network.to_string()).collect();
+        let Some(Done { result: Value::Object(mut result), .. }) = arguments.daemon.ask(&Request::Unban(Unwanted { networks: part })) else {
+            if !networks.is_empty() {
+                say(&format!("{} no longer banned\n", named(&networks)));
+            }
             return ExitCode::from(ERROR);
         };
-        shown.push_str(&text);
-        let all = result.get("not_banned").and_then(Value::as_array).is_none_or(Vec::is_empty);
-        worst = worst.max(status(&result)).max(if all { 0 } else { NOT_ALL });
+        for (key, all) in [("networks", &mut networks), ("not_banned", &mut not_banned)] {
+            if let Some(Value::Array(more)) = result.remove(key) {
+                all.extend(more);
+            }
+        }
+        last = result;
     }
-    print_or_fail(&shown, worst)
+    let all = not_banned.is_empty();
+    last.extend([("networks".to_owned(), networks.into()), ("not_banned".into(), not_banned.into())]);
+    let done = Value::Object(last);
+    print_or_fail(&text(&done), status(&done).max(if all { 0 } else { NOT_ALL }))
 }
 
 /// Carries out a request. What is not banned does not keep the others from being lifted.
@@ -76,22 +83,32 @@ pub(crate) fn unban(rules: &Rules, unwanted: &Unwanted) -> Result<Done, String> 
     })?;
     let in_force = if not_banned.is_empty() { Vec::new() } else { gate.bans() };
     let missing = not_banned.iter().map(|network| {
-        let around = in_force.iter().rev().find(|ban| ban.network.contains(network));
-        let around = around.map(|ban| format!("; the ban of {} covers it", ban.network)).unwrap_or_default();
-        format!("{network} was not banned{around}\n")
+        // Of networks around each other the smallest is the last.
+        let around = in_force.iter().rev().find(|ban| ban.network.contains(network)).map(|ban| ban.network.to_string());
+        json!({ "network": network.to_string(), "covered_by": around })
     });
-    let missing: String = missing.collect();
-    let show = |networks: &[_]| -> Vec<Value> { networks.iter().map(|network: &ipnet::IpNet| network.to_string().into()).collect() };
-    let mut result = json!({ "networks": show(&lifted), "not_banned": show(&not_banned) });
-    let mut text = String::new();
+    let lifted: Vec<String> = lifted.iter().map(ToString::to_string).collect();
+    let mut result = json!({ "networks": lifted, "not_banned": missing.collect::<Vec<_>>() });
+    note(&mut result, &kept);
     if !lifted.is_empty() {
-        note(&mut result, &kept);
-        text = format!("{} no longer banned\n", named(&show(&lifted)));
-        log::info!("{}", text.trim_end());
-        if let Some(note) = result.get("note").and_then(Value::as_str) {
-            text.push_str(&format!("{note}\n"));
-        }
+        text(&result).lines().take(1).for_each(|line| log::info!("{line}"));
     }
-    text.push_str(&missing);
+    let text = text(&result);
     Ok(Done { result, text })
+}
+
+fn text(result: &Value) -> String {
+    let array = |key| result.get(key).and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    let mut text = String::new();
+    let networks = array("networks");
+    if !networks.is_empty() {
+        text = format!("{} no longer banned\n", named(networks));
+        text.extend(result.get("note").and_then(Value::as_str).map(|note| format!("{note}\n")));
+    }
+    for missing in array("not_banned") {
+        let get = |key| missing.get(key).and_then(Value::as_str);
+        let around = get("covered_by").map(|around| format!("; the ban of {around} covers it")).unwrap_or_default();
+        text.push_str(&format!("{} was not banned{around}\n", get("network").unwrap_or_default()));
+    }
+    text
 }
