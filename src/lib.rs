@@ -59,8 +59,8 @@ mod covering;
 mod resolve;
 mod rules;
 
-mod bans;
 pub mod ban_file;
+mod bans;
 mod bytes;
 mod compile;
 mod decision;

@@ -154,7 +154,10 @@ fn a_ban_is_what_the_client_reads_and_a_restart_keeps_it() {
     assert!(shown.out.starts_with("192.0.2.0/24 is banned until 2") && shown.out.ends_with("Z\n"), "{shown:?}");
     assert_eq!((shown.error.as_str(), shown.status), ("", Some(0)));
     assert_eq!(place.rcpt("192.0.2.7"), "550 5.7.1 banned: sent spam");
-    assert_eq!(place.ask(&["ban", "2001:db8::/48", "::ffff:203.0.113.7", "--reason", "b\u{f6}se\n250 Ok"]), done("2 networks are banned\n"));
+    assert_eq!(
+        place.ask(&["ban", "2001:db8::/48", "::ffff:203.0.113.7", "--reason", "b\u{f6}se\n250 Ok"]),
+        done("2 networks are banned\n")
+    );
     assert_eq!(place.rcpt("2001:db8::25"), "550 5.7.1 banned: b??se 250 Ok");
     let before = place.bans();
     let networks = ["192.0.2.0/24", "203.0.113.7/32", "2001:db8::/48"];
@@ -386,7 +389,9 @@ fn where_the_disk_is_full_bans_hold_in_memory_until_there_is_room() {
     let many = place.file(&many.replace("198.51.100.25 ", "203.0.113.25 "));
     fill();
     let shown = place.ask(&["ban", "--file", &many]);
-    let said = format!("200 networks are banned\nnot on disk: cannot write {state}/bans.journal: No space left on device (os error 28); free some space there\n");
+    let said = format!(
+        "200 networks are banned\nnot on disk: cannot write {state}/bans.journal: No space left on device (os error 28); free some space there\n"
+    );
     assert_eq!((shown.out, shown.status), (said, Some(1)));
     server.wait_for_line(&format!("error: cannot write {state}/bans.journal: No space left on device"));
     assert!(place.rcpt("198.51.100.7").starts_with("550 "), "it holds");
@@ -497,7 +502,7 @@ fn kill_9_at_random_moments_loses_no_acknowledged_ban() {
             };
             asked.push((format!("{request}\n"), outcomes));
         }
-        let delay = Duration::from_micros(next(40_000));
+        let delay = Duration::from_micros(next(25_000));
         let text: String = asked.iter().map(|(line, _)| line.as_str()).collect();
         let mut heard = 0;
         std::thread::scope(|scope| {

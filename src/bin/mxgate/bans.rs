@@ -78,9 +78,8 @@ pub(crate) fn bans(gate: &Gate, which: &Which) -> Done {
         .iter()
         .map(|ban| json!({"network": ban.network.to_string(), "since": time(ban.since), "until": until(ban), "reason": &*ban.reason}))
         .collect();
-    let rows = bans.iter().map(|ban| {
-        [ban.network.to_string(), time(ban.since), until(ban).unwrap_or_else(|| "-".into()), ban.reason.to_string()]
-    });
+    let rows =
+        bans.iter().map(|ban| [ban.network.to_string(), time(ban.since), until(ban).unwrap_or_else(|| "-".into()), ban.reason.to_string()]);
     let rows: Vec<[String; 4]> = std::iter::once(["NETWORK", "SINCE", "UNTIL", "REASON"].map(Into::into)).chain(rows).collect();
     let width = rows.iter().map(|[network, ..]| network.len()).max().unwrap_or(0);
     let text = rows.iter().map(|[network, since, until, reason]| {

@@ -286,7 +286,7 @@ mod tests {
         fn any_bytes_get_one_line(
             bytes in prop_oneof![
                 prop::collection::vec(any::<u8>(), 0..200),
-                "\\{(\"(command|ip|rcpt|spf)\" ?: ?(\"(ping|lists|explain|192.0.2.7|\\\\u00e9|pass)\"|[0-9\\[{]{1,3}),?){0,4}\\}".prop_map(String::into_bytes),
+                "\\{(\"(command|ip|rcpt|spf|networks|bans|within|mode)\" ?: ?(\"(ping|lists|explain|ban|unban|bans|mode|status|open|192.0.2.7|\\\\u00e9|pass)\"|[0-9\\[{]{1,3}),?){0,4}\\}".prop_map(String::into_bytes),
             ],
         ) {
             let (answer, last) = ask(&built_in(), &bytes);

@@ -44,7 +44,8 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
     let (mut last, mut networks, mut not_banned) = (Map::new(), Vec::new(), Vec::new());
     for part in listed.chunks(MAX_AT_ONCE) {
         let part = part.iter().map(|listed| listed.network.to_string()).collect();
-        let Some(Done { result: Value::Object(mut result), .. }) = arguments.daemon.ask(&Request::Unban(Unwanted { networks: part })) else {
+        let Some(Done { result: Value::Object(mut result), .. }) = arguments.daemon.ask(&Request::Unban(Unwanted { networks: part }))
+        else {
             if !networks.is_empty() {
                 say(&format!("{} no longer banned\n", named(&networks)));
             }

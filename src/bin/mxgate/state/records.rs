@@ -42,7 +42,11 @@ impl fmt::Display for Record {
             Record::Format(number) => write!(f, "format {number}"),
             Record::Ban(Ban { network, reason, since, until }) => {
                 write!(f, "ban {network} {} ", time(*since))?;
-                if *until == 0 { f.write_str("-")? } else { write!(f, "{}", time(*until))? }
+                if *until == 0 {
+                    f.write_str("-")?
+                } else {
+                    write!(f, "{}", time(*until))?
+                }
                 if reason.is_empty() { Ok(()) } else { write!(f, " {reason}") }
             }
             Record::Unban(network) => write!(f, "unban {network}"),
@@ -221,9 +225,8 @@ mod tests {
         let network = "192.0.2.0/24";
         let (first, second) = (Record::Ban(ban(network, 5, "one")), Record::Ban(ban(network, 9, "two")));
         let unban = Record::Unban(network.parse().unwrap());
-        let last = |records: &[&Record]| {
-            Contents::read(&lines(records.iter().copied())).unwrap().bans.into_values().next().map(|ban| ban.until)
-        };
+        let last =
+            |records: &[&Record]| Contents::read(&lines(records.iter().copied())).unwrap().bans.into_values().next().map(|ban| ban.until);
         assert_eq!(last(&[&first, &second]), Some(9));
         assert_eq!(last(&[&second, &unban, &first]), Some(5));
         assert_eq!(last(&[&first, &second, &unban]), None);
