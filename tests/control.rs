@@ -368,15 +368,15 @@ fn garbage_ends_its_connection_and_nothing_else() {
         let said = client.turned_away();
         assert!(said.contains(error) && said.ends_with("; write one such as {\"command\":\"ping\"}"), "{said}");
     }
-    // A megabyte without an end, and one with it. Not all of it will be read.
-    for line in [vec![b'x'; 1 << 20], [&[b' '; 65_536][..], b"{\"command\":\"ping\"}\n"].concat()] {
+    // Two megabytes without an end, and one with it. Not all of it will be read.
+    for line in [vec![b'x'; 1 << 21], [&[b' '; 1 << 20][..], b"{\"command\":\"ping\"}\n"].concat()] {
         let mut client = server.connect();
         let _ = client.stream.get_mut().write_all(&line);
-        assert_eq!(client.turned_away(), "the request is longer than 65536 bytes; send less at once");
+        assert_eq!(client.turned_away(), "the request is longer than 1048576 bytes; send less at once");
     }
     // The longest that may be.
     let mut longest = server.connect();
-    longest.send([&[b' '; 65_536 - 18][..], b"{\"command\":\"ping\"}\n"].concat());
+    longest.send([&[b' '; (1 << 20) - 18][..], b"{\"command\":\"ping\"}\n"].concat());
     assert_eq!(longest.answer().unwrap()["ok"], json!(true));
     longest.ping();
     // Half a line, and the end.

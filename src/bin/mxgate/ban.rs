@@ -21,11 +21,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Most bytes of the bans in one request; there is room for the rest of it.
-const MAX_AT_ONCE: usize = 48 * 1024;
+const MAX_AT_ONCE: usize = 960 * 1024;
 /// The longest time of a ban: a hundred years.
 const LONGEST: u64 = 36_525 * 86_400;
-/// Exit status where it is in force, and not on disk although it should be.
-const NOT_ON_DISK: u8 = 1;
+/// What became of a change that is in force, and not on disk although it should be.
+const NOT_ON_DISK: &str = "not-on-disk";
 
 /// What to ban.
 #[derive(Debug, Args)]
@@ -186,9 +186,9 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
     print_or_fail(&text(&done), status(&done))
 }
 
-/// The exit status that says whether a change is where it should be.
+/// The exit status: 1 for a change that is in force, and not on disk although it should be.
 pub(crate) fn status(done: &Value) -> u8 {
-    if done.get("on_disk") == Some(&Value::Bool(false)) && done.get("state") == Some(&Value::Bool(true)) { NOT_ON_DISK } else { 0 }
+    u8::from(done.get("kept").and_then(Value::as_str) == Some(NOT_ON_DISK))
 }
 
 fn requests(arguments: &Arguments, listed: Vec<Listed>) -> Vec<Wanted> {
@@ -252,13 +252,13 @@ fn plan(gate: &Gate, wanted: &Wanted) -> Result<Vec<Ban>, String> {
 
 /// Adds to a result where the change is kept.
 pub(crate) fn note(result: &mut Value, kept: &Kept) {
-    let (state, on_disk, note) = match kept {
-        Kept::OnDisk => (true, true, None),
-        Kept::InMemory => (false, false, Some("in memory only, until the daemon ends: it was started without --state".to_owned())),
-        Kept::NotOnDisk(why) => (true, false, Some(format!("not on disk: {why}"))),
+    let (kept, note) = match kept {
+        Kept::OnDisk => ("on-disk", None),
+        Kept::InMemory => ("in-memory", Some("in memory only, until the daemon ends: it was started without --state".to_owned())),
+        Kept::NotOnDisk(why) => (NOT_ON_DISK, Some(format!("not on disk: {why}"))),
     };
     if let Some(result) = result.as_object_mut() {
-        result.extend([("state".to_owned(), state.into()), ("on_disk".into(), on_disk.into()), ("note".into(), note.into())]);
+        result.extend([("kept".to_owned(), kept.into()), ("note".into(), note.into())]);
     }
 }
 

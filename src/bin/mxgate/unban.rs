@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 use std::process::ExitCode;
 
 /// Most networks in one request: fewer bytes than it may have, however long they are.
-const MAX_AT_ONCE: usize = 1000;
+const MAX_AT_ONCE: usize = 10_000;
 /// Exit status where some were not banned.
 const NOT_ALL: u8 = 1;
 

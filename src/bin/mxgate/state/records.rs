@@ -2,10 +2,10 @@
 //! it, so that administrators can read it and damage is found. Times are UTC, `-` is no end, the reason is the rest.
 //!
 //! ```text
-//! fb0a4b4f format 1
-//! 0d1fd9a1 ban 192.0.2.0/24 2026-11-21T09:30:00Z 2026-11-22T09:30:00Z sent spam
-//! f3c0cf6b ban 2001:db8::/32 2026-11-21T09:31:00Z -
-//! c1d7f0e5 unban 192.0.2.0/24
+//! 3d28211d format 1
+//! 24057c41 ban 192.0.2.0/24 2026-11-21T09:30:00Z 2026-11-22T09:30:00Z sent spam
+//! 7c7cad7a ban 2001:db8::/32 2026-11-21T09:31:00Z -
+//! 113849c8 unban 192.0.2.0/24
 //! ```
 //!
 //! The file begins with all bans as they were when it was written, and what changed since is appended. The last record of a
