@@ -4,6 +4,7 @@
 //! the sets share; what is new stands in a small one, which is copied for each change and poured into the large one when
 //! it is full. A look-up tries each prefix length that there is, the longest first; there are few.
 
+use crate::compile::seconds;
 use crate::diagnostic::Fault;
 use crate::list::Seconds;
 use crate::reply::clean;
@@ -11,6 +12,7 @@ use hashbrown::HashMap;
 use ipnet::IpNet;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 /// Most bans at one time.
 pub(crate) const MAX_BANS: usize = 1 << 20;
@@ -31,6 +33,13 @@ pub struct Ban {
 }
 
 impl Ban {
+    /// A ban that begins now and ends after that time, or not by itself.
+    pub fn new(network: IpNet, duration: Option<Duration>, why: &str) -> Ban {
+        let since = seconds(SystemTime::now());
+        let until = duration.map_or(0, |duration| since.saturating_add(duration.as_secs().max(1)));
+        Ban { network, reason: clean(why.as_bytes()).as_str().into(), since, until }
+    }
+
     /// Whether it has ended.
     pub fn is_over(&self, now: u64) -> bool {
         self.until != 0 && self.until <= now
@@ -101,24 +110,28 @@ impl Bans {
         settled.chain(&self.recent.rows).filter_map(|(_, row)| row.as_ref())
     }
 
-    /// The same bans with one more, or with another end.
-    pub(crate) fn with(&self, ban: Ban, now: Seconds) -> Result<Bans, Fault> {
-        let count = || self.iter().filter(|ban| !ban.is_over(now)).count();
-        if self.settled.rows.len() + self.recent.rows.len() >= MAX_BANS && count() >= MAX_BANS {
-            return Err(Fault::limit(format!("there are {MAX_BANS} bans"), "put long lists into files, or ban whole networks"));
+    /// The same bans with more, or with other ends: all of them or none.
+    pub(crate) fn with(&self, more: impl IntoIterator<Item = Ban>, now: Seconds) -> Result<Bans, Fault> {
+        let bans = self.changed(more.into_iter().map(|ban| (ban.network, Some(ban))), now);
+        let count = || bans.iter().filter(|ban| !ban.is_over(now)).count();
+        if bans.settled.rows.len() + bans.recent.rows.len() > MAX_BANS && count() > MAX_BANS {
+            let cause = format!("there are {MAX_BANS} bans, the most that may be");
+            return Err(Fault::limit(cause, "put long lists into files, or ban whole networks"));
         }
-        Ok(self.changed(ban.network, Some(ban), now))
+        Ok(bans)
     }
 
     /// The same bans without one; `None` if there is no such ban.
     pub(crate) fn without(&self, network: &IpNet, now: Seconds) -> Option<Bans> {
         self.get(network).filter(|ban| !ban.is_over(now))?;
-        Some(self.changed(*network, None, now))
+        Some(self.changed([(*network, None)], now))
     }
 
-    fn changed(&self, network: IpNet, row: Option<Ban>, now: Seconds) -> Bans {
+    fn changed(&self, rows: impl IntoIterator<Item = (IpNet, Option<Ban>)>, now: Seconds) -> Bans {
         let mut recent = self.recent.clone();
-        recent.insert(network, row);
+        for (network, row) in rows {
+            recent.insert(network, row);
+        }
         let bans = Bans { settled: Arc::clone(&self.settled), recent };
         // Often enough to keep copying cheap, seldom enough to keep pouring so.
         let limit = SMALL.max(self.settled.rows.len().isqrt());
@@ -133,11 +146,6 @@ impl Bans {
         }
         Bans { settled: Arc::new(settled), recent: Table::default() }
     }
-}
-
-/// A reason as bans keep it.
-pub(crate) fn reason(text: &[u8]) -> Arc<str> {
-    clean(text).as_str().into()
 }
 
 #[cfg(test)]
@@ -159,7 +167,7 @@ mod tests {
         assert!(bans.is_empty() && covering(&bans, "192.0.2.7", 5).is_none());
         for (network, until) in [("192.0.2.0/24", 0), ("192.0.2.7/32", 10), ("2001:db8::/32", 20), ("2001:db8::1/128", 0), ("0.0.0.0/1", 0)]
         {
-            bans = bans.with(ban(network, until), 5).unwrap();
+            bans = bans.with([ban(network, until)], 5).unwrap();
         }
         for (address, now, expected) in [
             ("192.0.2.7", 9, Some("192.0.2.7/32")),
@@ -179,6 +187,14 @@ mod tests {
     }
 
     #[test]
+    fn many_at_once_are_taken_as_a_whole_or_not_at_all() {
+        let hosts = |count: usize| (0..u32::try_from(count).unwrap()).map(|n| ban(&format!("{}/32", std::net::Ipv4Addr::from(n)), 10));
+        let full = Bans::default().with(hosts(MAX_BANS), 5).unwrap();
+        assert!(full.with([ban("2001:db8::/32", 0)], 5).unwrap_err().cause.contains("1048576 bans"));
+        assert!(full.with([ban("2001:db8::/32", 0)], 10).is_ok(), "the others have ended");
+    }
+
+    #[test]
     fn many_changes_come_to_what_a_plain_map_says() {
         let (mut bans, mut model) = (Bans::default(), BTreeMap::new());
         let mut number: u64 = 1;
@@ -187,7 +203,7 @@ mod tests {
             let network: IpNet = format!("198.51.{}.{}/32", (number >> 40) % 8, (number >> 50) % 256).parse().unwrap();
             if number >> 60 < 10 {
                 let until = step + (number >> 33) % 1_000;
-                bans = bans.with(Ban { network, reason: "".into(), since: step, until }, step).unwrap();
+                bans = bans.with([Ban { network, reason: "".into(), since: step, until }], step).unwrap();
                 model.insert(network, until);
             } else {
                 let there = model.remove(&network).is_some_and(|until| until > step);

@@ -4,7 +4,7 @@
 //! mode that are in force together were so at one time. It is correct in the children of a process too, also if that was
 //! forked in the middle of a load (see `published.rs` and `turn.rs`).
 
-use crate::bans::{self, Ban, Bans};
+use crate::bans::{Ban, Bans};
 use crate::compile::{Files, compile, seconds};
 use crate::decision::{Answer, verdict};
 use crate::diagnostic::{Diagnostic, Fault, Kind, render};
@@ -349,19 +349,34 @@ impl Gate {
     /// replaced. Bans come after the never-block set and the allow lists, and before the block lists.
     ///
     /// # Errors
-    /// If the network is wider than `[guards]` allows, the never-block set has it, or there are too many bans.
+    /// As [`Gate::may_ban`], and if there are too many bans.
     pub fn ban(&self, network: IpNet, duration: Option<Duration>, why: &str) -> Result<Ban, Fault> {
+        let ban = Ban::new(self.may_ban(network)?, duration, why);
+        self.put_bans([ban.clone()])?;
+        Ok(ban)
+    }
+
+    /// The network as a ban of it would have it, if there may be one by the rules in force.
+    ///
+    /// # Errors
+    /// If the network is wider than `[guards]` allows, or the never-block set has it.
+    pub fn may_ban(&self, network: IpNet) -> Result<IpNet, Fault> {
+        self.in_force().ruleset.may_ban(network)
+    }
+
+    /// Puts bans in force as they are, such as those of an earlier process: all of them or none. Bans of the same networks
+    /// are replaced. Whether the policy allows them is not asked: what it never blocks is not refused because of a ban.
+    ///
+    /// # Errors
+    /// If there are too many bans.
+    pub fn put_bans(&self, bans: impl IntoIterator<Item = Ban>) -> Result<(), Fault> {
         let _turn = self.turn.take();
         let in_force = self.in_force();
-        let network = in_force.ruleset.may_ban(network)?;
-        let now = seconds(SystemTime::now());
-        let until = duration.map_or(0, |duration| now.saturating_add(duration.as_secs().max(1)));
-        let ban = Ban { network, reason: bans::reason(why.as_bytes()), since: now, until };
         let watch = Watch::begin();
-        let bans = Arc::new(in_force.bans.with(ban.clone(), now)?);
+        let bans = Arc::new(in_force.bans.with(bans, seconds(SystemTime::now()))?);
         watch.check()?;
         self.publish(InForce { bans, ..in_force });
-        Ok(ban)
+        Ok(())
     }
 
     /// Lifts the ban of a network. Says whether there was one.

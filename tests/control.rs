@@ -3,10 +3,9 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "what goes wrong here ends the test, with a message")]
 
-use mxgate::milter::codec::{Command as Packet, Connect, Options};
 use serde_json::{Value, json};
 use std::fs::{self, File, OpenOptions, Permissions};
-use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::net::Shutdown;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -15,6 +14,7 @@ use std::process::{Command, Output};
 use std::thread::sleep;
 use std::time::{Duration, Instant, SystemTime};
 use support::daemon::Daemon;
+use support::session::rcpt;
 use support::{PATIENCE, available, root, wait_for};
 use tempfile::TempDir;
 
@@ -91,24 +91,7 @@ impl Server {
 
     /// What a client reads at RCPT; empty if it is let in.
     fn rcpt(&self, address: &str) -> String {
-        let mut stream = UnixStream::connect(self.path("milter.sock")).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        let mut packets = Vec::new();
-        Packet::OptNeg(Options { version: 6, actions: 0x1ff, protocol: 0x1f_ffff }).encode(&mut packets);
-        Packet::Connect(Connect { host: b"client.example", family: b'4', port: 4321, address: address.as_bytes() }).encode(&mut packets);
-        Packet::Rcpt(b"<user@example.org>").encode(&mut packets);
-        stream.write_all(&packets).unwrap();
-        let mut answer = || {
-            let mut length = [0; 4];
-            stream.read_exact(&mut length).unwrap();
-            let mut packet = vec![0; usize::try_from(u32::from_be_bytes(length)).unwrap()];
-            stream.read_exact(&mut packet).unwrap();
-            packet
-        };
-        assert_eq!(answer()[0], b'O');
-        let packet = answer();
-        assert!(matches!((packet[0], packet.len()), (b'c', 1) | (b'y', 2..)), "{}", packet.escape_ascii());
-        String::from_utf8_lossy(&packet[1..]).trim_end_matches('\0').to_owned()
+        rcpt(&self.path("milter.sock"), address)
     }
 }
 
@@ -385,15 +368,15 @@ fn garbage_ends_its_connection_and_nothing_else() {
         let said = client.turned_away();
         assert!(said.contains(error) && said.ends_with("; write one such as {\"command\":\"ping\"}"), "{said}");
     }
-    // A megabyte without an end, and one with it. Not all of it will be read.
-    for line in [vec![b'x'; 1 << 20], [&[b' '; 65_536][..], b"{\"command\":\"ping\"}\n"].concat()] {
+    // Two megabytes without an end, and one with it. Not all of it will be read.
+    for line in [vec![b'x'; 1 << 21], [&[b' '; 1 << 20][..], b"{\"command\":\"ping\"}\n"].concat()] {
         let mut client = server.connect();
         let _ = client.stream.get_mut().write_all(&line);
-        assert_eq!(client.turned_away(), "the request is longer than 65536 bytes; send less at once");
+        assert_eq!(client.turned_away(), "the request is longer than 1048576 bytes; send less at once");
     }
     // The longest that may be.
     let mut longest = server.connect();
-    longest.send([&[b' '; 65_536 - 18][..], b"{\"command\":\"ping\"}\n"].concat());
+    longest.send([&[b' '; (1 << 20) - 18][..], b"{\"command\":\"ping\"}\n"].concat());
     assert_eq!(longest.answer().unwrap()["ok"], json!(true));
     longest.ping();
     // Half a line, and the end.

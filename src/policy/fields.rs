@@ -117,15 +117,13 @@ impl Reader<'_> {
     /// A time span such as `"36h"` or `"7d"`.
     pub(super) fn duration(&mut self, value: Option<Value<'_>>, key: &str) -> Option<Seconds> {
         let item = self.string(value, key, "\"7d\"")?;
-        let parsed = parse_duration(&item.text);
-        if parsed.is_none() {
-            let fault = Fault::new(
-                format!("{} is not a time span", quote(item.text.as_bytes())),
-                "write a number and s, m, h, d or w, such as \"36h\"",
-            );
-            self.report_at(&item, fault);
+        match parse_duration(&item.text) {
+            Ok(seconds) => Some(seconds),
+            Err(fault) => {
+                self.report_at(&item, fault);
+                None
+            }
         }
-        parsed
     }
 
     /// One of several words.
@@ -213,8 +211,17 @@ pub(super) fn one_of(words: &[&str]) -> String {
     }
 }
 
-/// Reads `90s`, `15m`, `36h`, `7d`, `2w`.
-fn parse_duration(text: &str) -> Option<Seconds> {
+/// Reads a time span as policies have it: `90s`, `15m`, `36h`, `7d`, `2w`, in seconds.
+///
+/// # Errors
+/// If it is none, or 0.
+pub fn parse_duration(text: &str) -> Result<u64, Fault> {
+    span(text).ok_or_else(|| {
+        Fault::new(format!("{} is not a time span", quote(text.as_bytes())), "write a number and s, m, h, d or w, such as \"36h\"")
+    })
+}
+
+fn span(text: &str) -> Option<Seconds> {
     let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
     let unit = match unit {
         "s" => 1,
@@ -235,10 +242,10 @@ mod tests {
     #[test]
     fn durations() {
         for (text, seconds) in [("90s", 90), ("15m", 900), ("36h", 129_600), ("7d", 604_800), ("2w", 1_209_600)] {
-            assert_eq!(parse_duration(text), Some(seconds), "{text}");
+            assert_eq!(parse_duration(text), Ok(seconds), "{text}");
         }
         for text in ["", "s", "7", "0d", "-1d", "+1d", "1.5h", "7 d", "7D", "99999999999999999w", "1h30m", "\u{ff17}d"] {
-            assert_eq!(parse_duration(text), None, "{text}");
+            assert!(parse_duration(text).is_err(), "{text}");
         }
     }
 }

@@ -15,6 +15,7 @@ use crate::mode::Mode;
 use crate::reply::Reply;
 use crate::verdict::MAX_LIST_NAME;
 use arrayvec::ArrayString;
+pub use fields::parse_duration;
 use fields::{Fields, Reader};
 pub(crate) use limits::Limits;
 use lists::{EXEMPT, GUARDS, SOURCE};

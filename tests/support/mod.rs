@@ -33,6 +33,7 @@ pub mod postfix;
 pub mod scenario;
 pub mod sendmail;
 pub mod server;
+pub mod session;
 pub mod smtp;
 
 /// Where to look for a program besides `PATH`: an ordinary user's `PATH` often lacks the sbin directories.

@@ -10,7 +10,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 /// Where the control socket is if nothing is said.
-pub(crate) const DEFAULT_PATH: &str = "/run/mxgate/control.sock";
+const DEFAULT_PATH: &str = "/run/mxgate/control.sock";
 
 /// Whom to ask.
 #[derive(Debug, Args)]
@@ -37,8 +37,23 @@ impl Source {
     }
 }
 
+/// The daemon that is to do something.
+#[derive(Debug, Args)]
+pub(crate) struct Daemon {
+    /// Control socket of the daemon
+    #[arg(long, value_name = "PATH", value_parser = parse_path, default_value = DEFAULT_PATH)]
+    control: PathBuf,
+}
+
+impl Daemon {
+    /// As [`ask`].
+    pub(crate) fn ask(&self, request: &Request) -> Option<Done> {
+        ask(&self.control, request)
+    }
+}
+
 /// Has a daemon carry out a command. What is wrong is shown, and then there is no answer.
-pub(crate) fn ask(path: &Path, request: &Request) -> Option<Done> {
+fn ask(path: &Path, request: &Request) -> Option<Done> {
     let answer = exchange(path, request).map_err(|error| unreachable(path, request, &error)).and_then(|line| {
         let whole = line.strip_suffix(b"\n").and_then(parse_answer);
         whole.unwrap_or_else(|| Err(format!("what listens at {} gives no answer; is that the control socket of mxgate?", path.display())))
@@ -62,11 +77,15 @@ fn exchange(path: &Path, request: &Request) -> io::Result<Vec<u8>> {
 }
 
 fn unreachable(path: &Path, request: &Request, error: &io::Error) -> String {
-    let otherwise = if matches!(request, Request::Reload {}) { "send it SIGHUP" } else { "use --config FILE" };
     let remedy = if error.kind() == ErrorKind::PermissionDenied {
         "ask as root or as the daemon's user, or start it with a wider --control-mode".into()
     } else {
-        format!("start it with --control or {otherwise}")
+        let otherwise = match request {
+            Request::Lists {} | Request::Explain(_) => " or use --config FILE",
+            Request::Reload {} => " or send it SIGHUP",
+            Request::Ping {} | Request::Ban(_) | Request::Unban(_) | Request::Bans(_) | Request::Mode(_) | Request::Status {} => "",
+        };
+        format!("start it with --control{otherwise}")
     };
     format!("cannot reach the daemon at {}: {error}; {remedy}", path.display())
 }

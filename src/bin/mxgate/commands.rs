@@ -10,10 +10,15 @@
 //! `result` is for programs, and what `--json` shows; `text` is the same for people. A new command is a variant of
 //! [`Request`], which both ends read and write by it, and an arm in each function that looks at all of them.
 
+use crate::ban::{Wanted, ban};
+use crate::bans::{Which, bans};
 use crate::explain::explain;
 use crate::lists::lists;
+use crate::mode::{Wish, mode};
 use crate::question::Question;
 use crate::rules::Rules;
+use crate::status::status;
+use crate::unban::{Unwanted, unban};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::fmt;
@@ -30,6 +35,16 @@ pub(crate) enum Request {
     Explain(Question),
     /// Load the policy again.
     Reload {},
+    /// Refuse networks.
+    Ban(Wanted),
+    /// Lift bans.
+    Unban(Unwanted),
+    /// The bans that have not ended.
+    Bans(Which),
+    /// Show the mode, or set it.
+    Mode(Wish),
+    /// The state at a glance.
+    Status {},
 }
 
 /// What came of a request.
@@ -59,8 +74,11 @@ impl Request {
     /// What the log says of a command that changes something.
     fn change(&self) -> Option<&'static str> {
         match self {
-            Request::Ping {} | Request::Lists {} | Request::Explain(_) => None,
+            Request::Ping {} | Request::Lists {} | Request::Explain(_) | Request::Bans(_) | Request::Status {} => None,
             Request::Reload {} => Some("reload"),
+            Request::Ban(wanted) => wanted.is_change().then_some("ban"),
+            Request::Unban(_) => Some("unban"),
+            Request::Mode(wish) => wish.is_change().then_some("mode"),
         }
     }
 
@@ -70,6 +88,11 @@ impl Request {
             Request::Lists {} => Ok(lists(&rules.gate, true)),
             Request::Explain(question) => Ok(explain(&rules.gate, question)),
             Request::Reload {} => rules.reload().map(|loaded| Done { result: loaded.to_json(), text: loaded.to_string() }),
+            Request::Ban(wanted) => ban(rules, wanted),
+            Request::Unban(unwanted) => unban(rules, unwanted),
+            Request::Bans(which) => Ok(bans(&rules.gate, which)),
+            Request::Mode(wish) => Ok(mode(&rules.gate, wish)),
+            Request::Status {} => Ok(status(&rules.gate)),
         }
     }
 }
@@ -170,12 +193,16 @@ mod tests {
             (b"{}", "missing field `command`"),
             (b"{\"command\":7}", "invalid type"),
             (b"{\"command\":\"ping\",\"command\":\"reload\"}", "duplicate field `command`"),
-            (b"{\"command\":\"halt\"}", "unknown variant `halt`, expected one of `ping`, `lists`, `explain`, `reload`"),
+            (b"{\"command\":\"halt\"}", "unknown variant `halt`, expected one of `ping`, `lists`, `explain`, `reload`, `ban`, "),
             (b"{\"command\":\"reload\",\"list\":\"local\"}", "unknown field `list`"),
             (b"{\"command\":\"explain\"}", "missing field `ip`"),
             (b"{\"command\":\"explain\",\"ip\":\"192.0.2.256\"}", "not an IP address; write one such as"),
             (b"{\"command\":\"explain\",\"ip\":\"192.0.2.7\",\"spf\":\"good\"}", "not a result; write one of pass,"),
             (b"{\"command\":\"explain\",\"ip\":\"192.0.2.7\",\"stage\":1}", "unknown field `stage`"),
+            (b"{\"command\":\"ban\",\"bans\":[{\"network\":\"192.0.2.7\",\"why\":\"\"}]}", "unknown field `why`"),
+            (b"{\"command\":\"ban\",\"bans\":[],\"for\":\"1 day\"}", "\"1 day\" is not a time span; write a number and s, m, h"),
+            (b"{\"command\":\"bans\",\"within\":\"10/8\"}", "; write "),
+            (b"{\"command\":\"mode\",\"mode\":\"off\"}", "not a mode; write one of open, maintenance,"),
             (&deep, "recursion limit"),
         ] {
             let (answer, last) = ask(&rules, line);
@@ -191,7 +218,19 @@ mod tests {
         let rules = built_in();
         let question =
             serde_json::from_str(r#"{"ip":"2001:db8::1","rcpt":"a\nb@example.org","authenticated":true,"dmarc":"fail"}"#).unwrap();
-        for request in [Request::Ping {}, Request::Lists {}, Request::Explain(question), Request::Reload {}] {
+        let read = |line: &str| serde_json::from_str(line).unwrap();
+        for request in [
+            Request::Ping {},
+            Request::Lists {},
+            Request::Explain(question),
+            Request::Reload {},
+            read(r#"{"command":"ban","bans":[{"network":"192.0.2.7","reason":"a\u0000b"}],"for":"24h"}"#),
+            read(r#"{"command":"ban","bans":[{"network":"192.0.2.8","place":[3,1]}],"file":"f","check":true}"#),
+            read(r#"{"command":"unban","networks":["192.0.2.7"]}"#),
+            read(r#"{"command":"bans","within":"192.0.2.0/24"}"#),
+            read(r#"{"command":"mode","mode":"policy"}"#),
+            Request::Status {},
+        ] {
             let sent = request.to_line();
             let read: Request = serde_json::from_slice(&sent).unwrap();
             assert_eq!(read.to_line(), sent);
@@ -247,7 +286,7 @@ mod tests {
         fn any_bytes_get_one_line(
             bytes in prop_oneof![
                 prop::collection::vec(any::<u8>(), 0..200),
-                "\\{(\"(command|ip|rcpt|spf)\" ?: ?(\"(ping|lists|explain|192.0.2.7|\\\\u00e9|pass)\"|[0-9\\[{]{1,3}),?){0,4}\\}".prop_map(String::into_bytes),
+                "\\{(\"(command|ip|rcpt|spf|networks|bans|within|mode)\" ?: ?(\"(ping|lists|explain|ban|unban|bans|mode|status|open|192.0.2.7|\\\\u00e9|pass)\"|[0-9\\[{]{1,3}),?){0,4}\\}".prop_map(String::into_bytes),
             ],
         ) {
             let (answer, last) = ask(&built_in(), &bytes);

@@ -1,7 +1,7 @@
 //! The daemon's end of the control socket: reads requests a line each, and writes an answer for each. Who may connect is
 //! what the permissions of the socket say.
 //!
-//! What is no line of at most 64 KiB in time is answered by an error, and that is the end of that connection only. The
+//! What is no line of at most 1 MiB in time is answered by an error, and that is the end of that connection only. The
 //! commands run beside the sessions, on threads that may take their time.
 
 use crate::commands::{Answer, answer};
@@ -21,7 +21,7 @@ use tokio::time::{sleep, timeout};
 /// Most connections at one time. One more is told so and closed: administrators are few, and waiting would tell them less.
 const MAX_CONNECTIONS: usize = 16;
 /// Longest request, without its line feed.
-const MAX_REQUEST: u64 = 64 * 1024;
+const MAX_REQUEST: u64 = 1024 * 1024;
 /// Time for a request, from the connection or the answer before it.
 const REQUEST_TIME: Duration = Duration::from_secs(10);
 /// Time for an answer that the client does not read.

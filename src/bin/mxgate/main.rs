@@ -1,9 +1,11 @@
 //! The command `mxgate`: the daemon and the administrator's tools. Each subcommand has a file of its own.
 //!
 //! The daemon: `serve` moves bytes, `listen` has its sockets, `rules` what it loads, `control` the socket over which
-//! `commands` come from `ask`.
+//! `commands` come from `ask`, `state` what it keeps on disk.
 
 mod ask;
+mod ban;
+mod bans;
 mod check;
 mod commands;
 mod compile;
@@ -14,11 +16,15 @@ mod explain;
 mod lint;
 mod listen;
 mod lists;
+mod mode;
 mod progress;
 mod question;
 mod reload;
 mod rules;
 mod serve;
+mod state;
+mod status;
+mod unban;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -39,6 +45,16 @@ enum Command {
     Check(check::Arguments),
     /// Say why a policy answers as it does, and what it would answer otherwise. Exit status: 0 accept, 1 reject, 2 error.
     Explain(explain::Arguments),
+    /// Have the daemon refuse networks. Exit status: 0 done, 1 in force but not on disk as it should be, 2 error: none is banned.
+    Ban(ban::Arguments),
+    /// Have the daemon lift bans. Exit status: 0 done, 1 not all of it (see what is said), 2 error: none is lifted.
+    Unban(unban::Arguments),
+    /// Show the bans of the daemon. Exit status: 0 done, 2 error.
+    Bans(bans::Arguments),
+    /// Show or set the mode of the daemon. Exit status: 0 done, 2 error.
+    Mode(mode::Arguments),
+    /// Show the state of the daemon: rules, lists, bans, counters. Exit status: 0 done, 2 error.
+    Status(status::Arguments),
     /// Have the daemon load its policy again, as SIGHUP does, and show what changes. Exit status: 0 done, 2 error.
     Reload(reload::Arguments),
     /// Show the lists of a policy: size, age, and how much of each no other list covers.
@@ -58,6 +74,11 @@ fn main() -> ExitCode {
         Command::Serve(arguments) => serve::run(arguments),
         Command::Check(arguments) => check::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
+        Command::Ban(arguments) => ban::run(&arguments),
+        Command::Unban(arguments) => unban::run(&arguments),
+        Command::Bans(arguments) => bans::run(&arguments),
+        Command::Mode(arguments) => mode::run(&arguments),
+        Command::Status(arguments) => status::run(&arguments),
         Command::Reload(arguments) => reload::run(&arguments),
         Command::Lists(arguments) => lists::run(&arguments),
         Command::Diff(arguments) => diff::run(&arguments),

@@ -2,13 +2,14 @@
 //! socket asks for it. What a load has changed goes to the log, and to whoever asked.
 
 use crate::progress;
+use crate::state::State;
 use mxgate::diagnostic::Diagnostic;
 use mxgate::diff::{Section, What, diff};
 use mxgate::{Gate, LoadError, Ruleset};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// The policy in force where none is given.
@@ -21,6 +22,8 @@ pub(crate) struct Rules {
     pub(crate) gate: Arc<Gate>,
     /// The policy file.
     config: Option<PathBuf>,
+    /// Where bans are kept.
+    pub(crate) state: State,
     /// Held during a load, so that what it has changed is told from the load before it.
     loading: Mutex<()>,
 }
@@ -41,7 +44,13 @@ pub(crate) struct Loaded {
 impl Rules {
     /// No rules yet.
     pub(crate) fn new(config: Option<PathBuf>) -> Rules {
-        Rules { gate: Arc::new(Gate::with_progress(progress::tell)), config, loading: Mutex::new(()) }
+        Rules { gate: Arc::new(Gate::with_progress(progress::tell)), config, state: State::default(), loading: Mutex::new(()) }
+    }
+
+    /// With the bans of a directory in force, and kept there. The error says what is wrong and what to do.
+    pub(crate) fn with_state(mut self, directory: &Path) -> Result<Rules, String> {
+        self.state = State::open(directory, &self.gate)?;
+        Ok(self)
     }
 
     /// Loads the policy, and says in the log what is in force and what has changed.

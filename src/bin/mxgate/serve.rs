@@ -6,6 +6,7 @@
 use crate::control;
 use crate::listen::{Address, Listener, Stream, parse_path};
 use crate::rules::Rules;
+use crate::state;
 use mxgate::Gate;
 use mxgate::milter::{Progress, ProtocolError, Refusal, Session};
 use mxgate::reply::clean;
@@ -60,7 +61,10 @@ pub(crate) struct Arguments {
     /// Permissions of unix sockets, in octal. Who may write to the socket may ask.
     #[arg(long, value_name = "MODE", default_value = "0660", value_parser = parse_mode)]
     socket_mode: u32,
-    /// Control socket for `mxgate lists`, `explain` and `reload`: unix:/path. Without it there is none.
+    /// Directory in which bans are kept, for this daemon alone. Without it they end with the daemon.
+    #[arg(long, value_name = "DIRECTORY")]
+    state: Option<PathBuf>,
+    /// Control socket for `mxgate ban`, `status`, `reload` and others: unix:/path. Without it there is none.
     #[arg(long, value_name = "PATH", value_parser = parse_path)]
     control: Option<PathBuf>,
     /// Permissions of the control socket, in octal. Who may write to it may ask, and change the rules in force.
@@ -112,14 +116,18 @@ fn say(text: &str) {
 }
 
 async fn serve(arguments: Arguments) -> Result<(), String> {
-    let Arguments { config, listen, socket_mode, control, control_mode } = arguments;
+    let Arguments { config, listen, socket_mode, state, control, control_mode } = arguments;
     // Before the load, which may take a while: a signal then must neither be lost nor kill.
     let listen_for = |kind| signal(kind).map_err(|error| format!("cannot receive signals: {error}"));
     let hangup = listen_for(SignalKind::hangup())?;
     let mut stop = Stop { terminate: listen_for(SignalKind::terminate())?, interrupt: listen_for(SignalKind::interrupt())? };
 
     let is_example = config.is_none();
-    let rules = Arc::new(Rules::new(config));
+    let mut rules = Rules::new(config);
+    if let Some(directory) = state {
+        rules = rules.with_state(&directory)?;
+    }
+    let rules = Arc::new(rules);
     rules.load().map_err(|error| error.to_string())?;
     let control = control.map(Address::Unix);
     let mut listeners = Vec::new();
@@ -152,6 +160,7 @@ async fn serve(arguments: Arguments) -> Result<(), String> {
     if let Some(listener) = control {
         accepting.push(tokio::spawn(control::accept(listener, Arc::clone(&rules), stopped.clone())));
     }
+    tokio::spawn(state::retry(Arc::clone(&rules)));
     tokio::spawn(reload(rules, hangup));
 
     stop.requested().await;
