@@ -174,8 +174,7 @@ exempt = []\nrecipients = \"3/h\"\nconnections = \"2/h\"\nconcurrent = 1\n";
     for delay in ["yes", "no"] {
         // A client of its own for each.
         let last = if delay == "yes" { 10 } else { 20 };
-        let twice = format!("check_policy_service {0}, check_policy_service {0}", server.address());
-        let postfix = postfix(&server, &[("smtpd_delay_reject", delay), ("smtpd_client_restrictions", &twice)]);
+        let postfix = postfix(&server, &[("smtpd_delay_reject", delay)]);
         let recipients = |count: usize| ["a@example.org", "b@example.org", "c@example.org", "d@example.org"].into_iter().take(count);
         let said = session(&postfix, last, "sender@example.com", &recipients(4).collect::<Vec<_>>());
         assert_eq!(said.matches("S: 250 2.1.5 Ok\n").count(), 3, "{said}");

@@ -10,7 +10,7 @@ use std::fmt;
 pub const MAX_LINE: usize = 4096;
 /// Longest request, the ends of its lines included. Postfix sends some 700 bytes.
 pub const MAX_REQUEST: usize = 16 << 10;
-/// Most attributes of a request. Postfix 3.11 sends 30.
+/// Most attributes of a request. Postfix 3.7 sends 29.
 pub const MAX_ATTRIBUTES: usize = 100;
 
 /// The only kind of request that there is.
@@ -156,7 +156,7 @@ pub struct Request<'a> {
     pub sender: Option<&'a [u8]>,
     /// The recipient, without angle brackets; empty before RCPT.
     pub recipient: Option<&'a [u8]>,
-    /// What is the same in all requests about one message, and in no others on the same connection.
+    /// What is the same in all requests about one message, and in no others on the same connection; empty before RCPT.
     pub instance: Option<&'a [u8]>,
     /// Whom the client has authenticated as; empty if it has not.
     pub sasl_username: Option<&'a [u8]>,

@@ -99,7 +99,7 @@ impl Dialogue {
             return Ok(());
         };
         let facts = facts(&request, stage);
-        // Postfix asks again, word by word, where the service stands in several lists of restrictions.
+        // At RCPT Postfix asks again, word by word, where several lists of restrictions name the service.
         let again = request.instance.is_some_and(|instance| !instance.is_empty()) && lines == self.passed;
         let verdict = if again { gate.ask_again(ask(stage), &facts) } else { self.decide(stage, &facts, gate) };
         self.passed.clear();
@@ -180,8 +180,9 @@ fn facts<'a>(request: &Request<'a>, stage: Stage) -> Facts<'a> {
     }
 }
 
-/// Whether the client's name leads back to its address. Where there is no name, Postfix does not tell whether none exists or
-/// DNS could not be asked, and so nothing is known.
+/// Whether the client's name leads back to its address. Where there is no name at all, Postfix does not tell whether none
+/// exists or DNS could not be asked, and so nothing is known. A name that could not be looked up for the moment is one that
+/// does not lead back: Postfix tells them apart by its own reply only (`reject_unknown_client_hostname`).
 fn reverse_dns(request: &Request<'_>) -> AuthResult {
     let known = |name: Option<&[u8]>| name.map(|name| !name.is_empty() && name != b"unknown");
     match (known(request.client_name), known(request.reverse_client_name)) {

@@ -435,8 +435,11 @@ mod tests {
             "{}",
             Line(&refusal)
         );
+        refusal.recipient = None;
+        assert!(Line(&refusal).to_string().starts_with("reject: MAIL from [192.0.2.7]: 550"));
+        assert!(Line(&refusal).to_string().contains("; from=<> list=local line="), "{}", Line(&refusal));
         (refusal.client, refusal.sender) = (None, None);
-        assert!(Line(&refusal).to_string().starts_with("reject: RCPT from [unknown]: 550"));
+        assert!(Line(&refusal).to_string().starts_with("reject: CONNECT from [unknown]: 550"));
         assert!(!Line(&refusal).to_string().contains("from=<"));
     }
 
