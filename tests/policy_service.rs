@@ -16,9 +16,12 @@ use mxgate::{AuthResult, Gate, Stage};
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, TcpStream};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use support::corpus::{self, Answer, Case, Group};
+use support::daemon::Daemon;
 use support::postfix::Postfix;
 use support::server::Server;
 use support::smtp::{Client, Reply};
@@ -210,6 +213,42 @@ fn what_postfix_does_without_the_daemon_is_for_main_cf_to_say() {
     }
 }
 
+/// A daemon that is stopped and started again, or another one in its place: Postfix asks it over a new connection.
+#[test]
+fn a_restart_loses_no_question() {
+    if !ready() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    // Postfix's own user connects.
+    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    fs::write(at("mxgate.toml"), POLICY).unwrap();
+    let (config, socket) = (at("mxgate.toml").display().to_string(), format!("unix:{}", at("policy.sock").display()));
+    let arguments = ["serve", "--config", &config, "--policy-service", &socket, "--socket-mode", "666"];
+    let start = || {
+        let daemon = Daemon::start(Path::new(PROGRAM), arguments, &at("log"));
+        support::wait_for("the daemon listens", || UnixStream::connect(at("policy.sock")).ok());
+        daemon
+    };
+    let first = start();
+    // By default Postfix puts mail off where nobody answers.
+    let check = format!("check_policy_service {socket}");
+    let postfix = Postfix::start(&[("smtpd_recipient_restrictions", &check)]);
+    let mut client = connect(&postfix, 42);
+    client.greeting();
+    client.command("EHLO client.example");
+    client.command("MAIL FROM:<sender@example.com>");
+    let mut refused = || client.command("RCPT TO:<user@example.org>").to_string();
+    let text = "550 5.7.1 <user@example.org>: Recipient address rejected: Service unavailable; client [127.0.0.42] blocked using late";
+    assert_eq!(refused(), text);
+    drop(first);
+    let second = start();
+    assert_eq!(refused(), text);
+    drop(second);
+    assert!(refused().starts_with("451 4.3.5 <user@example.org>: Recipient address rejected: Server configuration problem"));
+}
+
 /// Both kinds of sockets in one daemon; a peer that is no policy client gets no answer.
 #[test]
 fn beside_a_milter() {
@@ -219,8 +258,8 @@ fn beside_a_milter() {
     let (config, milter, policy) = (at("mxgate.toml"), at("milter.sock"), at("policy.sock"));
     let (milter, policy) = (format!("unix:{}", milter.display()), format!("unix:{}", policy.display()));
     let arguments = ["serve", "--config", config.to_str().unwrap(), "--listen", &milter, "--policy-service", &policy];
-    let daemon = support::daemon::Daemon::start(Path::new(PROGRAM), arguments, &at("log"));
-    let connect = || support::wait_for("the daemon listens", || std::os::unix::net::UnixStream::connect(at("policy.sock")).ok());
+    let daemon = Daemon::start(Path::new(PROGRAM), arguments, &at("log"));
+    let connect = || support::wait_for("the daemon listens", || UnixStream::connect(at("policy.sock")).ok());
     let mut stream = connect();
     stream.write_all(b"request=smtpd_access_policy\nprotocol_state=CONNECT\nclient_addr").unwrap();
     stream.write_all(b"ess=192.0.2.7\n\nrequest=smtpd_access_policy\nprotocol_state=DATA\n\n").unwrap();
@@ -236,10 +275,18 @@ fn beside_a_milter() {
     let _ = stream.read_to_end(&mut read);
     assert_eq!(read, b"");
 
+    // Between two questions nothing is lost by a stop: it does not wait for Postfix, which keeps a connection for minutes.
+    let mut stream = connect();
+    stream.write_all(b"request=smtpd_access_policy\n\n").unwrap();
+    stream.read_exact(&mut [0; 14]).unwrap();
+    let stopping = Instant::now();
+    drop(daemon);
+    assert!(stopping.elapsed() < Duration::from_secs(3), "{:?}", stopping.elapsed());
+    assert_eq!(stream.read(&mut [0; 14]).unwrap(), 0);
+
     let log = fs::read_to_string(at("log")).unwrap();
     assert!(log.contains(&format!("milter: listening on {milter}\n")), "{log}");
     assert!(log.contains(&format!("policy service: listening on {policy}\n")), "{log}");
-    drop(daemon);
     assert!(!at("milter.sock").exists() && !at("policy.sock").exists());
 }
 

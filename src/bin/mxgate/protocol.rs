@@ -56,6 +56,15 @@ impl Conversation {
         }
     }
 
+    /// Whether the connection may be closed at any moment without harm. Behind one to a milter stands the session of an SMTP
+    /// client; a policy client asks its next question over another one.
+    pub(crate) fn may_be_closed(&self) -> bool {
+        match self {
+            Conversation::Milter(_) => false,
+            Conversation::PolicyService(session) => session.has_begun() && !session.is_amid_request(),
+        }
+    }
+
     /// Whether a packet or request has begun and not ended.
     pub(crate) fn is_amid(&self) -> bool {
         match self {

@@ -232,6 +232,8 @@ impl Port {
     /// Accepts connections until it is told to stop. No error ends it.
     async fn accept(self, mut stopped: watch::Receiver<bool>) {
         let (mut failing, mut full) = (false, false);
+        // A copy for each connection, which has not seen that the daemon stops.
+        let stopping = stopped.clone();
         loop {
             let accepted = tokio::select! {
                 accepted = self.next(&mut full) => accepted,
@@ -243,7 +245,7 @@ impl Port {
                         log::info!("{}: accepting connections again", self.address);
                         failing = false;
                     }
-                    self.spawn(stream, permit);
+                    self.spawn(stream, permit, stopping.clone());
                 }
                 // The peer has given up while it waited: an everyday matter.
                 Err(error) if matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::InvalidInput) => {
@@ -264,7 +266,7 @@ impl Port {
             tokio::select! {
                 biased;
                 accepted = self.next(&mut full) => match accepted {
-                    Ok((stream, permit)) => self.spawn(stream, permit),
+                    Ok((stream, permit)) => self.spawn(stream, permit, stopping.clone()),
                     Err(_) => break,
                 },
                 () = ready(()) => break,
@@ -286,11 +288,11 @@ impl Port {
         Ok((self.listener.accept().await?, permit))
     }
 
-    fn spawn(&self, stream: Stream, permit: OwnedSemaphorePermit) {
+    fn spawn(&self, stream: Stream, permit: OwnedSemaphorePermit, stopped: watch::Receiver<bool>) {
         let (gate, address, protocol) = (Arc::clone(&self.gate), self.address.clone(), self.protocol);
         tokio::spawn(async move {
             // Whoever connects without being a mail server, a port scanner or a monitor, is no news.
-            match converse(&stream, protocol, &gate).await {
+            match converse(&stream, protocol, &gate, stopped).await {
                 Ok(()) => log::debug!("{address}: connection closed"),
                 Err(cause) => log::debug!("{address}: connection dropped: {cause}"),
             }
@@ -300,20 +302,23 @@ impl Port {
 }
 
 /// One connection, from the first byte to the last. Says why it was ended if it was not the peer who ended it.
-async fn converse(stream: &Stream, protocol: Protocol, gate: &Gate) -> Result<(), String> {
+async fn converse(stream: &Stream, protocol: Protocol, gate: &Gate, stopped: watch::Receiver<bool>) -> Result<(), String> {
     let mut session = Conversation::new(protocol, gate);
-    let ended = exchange(stream, &mut session, gate).await;
+    let ended = exchange(stream, &mut session, gate, stopped).await;
     session.end(gate);
     ended
 }
 
 /// Questions and answers, as long as both sides go on.
-async fn exchange(stream: &Stream, session: &mut Conversation, gate: &Gate) -> Result<(), String> {
+async fn exchange(stream: &Stream, session: &mut Conversation, gate: &Gate, mut stopped: watch::Receiver<bool>) -> Result<(), String> {
     let mut answers = Vec::new();
     let mut deadline = Instant::now() + NEGOTIATION_TIME;
     let mut amid = false;
     loop {
-        timeout_at(deadline, stream.readable()).await.map_err(|_| "it took too long")?.map_err(show)?;
+        tokio::select! {
+            ready = timeout_at(deadline, stream.readable()) => ready.map_err(|_| "it took too long")?.map_err(show)?,
+            _ = stopped.changed(), if session.may_be_closed() => return Ok(()),
+        }
         let heard = match hear(stream, session, gate, &mut answers) {
             Err(error) if error.kind() == ErrorKind::WouldBlock => continue,
             heard => heard.map_err(show)?,
