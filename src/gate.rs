@@ -442,13 +442,13 @@ impl Gate {
     /// Counts a connection for the limits without deciding about it by lists. Names the limit that it exceeds; else
     /// [`Gate::end_session`] ends it.
     pub(crate) fn begin_session(&self, facts: &Facts<'_>) -> Option<&'static str> {
-        self.in_force.look().decide(|ruleset, live| ruleset.begin_session(facts, live))
+        self.in_force.look().decide(|ruleset, live| ruleset.begin_session(facts, live, Limits::connect))
     }
 
     /// Counts a connection for the limits as [`Gate::check_arrival`] does, without deciding about it by lists. Names the limit
     /// that it exceeds.
     pub(crate) fn arrive(&self, facts: &Facts<'_>) -> Option<&'static str> {
-        self.in_force.look().decide(|ruleset, live| ruleset.arrive(facts, live))
+        self.in_force.look().decide(|ruleset, live| ruleset.begin_session(facts, live, Limits::arrive))
     }
 
     /// The refusal of a recipient whose client exceeds a limit, unless limits do not apply to who asks.

@@ -119,7 +119,7 @@ pub(crate) enum Ask {
 }
 
 /// How a connection is counted: [`limits::Limits::connect`] or [`limits::Limits::arrive`].
-type Count = fn(&limits::Limits, IpAddr, Nanoseconds) -> Option<Exceeded>;
+pub(crate) type Count = fn(&limits::Limits, IpAddr, Nanoseconds) -> Option<Exceeded>;
 
 impl Ruleset {
     /// Decides about a client that has just connected.
@@ -190,15 +190,9 @@ impl Ruleset {
 
     /// Counts a connection without deciding about it by lists: for a milter, which decides at RCPT. The limit that it
     /// exceeds, by its key in the policy; it is counted if it exceeds none.
-    pub(crate) fn begin_session(&self, facts: &Facts<'_>, live: &Live<'_>) -> Option<&'static str> {
+    pub(crate) fn begin_session(&self, facts: &Facts<'_>, live: &Live<'_>, count: Count) -> Option<&'static str> {
         let question = if live.has_limits() { self.limited(facts) } else { None }?;
-        self.exceeds(&Question { counted: true, ..question }, live, limits::Limits::connect)
-    }
-
-    /// Counts a connection as [`Ask::Arrival`] does, without deciding about it by lists.
-    pub(crate) fn arrive(&self, facts: &Facts<'_>, live: &Live<'_>) -> Option<&'static str> {
-        let question = if live.has_limits() { self.limited(facts) } else { None }?;
-        self.exceeds(&Question { counted: true, ..question }, live, limits::Limits::arrive)
+        self.exceeds(&Question { counted: true, ..question }, live, count)
     }
 
     /// Ends what [`Ask::Connect`] or [`Ruleset::begin_session`] has counted.

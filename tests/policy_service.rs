@@ -309,21 +309,24 @@ fn can_be_told(case: &Case) -> bool {
     [spf, dkim, dmarc] == [AuthResult::Unknown; 3] && matches!(rdns, AuthResult::Unknown | AuthResult::Pass | AuthResult::Fail)
 }
 
+/// The client's name if it leads back to its address, and its name whether or not.
+fn names(case: &Case, none: &'static str) -> (&'static str, &'static str) {
+    let name_if = |known| if known { "client.example" } else { none };
+    let [.., rdns] = case.results;
+    (name_if(rdns == AuthResult::Pass), name_if(rdns != AuthResult::Unknown))
+}
+
 /// A question of the corpus as Postfix asks it.
 fn request(case: &Case) -> Vec<u8> {
     let client = case.client.map_or("unknown".into(), |client| client.to_string());
-    let (name, reverse_name): (&[u8], &[u8]) = match case.results[3] {
-        AuthResult::Pass => (b"client.example", b"client.example"),
-        AuthResult::Fail => (b"unknown", b"client.example"),
-        _ => (b"unknown", b"unknown"),
-    };
+    let (name, reverse_name) = names(case, "unknown");
     let mut request = Vec::new();
     Request {
         protocol_state: Some(if case.recipient.is_some() { b"RCPT" } else { b"CONNECT" }),
         client_address: Some(client.as_bytes()),
         client_port: Some(b"2525"),
-        client_name: Some(name),
-        reverse_client_name: Some(reverse_name),
+        client_name: Some(name.as_bytes()),
+        reverse_client_name: Some(reverse_name.as_bytes()),
         helo_name: Some(b"client.example"),
         sender: case.sender.as_deref(),
         recipient: case.recipient.as_deref(),
@@ -378,11 +381,7 @@ fn session_of(postfix: &Postfix, case: &Case) -> (Client, Reply) {
         Some(IpAddr::V4(v4)) => v4.to_string(),
         Some(IpAddr::V6(v6)) => format!("IPV6:{v6}"),
     };
-    let (name, reverse_name) = match case.results[3] {
-        AuthResult::Pass => ("client.example", "client.example"),
-        AuthResult::Fail => ("[UNAVAILABLE]", "client.example"),
-        _ => ("[UNAVAILABLE]", "[UNAVAILABLE]"),
-    };
+    let (name, reverse_name) = names(case, "[UNAVAILABLE]");
     let login = if case.authenticated { " LOGIN=user" } else { "" };
     assert_eq!(client.command(&format!("XCLIENT NAME={name} REVERSE_NAME={reverse_name} ADDR={address}{login}")).code, 220);
     client.command("EHLO client.example");
