@@ -1,7 +1,7 @@
 //! The command `mxgate`: the daemon and the administrator's tools. Each subcommand has a file of its own.
 //!
-//! The daemon: `serve` moves bytes, `listen` has its sockets, `rules` what it loads, `control` the socket over which
-//! `commands` come from `ask`, `state` what it keeps on disk.
+//! The daemon: `serve` moves bytes, `protocol` knows whose they are, `listen` has its sockets, `rules` what it loads, `control` the
+//! socket over which `commands` come from `ask`, `state` what it keeps on disk.
 
 mod ask;
 mod ban;
@@ -18,6 +18,7 @@ mod listen;
 mod lists;
 mod mode;
 mod progress;
+mod protocol;
 mod question;
 mod reload;
 mod rules;
@@ -39,7 +40,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Serve Postfix and Sendmail as a milter. SIGHUP loads the policy again, SIGTERM stops.
+    /// Serve Postfix and Sendmail as a milter, Postfix as a policy service too. SIGHUP loads the policy again, SIGTERM stops.
     Serve(serve::Arguments),
     /// Ask a policy what it would answer. Exit status: 0 accept, 1 reject, 2 error.
     Check(check::Arguments),

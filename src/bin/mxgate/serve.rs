@@ -1,14 +1,16 @@
-//! `mxgate serve`: the milter daemon. It moves bytes between sockets and sessions, keeps the deadlines that a
+//! `mxgate serve`: the daemon, a milter and a policy service. It moves bytes between sockets and sessions, keeps the deadlines that a
 //! session without a clock cannot keep, and loads the policy again when it is told to.
 //!
 //! All connections share one thread: a decision takes about a microsecond, and waking another thread more than that.
 
 use crate::control;
 use crate::listen::{Address, Listener, Stream, parse_path};
+use crate::protocol::{Conversation, Protocol};
 use crate::rules::Rules;
 use crate::state;
+use clap::builder::ArgPredicate;
 use mxgate::Gate;
-use mxgate::milter::{Progress, ProtocolError, Refusal, Session};
+use mxgate::milter::{Progress, Refusal};
 use mxgate::reply::clean;
 use std::fmt::{self, Write as _};
 use std::future::ready;
@@ -29,9 +31,9 @@ const DEFAULT_ADDRESS: &str = "inet:8899@127.0.0.1";
 
 /// Most connections at one time. Further ones wait in the queues of the listeners.
 const MAX_CONNECTIONS: u32 = 10_000;
-/// Time from the connection to the end of the option negotiation, which mail servers begin at once.
+/// Time from the connection to the end of the option negotiation or the first request, which mail servers begin at once.
 const NEGOTIATION_TIME: Duration = Duration::from_secs(10);
-/// Time for a packet that has begun.
+/// Time for a packet or request that has begun.
 const PACKET_TIME: Duration = Duration::from_secs(30);
 /// Time for an answer that the peer does not read.
 const WRITE_TIME: Duration = Duration::from_secs(30);
@@ -55,9 +57,14 @@ pub(crate) struct Arguments {
     /// The policy file; without it a built-in example is in force.
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Where to listen: unix:/path, inet:host:port, or inet:port@host as Sendmail writes it. May be repeated.
-    #[arg(short, long, value_name = "ADDRESS", default_value = DEFAULT_ADDRESS)]
+    /// Where to listen as a milter: unix:/path, inet:host:port, or inet:port@host as Sendmail writes it. May be repeated. By
+    /// default inet:8899@127.0.0.1, unless there is a --policy-service.
+    #[arg(short, long, value_name = "ADDRESS", default_value = DEFAULT_ADDRESS, hide_default_value = true)]
+    #[arg(default_value_if("policy_service", ArgPredicate::IsPresent, None))]
     listen: Vec<Address>,
+    /// Where to listen as a policy service of Postfix (check_policy_service): addresses as above. May be repeated.
+    #[arg(long, value_name = "ADDRESS")]
+    policy_service: Vec<Address>,
     /// Permissions of unix sockets, in octal. Who may write to the socket may ask.
     #[arg(long, value_name = "MODE", default_value = "0660", value_parser = parse_mode)]
     socket_mode: u32,
@@ -116,7 +123,7 @@ fn say(text: &str) {
 }
 
 async fn serve(arguments: Arguments) -> Result<(), String> {
-    let Arguments { config, listen, socket_mode, state, control, control_mode } = arguments;
+    let Arguments { config, listen, policy_service, socket_mode, state, control, control_mode } = arguments;
     // Before the load, which may take a while: a signal then must neither be lost nor kill.
     let listen_for = |kind| signal(kind).map_err(|error| format!("cannot receive signals: {error}"));
     let hangup = listen_for(SignalKind::hangup())?;
@@ -131,7 +138,8 @@ async fn serve(arguments: Arguments) -> Result<(), String> {
     rules.load().map_err(|error| error.to_string())?;
     let control = control.map(Address::Unix);
     let mut listeners = Vec::new();
-    for (address, mode) in listen.iter().map(|address| (address, socket_mode)).chain(control.iter().map(|path| (path, control_mode))) {
+    let sockets = listen.iter().chain(&policy_service).map(|address| (address, socket_mode));
+    for (address, mode) in sockets.chain(control.iter().map(|path| (path, control_mode))) {
         match Listener::bind(address, mode).await {
             Ok(listener) => listeners.push(listener),
             Err(message) => {
@@ -144,7 +152,7 @@ async fn serve(arguments: Arguments) -> Result<(), String> {
     let addresses: Vec<Address> = listeners.iter().filter_map(|listener| listener.address().ok()).collect();
     if is_example {
         log::warn!("no --config is given: the built-in example policy is in force");
-        if let Some(address) = addresses.first().cloned() {
+        if let Some(address) = addresses.first().filter(|_| !listen.is_empty()).cloned() {
             say(&format!("For Postfix, in main.cf:\n    smtpd_milters = {}\n    milter_default_action = accept", reachable(address)));
         }
     }
@@ -152,9 +160,11 @@ async fn serve(arguments: Arguments) -> Result<(), String> {
     let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS as usize));
     let (stopping, stopped) = watch::channel(false);
     let mut accepting = Vec::new();
-    for (listener, address) in listeners.into_iter().zip(&addresses) {
-        log::info!("listening on {address}");
-        let port = Port { listener, address: address.clone(), gate: Arc::clone(&rules.gate), connections: Arc::clone(&connections) };
+    let protocols = listen.iter().map(|_| Protocol::Milter).chain(policy_service.iter().map(|_| Protocol::PolicyService));
+    for ((listener, address), protocol) in listeners.into_iter().zip(&addresses).zip(protocols) {
+        log::info!("{protocol}: listening on {address}");
+        let (gate, connections) = (Arc::clone(&rules.gate), Arc::clone(&connections));
+        let port = Port { listener, protocol, address: address.clone(), gate, connections };
         accepting.push(tokio::spawn(port.accept(stopped.clone())));
     }
     if let Some(listener) = control {
@@ -221,6 +231,7 @@ async fn reload(rules: Arc<Rules>, mut hangup: Signal) {
 /// A listener, and what its connections need.
 struct Port {
     listener: Listener,
+    protocol: Protocol,
     address: Address,
     gate: Arc<Gate>,
     connections: Arc<Semaphore>,
@@ -230,6 +241,8 @@ impl Port {
     /// Accepts connections until it is told to stop. No error ends it.
     async fn accept(self, mut stopped: watch::Receiver<bool>) {
         let (mut failing, mut full) = (false, false);
+        // A copy for each connection, which has not seen that the daemon stops.
+        let stopping = stopped.clone();
         loop {
             let accepted = tokio::select! {
                 accepted = self.next(&mut full) => accepted,
@@ -241,7 +254,7 @@ impl Port {
                         log::info!("{}: accepting connections again", self.address);
                         failing = false;
                     }
-                    self.spawn(stream, permit);
+                    self.spawn(stream, permit, stopping.clone());
                 }
                 // The peer has given up while it waited: an everyday matter.
                 Err(error) if matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::InvalidInput) => {
@@ -262,7 +275,7 @@ impl Port {
             tokio::select! {
                 biased;
                 accepted = self.next(&mut full) => match accepted {
-                    Ok((stream, permit)) => self.spawn(stream, permit),
+                    Ok((stream, permit)) => self.spawn(stream, permit, stopping.clone()),
                     Err(_) => break,
                 },
                 () = ready(()) => break,
@@ -284,11 +297,11 @@ impl Port {
         Ok((self.listener.accept().await?, permit))
     }
 
-    fn spawn(&self, stream: Stream, permit: OwnedSemaphorePermit) {
-        let (gate, address) = (Arc::clone(&self.gate), self.address.clone());
+    fn spawn(&self, stream: Stream, permit: OwnedSemaphorePermit, stopped: watch::Receiver<bool>) {
+        let (gate, address, protocol) = (Arc::clone(&self.gate), self.address.clone(), self.protocol);
         tokio::spawn(async move {
             // Whoever connects without being a mail server, a port scanner or a monitor, is no news.
-            match converse(&stream, &gate).await {
+            match converse(&stream, protocol, &gate, stopped).await {
                 Ok(()) => log::debug!("{address}: connection closed"),
                 Err(cause) => log::debug!("{address}: connection dropped: {cause}"),
             }
@@ -298,20 +311,23 @@ impl Port {
 }
 
 /// One connection, from the first byte to the last. Says why it was ended if it was not the peer who ended it.
-async fn converse(stream: &Stream, gate: &Gate) -> Result<(), String> {
-    let mut session = Session::new(gate.stages());
-    let ended = exchange(stream, &mut session, gate).await;
+async fn converse(stream: &Stream, protocol: Protocol, gate: &Gate, stopped: watch::Receiver<bool>) -> Result<(), String> {
+    let mut session = Conversation::new(protocol, gate);
+    let ended = exchange(stream, &mut session, gate, stopped).await;
     session.end(gate);
     ended
 }
 
-/// Packets and answers, as long as both sides go on.
-async fn exchange(stream: &Stream, session: &mut Session, gate: &Gate) -> Result<(), String> {
+/// Questions and answers, as long as both sides go on.
+async fn exchange(stream: &Stream, session: &mut Conversation, gate: &Gate, mut stopped: watch::Receiver<bool>) -> Result<(), String> {
     let mut answers = Vec::new();
     let mut deadline = Instant::now() + NEGOTIATION_TIME;
     let mut amid = false;
     loop {
-        timeout_at(deadline, stream.readable()).await.map_err(|_| "it took too long")?.map_err(show)?;
+        tokio::select! {
+            ready = timeout_at(deadline, stream.readable()) => ready.map_err(|_| "it took too long")?.map_err(show)?,
+            _ = stopped.changed(), if session.may_be_closed() => return Ok(()),
+        }
         let heard = match hear(stream, session, gate, &mut answers) {
             Err(error) if error.kind() == ErrorKind::WouldBlock => continue,
             heard => heard.map_err(show)?,
@@ -320,12 +336,12 @@ async fn exchange(stream: &Stream, session: &mut Session, gate: &Gate) -> Result
         write(stream, &answers).await?;
         answers.clear();
         answers.shrink_to(ANSWERS_KEPT);
-        if heard.map_err(|error| error.to_string())? == Progress::Closed {
+        if heard? == Progress::Closed {
             return Ok(());
         }
         // The time for a packet, or for the negotiation, does not begin anew with each byte of it.
-        let was_amid = mem::replace(&mut amid, session.is_amid_packet());
-        if session.is_negotiated() && (answered || !(was_amid && amid)) {
+        let was_amid = mem::replace(&mut amid, session.is_amid());
+        if session.has_begun() && (answered || !(was_amid && amid)) {
             deadline = Instant::now() + if amid { PACKET_TIME } else { IDLE_TIME };
         }
     }
@@ -333,7 +349,7 @@ async fn exchange(stream: &Stream, session: &mut Session, gate: &Gate) -> Result
 
 /// Reads once, and lets the session answer. Not `async`, so that the buffer is on the stack instead of in the memory of
 /// each idle connection.
-fn hear(stream: &Stream, session: &mut Session, gate: &Gate, answers: &mut Vec<u8>) -> io::Result<Result<Progress, ProtocolError>> {
+fn hear(stream: &Stream, session: &mut Conversation, gate: &Gate, answers: &mut Vec<u8>) -> io::Result<Result<Progress, String>> {
     let mut buffer = [0; READ_SIZE];
     let length = stream.try_read(&mut buffer)?;
     if length == 0 {
@@ -362,13 +378,18 @@ fn show(error: io::Error) -> String {
     error.to_string()
 }
 
-/// The line in the log for a recipient that was refused, as Postfix writes it.
+/// The line in the log for who was refused, as Postfix writes it.
 struct Line<'a>(&'a Refusal<'a>);
 
 impl fmt::Display for Line<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Refusal { client, sender, recipient, reply, verdict } = *self.0;
-        write!(f, "reject: {} from [", if recipient.is_some() { "RCPT" } else { "CONNECT" })?;
+        let stage = match (recipient, sender) {
+            (Some(_), _) => "RCPT",
+            (None, Some(_)) => "MAIL",
+            (None, None) => "CONNECT",
+        };
+        write!(f, "reject: {stage} from [")?;
         match client {
             Some(address) => write!(f, "{address}")?,
             None => f.write_str("unknown")?,
@@ -428,8 +449,11 @@ mod tests {
             "{}",
             Line(&refusal)
         );
+        refusal.recipient = None;
+        assert!(Line(&refusal).to_string().starts_with("reject: MAIL from [192.0.2.7]: 550"));
+        assert!(Line(&refusal).to_string().contains("; from=<> list=local line="), "{}", Line(&refusal));
         (refusal.client, refusal.sender) = (None, None);
-        assert!(Line(&refusal).to_string().starts_with("reject: RCPT from [unknown]: 550"));
+        assert!(Line(&refusal).to_string().starts_with("reject: CONNECT from [unknown]: 550"));
         assert!(!Line(&refusal).to_string().contains("from=<"));
     }
 
