@@ -1,19 +1,25 @@
 //! The command `mxgate`: the daemon and the administrator's tools. Each subcommand has a file of its own.
 //!
 //! The daemon: `serve` moves bytes, `listen` has its sockets, `rules` what it loads, `control` the socket over which
-//! `commands` come from `ask`.
+//! `commands` come from `ask`. `handover`, `manager` and `privileges` are what it has to do with systemd and with root.
 
 mod ask;
 mod check;
 mod commands;
 mod compile;
+mod completions;
 mod control;
 mod convert;
 mod diff;
 mod explain;
+mod handover;
 mod lint;
 mod listen;
 mod lists;
+mod manager;
+#[cfg(test)]
+mod manual;
+mod privileges;
 mod progress;
 mod question;
 mod reload;
@@ -51,6 +57,8 @@ enum Command {
     Compile(compile::Arguments),
     /// Write a list in another format. Exit status: 0 done, 2 error.
     Convert(convert::Arguments),
+    /// Print completions for a shell.
+    Completions(completions::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -64,5 +72,6 @@ fn main() -> ExitCode {
         Command::Lint(arguments) => lint::run(&arguments),
         Command::Compile(arguments) => compile::run(&arguments),
         Command::Convert(arguments) => convert::run(&arguments),
+        Command::Completions(arguments) => completions::run(&arguments),
     }
 }

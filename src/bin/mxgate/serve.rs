@@ -4,7 +4,10 @@
 //! All connections share one thread: a decision takes about a microsecond, and waking another thread more than that.
 
 use crate::control;
+use crate::handover::{self, Sockets};
 use crate::listen::{Address, Listener, Stream, parse_path};
+use crate::manager;
+use crate::privileges::User;
 use crate::rules::Rules;
 use mxgate::Gate;
 use mxgate::milter::{Progress, ProtocolError, Refusal, Session};
@@ -36,8 +39,6 @@ const PACKET_TIME: Duration = Duration::from_secs(30);
 const WRITE_TIME: Duration = Duration::from_secs(30);
 /// Time without a packet. SMTP clients may take 5 minutes for a command and 10 for a message (RFC 5321 section 4.5.3.2).
 const IDLE_TIME: Duration = Duration::from_secs(3600);
-/// Time that open sessions get after SIGTERM.
-const DRAIN_TIME: Duration = Duration::from_secs(5);
 /// Pause after a connection could not be accepted, most often because there are no more file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Most bytes that are read at once. The packets of an envelope have some hundred.
@@ -54,8 +55,9 @@ pub(crate) struct Arguments {
     /// The policy file; without it a built-in example is in force.
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Where to listen: unix:/path, inet:host:port, or inet:port@host as Sendmail writes it. May be repeated.
-    #[arg(short, long, value_name = "ADDRESS", default_value = DEFAULT_ADDRESS)]
+    /// Where to listen: unix:/path, inet:host:port, or inet:port@host as Sendmail writes it. May be repeated. Without it
+    /// the sockets that systemd hands over, or else inet:8899@127.0.0.1.
+    #[arg(short, long, value_name = "ADDRESS")]
     listen: Vec<Address>,
     /// Permissions of unix sockets, in octal. Who may write to the socket may ask.
     #[arg(long, value_name = "MODE", default_value = "0660", value_parser = parse_mode)]
@@ -66,6 +68,13 @@ pub(crate) struct Arguments {
     /// Permissions of the control socket, in octal. Who may write to it may ask, and change the rules in force.
     #[arg(long, value_name = "MODE", default_value = "0600", value_parser = parse_mode, requires = "control")]
     control_mode: u32,
+    /// Become this user when the sockets are open: NAME, or NAME:GROUP. Sockets and all that the policy names are then
+    /// this user's business. Needs root.
+    #[arg(long, value_name = "NAME")]
+    user: Option<User>,
+    /// How long open sessions may go on after SIGTERM.
+    #[arg(long, value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(..=3600))]
+    drain: u64,
 }
 
 fn parse_mode(text: &str) -> Result<u32, String> {
@@ -112,7 +121,7 @@ fn say(text: &str) {
 }
 
 async fn serve(arguments: Arguments) -> Result<(), String> {
-    let Arguments { config, listen, socket_mode, control, control_mode } = arguments;
+    let Arguments { config, mut listen, socket_mode, control, control_mode, user, drain: patience } = arguments;
     // Before the load, which may take a while: a signal then must neither be lost nor kill.
     let listen_for = |kind| signal(kind).map_err(|error| format!("cannot receive signals: {error}"));
     let hangup = listen_for(SignalKind::hangup())?;
@@ -120,19 +129,29 @@ async fn serve(arguments: Arguments) -> Result<(), String> {
 
     let is_example = config.is_none();
     let rules = Arc::new(Rules::new(config));
-    rules.load().map_err(|error| error.to_string())?;
-    let control = control.map(Address::Unix);
-    let mut listeners = Vec::new();
-    for (address, mode) in listen.iter().map(|address| (address, socket_mode)).chain(control.iter().map(|path| (path, control_mode))) {
-        match Listener::bind(address, mode).await {
-            Ok(listener) => listeners.push(listener),
-            Err(message) => {
-                listeners.iter().for_each(Listener::hide);
-                return Err(message);
-            }
-        }
+    let mut open = handover::take()?;
+    if listen.is_empty() && open.milter.is_empty() {
+        listen.push(DEFAULT_ADDRESS.parse()?);
     }
-    let control = control.and_then(|_| listeners.pop());
+    // The sockets first: they may need privileges that the load must not have. Who connects meanwhile waits.
+    let started = async {
+        for address in &listen {
+            open.milter.push(Listener::bind(address, socket_mode).await?);
+        }
+        if let Some(path) = control {
+            open.control.push(Listener::bind(&Address::Unix(path), control_mode).await?);
+        }
+        if let Some(user) = user {
+            open.all().try_for_each(|listener| listener.give_to(user.uid(), user.gid()))?;
+            user.take_over()?;
+        }
+        rules.load().map_err(|error| error.to_string())
+    };
+    if let Err(message) = started.await {
+        open.all().for_each(Listener::hide);
+        return Err(message);
+    }
+    let Sockets { milter: listeners, control } = open;
     let addresses: Vec<Address> = listeners.iter().filter_map(|listener| listener.address().ok()).collect();
     if is_example {
         log::warn!("no --config is given: the built-in example policy is in force");
@@ -149,17 +168,22 @@ async fn serve(arguments: Arguments) -> Result<(), String> {
         let port = Port { listener, address: address.clone(), gate: Arc::clone(&rules.gate), connections: Arc::clone(&connections) };
         accepting.push(tokio::spawn(port.accept(stopped.clone())));
     }
-    if let Some(listener) = control {
+    for listener in control {
         accepting.push(tokio::spawn(control::accept(listener, Arc::clone(&rules), stopped.clone())));
     }
-    tokio::spawn(reload(rules, hangup));
+    tokio::spawn(reload(Arc::clone(&rules), hangup));
+    // Each listener holds a permit for the connection that it waits for.
+    let (permits, idle) = (Arc::clone(&connections), addresses.len());
+    let open = move || (MAX_CONNECTIONS as usize).saturating_sub(permits.available_permits() + idle);
+    tokio::spawn(manager::inform(Arc::clone(&rules.gate), open));
 
     stop.requested().await;
+    manager::stopping();
     let _ = stopping.send(true);
     for task in accepting {
         let _ = task.await;
     }
-    drain(&connections, &mut stop).await;
+    drain(&connections, Duration::from_secs(patience), &mut stop).await;
     Ok(())
 }
 
@@ -179,11 +203,11 @@ impl Stop {
 }
 
 /// Waits until all connections are closed, but not for long: a mail server keeps one as long as its client stays.
-async fn drain(connections: &Semaphore, stop: &mut Stop) {
+async fn drain(connections: &Semaphore, patience: Duration, stop: &mut Stop) {
     let open = (MAX_CONNECTIONS as usize).saturating_sub(connections.available_permits());
     log::info!("stopping; {open} connections are open");
     tokio::select! {
-        _ = timeout(DRAIN_TIME, connections.acquire_many(MAX_CONNECTIONS)) => {}
+        _ = timeout(patience, connections.acquire_many(MAX_CONNECTIONS)) => {}
         () = stop.requested() => {}
     }
 }
@@ -246,6 +270,9 @@ impl Port {
                     sleep(ACCEPT_PAUSE).await;
                 }
             }
+        }
+        if self.listener.is_handed_over() {
+            return;
         }
         self.listener.hide();
         // Who connected before the socket was gone must not be turned away.
