@@ -7,7 +7,7 @@ PACKAGES = postfix gcc g++ clang binutils valgrind python3 python3-venv python3-
 HOSTS = exim4-daemon-heavy/usr/sbin/exim4 opensmtpd/usr/sbin/smtpd
 MUSL = $(shell uname -m)-unknown-linux-musl
 
-.PHONY: test checks demo bench bench-python hosts loom library install packages wheel
+.PHONY: test checks demo bench bench-python hosts loom library manual install packages wheel
 
 test: packages hosts
 	cargo fmt --all --check
@@ -39,6 +39,10 @@ bench-python: packages library
 # The exchange of what is in force, under every schedule of its threads.
 loom:
 	RUSTFLAGS="--cfg loom" cargo test --locked --no-default-features --lib --target-dir target/loom loom_tests
+
+# The manual pages in man/, of the command line and of the table of settings.
+manual:
+	BLESS=1 cargo test --locked --bin mxgate --test manual the_committed_page
 
 # The C library: target/library/libmxgate.so and libmxgate.a. One crate type at a time, because with several cargo leaves
 # out link-time optimisation.

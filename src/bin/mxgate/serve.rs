@@ -68,8 +68,8 @@ pub(crate) struct Arguments {
     /// Permissions of the control socket, in octal. Who may write to it may ask, and change the rules in force.
     #[arg(long, value_name = "MODE", default_value = "0600", value_parser = parse_mode, requires = "control")]
     control_mode: u32,
-    /// Become this user when the sockets are open: NAME, or NAME:GROUP. Sockets and all that the policy names are then
-    /// this user's business. Needs root.
+    /// Become this user, NAME or NAME:GROUP, when the sockets are open; policy and lists are read as this user. Needs
+    /// root.
     #[arg(long, value_name = "NAME")]
     user: Option<User>,
     /// How long open sessions may go on after SIGTERM.
