@@ -2,12 +2,12 @@
 
 # The compilers, the mail server and the tools that the tests use; and the target for which they build with musl.
 PACKAGES = postfix gcc g++ clang binutils valgrind python3 python3-venv python3-aiosmtpd mypy libmilter-dev miltertest \
-	abigail-tools pkgconf cmake musl-tools
+	abigail-tools pkgconf cmake musl-tools systemd groff-base
 # Mail servers that Debian does not install beside Postfix: package and program.
 HOSTS = exim4-daemon-heavy/usr/sbin/exim4 opensmtpd/usr/sbin/smtpd
 MUSL = $(shell uname -m)-unknown-linux-musl
 
-.PHONY: test checks demo bench bench-python hosts loom library manual install packages wheel
+.PHONY: test checks demo bench bench-python hosts loom library manual deb install packages wheel
 
 test: packages hosts
 	cargo fmt --all --check
@@ -69,6 +69,18 @@ $(LIBRARY)/libmxgate.a: $(SOURCES)
 	$(AR) rcs $@ $(LIBRARY)/mxgate.o
 	rm $(LIBRARY)/mxgate.o
 
+# A Debian package with the command, its units, manual pages and completions, in target/debian.
+RELEASE = $(or $(CARGO_TARGET_DIR),target)/release
+BUILD_COMMAND = cargo build --locked --release --bin mxgate
+
+deb: packages
+	$(BUILD_COMMAND)
+	mkdir -p $(RELEASE)/completions
+	$(RELEASE)/mxgate completions bash > $(RELEASE)/completions/mxgate
+	$(RELEASE)/mxgate completions zsh > $(RELEASE)/completions/_mxgate
+	$(RELEASE)/mxgate completions fish > $(RELEASE)/completions/mxgate.fish
+	cargo deb --locked --no-build $(DEB_OPTIONS)
+
 # Installs the C library, by the variables that packagers know. Needs no cargo after `make library`, so that root can do it.
 # The command: cargo install --locked --path .
 PREFIX = /usr/local
@@ -106,6 +118,8 @@ packages:
 	elif [ -n "$$missing" ]; then \
 	    echo "not installed: $$missing (as root: make packages); tests that need them are skipped" >&2; \
 	fi
+	@command -v cargo-deb >/dev/null || cargo install --quiet --locked --debug --no-default-features cargo-deb \
+	    || echo "not installed: cargo-deb; tests that need it are skipped" >&2
 	@if command -v rustup >/dev/null && [ ! -e "$$(rustc --print sysroot)/lib/rustlib/src/rust/library/Cargo.lock" ]; then \
 	    rustup component add rust-src || echo "not installed: rust-src; tests that need it are skipped" >&2; \
 	fi
