@@ -44,7 +44,7 @@ fn the_package_brings_all_of_it_and_starts() {
         ("usr/bin/mxgate", 0o755),
         ("etc/mxgate/mxgate.toml", 0o644),
         ("usr/lib/systemd/system/mxgate.service", 0o644),
-        ("usr/lib/systemd/system/mxgate.socket", 0o644),
+        ("usr/lib/systemd/system/mxgate-milter.socket", 0o644),
         ("usr/share/bash-completion/completions/mxgate", 0o644),
         ("usr/share/zsh/vendor-completions/_mxgate", 0o644),
         ("usr/share/fish/vendor_completions.d/mxgate.fish", 0o644),
@@ -65,9 +65,13 @@ fn the_package_brings_all_of_it_and_starts() {
     }
     assert_eq!(fs::read_to_string(root.join("DEBIAN/conffiles")).unwrap(), "/etc/mxgate/mxgate.toml\n");
     let scripts = fs::read_to_string(root.join("DEBIAN/postinst")).unwrap();
-    for unit in ["mxgate.service", "mxgate.socket"] {
+    for unit in ["mxgate.service", "mxgate-milter.socket"] {
         assert!(scripts.contains(&format!("deb-systemd-helper enable {unit}")), "{scripts}");
     }
+    // An upgrade restarts the daemon, and leaves its socket open.
+    let restarted: Vec<&str> = scripts.lines().filter(|line| line.contains("deb-systemd-invoke") && line.contains("restart")).collect();
+    assert!(!restarted.concat().contains(".socket"), "{scripts}");
+    assert_eq!(fs::read_dir(root.join("usr/lib/systemd/system")).unwrap().count(), 2);
     assert!(fs::read_to_string(root.join("DEBIAN/control")).unwrap().contains("\nDepends: libc6 "));
 
     let socket = directory.path().join("milter.sock");

@@ -144,7 +144,7 @@ fn fifty_restarts_lose_no_connection() {
     let port = tcp.local_addr().unwrap().port();
     let start = || {
         let sockets = vec![unix.try_clone().unwrap().into(), tcp.try_clone().unwrap().into()];
-        place.serve(&mut handing_over(sockets, "milter:mxgate.socket"), &[])
+        place.serve(&mut handing_over(sockets, "milter:mxgate-milter.socket"), &[])
     };
     let (stop, answered) = (AtomicBool::new(false), AtomicUsize::new(0));
     thread::scope(|scope| {
@@ -388,8 +388,9 @@ fn the_units_are_understood_and_confine_the_service() {
         return;
     }
     let directory = tempfile::tempdir().unwrap();
-    for unit in ["mxgate.service", "mxgate.socket"] {
-        let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/debian").join(unit)).unwrap();
+    for (unit, below) in [("mxgate.service", ""), ("mxgate-milter.socket", "sockets")] {
+        let units = Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/systemd").join(below);
+        let text = fs::read_to_string(units.join(unit)).unwrap();
         // Manual pages and the program are not installed.
         let text: Vec<&str> = text.lines().filter(|line| !line.starts_with("Documentation=")).collect();
         fs::write(directory.path().join(unit), text.join("\n").replace("/usr/bin/mxgate", PROGRAM)).unwrap();
@@ -410,7 +411,7 @@ fn the_units_are_understood_and_confine_the_service() {
 #[test]
 fn the_units_start_what_there_is() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let service = fs::read_to_string(root.join("packaging/debian/mxgate.service")).unwrap();
+    let service = fs::read_to_string(root.join("packaging/systemd/mxgate.service")).unwrap();
     for key in ["ExecStart=", "ExecReload="] {
         let line = service.lines().find_map(|line| line.strip_prefix(key)).unwrap();
         let words: Vec<&str> = line.split_whitespace().collect();

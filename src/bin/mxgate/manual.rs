@@ -21,8 +21,8 @@ const SECTIONS: [(&str, &[(&str, &str)]); 5] = [
         &[
             (
                 "Sockets that are handed over",
-                "systemd opens the sockets of mxgate.socket and hands them to the daemon, as systemd-socket-activate(1) and other \
-                 service managers do (sd_listen_fds(3)). They stay open while the daemon restarts: no connection is refused, and who \
+                "systemd opens the socket of mxgate-milter.socket and hands it to the daemon, as systemd-socket-activate(1) and other \
+                 service managers do (sd_listen_fds(3)). Such sockets stay open while the daemon restarts: no connection is refused, and who \
                  connects meanwhile waits. A socket named control (FileDescriptorName=) is the control socket, all others are for \
                  mail servers.",
             ),
