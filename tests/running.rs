@@ -203,6 +203,21 @@ fn sockets_handed_over_stand_in_for_the_default_and_can_be_control_sockets() {
 }
 
 #[test]
+fn it_is_started_by_the_first_connection() {
+    if !support::available(&["systemd-socket-activate"]) {
+        return;
+    }
+    let place = Place::new(POLICY);
+    let mut command = Command::new("systemd-socket-activate");
+    command.arg("--listen").arg(place.path("milter.sock")).args(["--fdname=milter", PROGRAM]);
+    let mut daemon = place.serve(&mut command, &[]);
+    wait_for("somebody listens", || place.path("milter.sock").exists().then_some(()));
+    assert!(!place.log().contains("rules of load"), "{}", place.log());
+    assert_eq!(wait_for("it answers", || ask_unix(&place.path("milter.sock")).ok()), BLOCKED);
+    daemon.stop();
+}
+
+#[test]
 fn what_cannot_be_served_is_told() {
     let place = Place::new(POLICY);
     let (one, _other) = UnixStream::pair().unwrap();
