@@ -4,11 +4,13 @@
 //! All connections share one thread: a decision takes about a microsecond, and waking another thread more than that.
 
 use crate::control;
+use crate::handover::{self, Sockets};
 use crate::listen::{Address, Listener, Stream, parse_path};
+use crate::manager;
+use crate::privileges::User;
 use crate::protocol::{Conversation, Protocol};
 use crate::rules::Rules;
 use crate::state;
-use clap::builder::ArgPredicate;
 use mxgate::Gate;
 use mxgate::milter::{Progress, Refusal};
 use mxgate::reply::clean;
@@ -39,8 +41,6 @@ const PACKET_TIME: Duration = Duration::from_secs(30);
 const WRITE_TIME: Duration = Duration::from_secs(30);
 /// Time without a packet. SMTP clients may take 5 minutes for a command and 10 for a message (RFC 5321 section 4.5.3.2).
 const IDLE_TIME: Duration = Duration::from_secs(3600);
-/// Time that open sessions get after SIGTERM.
-const DRAIN_TIME: Duration = Duration::from_secs(5);
 /// Pause after a connection could not be accepted, most often because there are no more file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Most bytes that are read at once. The packets of an envelope have some hundred.
@@ -57,10 +57,9 @@ pub(crate) struct Arguments {
     /// The policy file; without it a built-in example is in force.
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Where to listen as a milter: unix:/path, inet:host:port, or inet:port@host as Sendmail writes it. May be repeated. By
-    /// default inet:8899@127.0.0.1, unless there is a --policy-service.
-    #[arg(short, long, value_name = "ADDRESS", default_value = DEFAULT_ADDRESS, hide_default_value = true)]
-    #[arg(default_value_if("policy_service", ArgPredicate::IsPresent, None))]
+    /// Where to listen as a milter: unix:/path, inet:host:port, or inet:port@host as Sendmail writes it. May be repeated. Without
+    /// it, and without --policy-service, the sockets that systemd hands over, or else inet:8899@127.0.0.1.
+    #[arg(short, long, value_name = "ADDRESS")]
     listen: Vec<Address>,
     /// Where to listen as a policy service of Postfix (check_policy_service): addresses as above. May be repeated.
     #[arg(long, value_name = "ADDRESS")]
@@ -77,6 +76,13 @@ pub(crate) struct Arguments {
     /// Permissions of the control socket, in octal. Who may write to it may ask, and change the rules in force.
     #[arg(long, value_name = "MODE", default_value = "0600", value_parser = parse_mode, requires = "control")]
     control_mode: u32,
+    /// Become this user, NAME or NAME:GROUP, when the sockets are open; policy and lists are read as this user. Needs
+    /// root.
+    #[arg(long, value_name = "NAME")]
+    user: Option<User>,
+    /// How long open sessions may go on after SIGTERM.
+    #[arg(long, value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(..=3600))]
+    drain: u64,
 }
 
 fn parse_mode(text: &str) -> Result<u32, String> {
@@ -123,7 +129,7 @@ fn say(text: &str) {
 }
 
 async fn serve(arguments: Arguments) -> Result<(), String> {
-    let Arguments { config, listen, policy_service, socket_mode, state, control, control_mode } = arguments;
+    let Arguments { config, mut listen, policy_service, socket_mode, state, control, control_mode, user, drain: patience } = arguments;
     // Before the load, which may take a while: a signal then must neither be lost nor kill.
     let listen_for = |kind| signal(kind).map_err(|error| format!("cannot receive signals: {error}"));
     let hangup = listen_for(SignalKind::hangup())?;
@@ -131,28 +137,38 @@ async fn serve(arguments: Arguments) -> Result<(), String> {
 
     let is_example = config.is_none();
     let mut rules = Rules::new(config);
-    if let Some(directory) = state {
-        rules = rules.with_state(&directory)?;
+    let mut open = handover::take()?;
+    if listen.is_empty() && policy_service.is_empty() && open.mail_servers().next().is_none() {
+        listen.push(DEFAULT_ADDRESS.parse()?);
     }
-    let rules = Arc::new(rules);
-    rules.load().map_err(|error| error.to_string())?;
-    let control = control.map(Address::Unix);
-    let mut listeners = Vec::new();
-    let sockets = listen.iter().chain(&policy_service).map(|address| (address, socket_mode));
-    for (address, mode) in sockets.chain(control.iter().map(|path| (path, control_mode))) {
-        match Listener::bind(address, mode).await {
-            Ok(listener) => listeners.push(listener),
-            Err(message) => {
-                listeners.iter().for_each(Listener::hide);
-                return Err(message);
-            }
+    // The sockets first: they may need privileges that the load must not have. Who connects meanwhile waits.
+    let started = async {
+        for address in &listen {
+            open.milter.push(Listener::bind(address, socket_mode).await?);
         }
-    }
-    let control = control.and_then(|_| listeners.pop());
-    let addresses: Vec<Address> = listeners.iter().filter_map(|listener| listener.address().ok()).collect();
+        for address in &policy_service {
+            open.policy_service.push(Listener::bind(address, socket_mode).await?);
+        }
+        if let Some(path) = control {
+            open.control.push(Listener::bind(&Address::Unix(path), control_mode).await?);
+        }
+        if let Some(user) = user {
+            open.all().try_for_each(|listener| listener.give_to(user.uid(), user.gid()))?;
+            user.take_over()?;
+        }
+        if let Some(directory) = state {
+            rules = rules.with_state(&directory)?;
+        }
+        rules.load().map_err(|error| error.to_string())?;
+        Ok(rules)
+    };
+    let rules: Result<Rules, String> = started.await;
+    let rules = Arc::new(rules.inspect_err(|_| open.all().for_each(Listener::hide))?);
+    let addresses: Vec<Address> = open.mail_servers().filter_map(|(listener, _)| listener.address().ok()).collect();
+    let is_milter = !open.milter.is_empty();
     if is_example {
         log::warn!("no --config is given: the built-in example policy is in force");
-        if let Some(address) = addresses.first().filter(|_| !listen.is_empty()).cloned() {
+        if let Some(address) = addresses.first().filter(|_| is_milter).cloned() {
             say(&format!("For Postfix, in main.cf:\n    smtpd_milters = {}\n    milter_default_action = accept", reachable(address)));
         }
     }
@@ -160,25 +176,32 @@ async fn serve(arguments: Arguments) -> Result<(), String> {
     let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS as usize));
     let (stopping, stopped) = watch::channel(false);
     let mut accepting = Vec::new();
-    let protocols = listen.iter().map(|_| Protocol::Milter).chain(policy_service.iter().map(|_| Protocol::PolicyService));
-    for ((listener, address), protocol) in listeners.into_iter().zip(&addresses).zip(protocols) {
+    let Sockets { milter, policy_service, control } = open;
+    let milter = milter.into_iter().map(|listener| (listener, Protocol::Milter));
+    let policy_service = policy_service.into_iter().map(|listener| (listener, Protocol::PolicyService));
+    for ((listener, protocol), address) in milter.chain(policy_service).zip(&addresses) {
         log::info!("{protocol}: listening on {address}");
         let (gate, connections) = (Arc::clone(&rules.gate), Arc::clone(&connections));
         let port = Port { listener, protocol, address: address.clone(), gate, connections };
         accepting.push(tokio::spawn(port.accept(stopped.clone())));
     }
-    if let Some(listener) = control {
+    for listener in control {
         accepting.push(tokio::spawn(control::accept(listener, Arc::clone(&rules), stopped.clone())));
     }
     tokio::spawn(state::retry(Arc::clone(&rules)));
-    tokio::spawn(reload(rules, hangup));
+    tokio::spawn(reload(Arc::clone(&rules), hangup));
+    // Each listener holds a permit for the connection that it waits for.
+    let (permits, idle) = (Arc::clone(&connections), addresses.len());
+    let open = move || (MAX_CONNECTIONS as usize).saturating_sub(permits.available_permits() + idle);
+    tokio::spawn(manager::inform(Arc::clone(&rules.gate), open));
 
     stop.requested().await;
+    manager::stopping();
     let _ = stopping.send(true);
     for task in accepting {
         let _ = task.await;
     }
-    drain(&connections, &mut stop).await;
+    drain(&connections, Duration::from_secs(patience), &mut stop).await;
     Ok(())
 }
 
@@ -198,11 +221,11 @@ impl Stop {
 }
 
 /// Waits until all connections are closed, but not for long: a mail server keeps one as long as its client stays.
-async fn drain(connections: &Semaphore, stop: &mut Stop) {
+async fn drain(connections: &Semaphore, patience: Duration, stop: &mut Stop) {
     let open = (MAX_CONNECTIONS as usize).saturating_sub(connections.available_permits());
     log::info!("stopping; {open} connections are open");
     tokio::select! {
-        _ = timeout(DRAIN_TIME, connections.acquire_many(MAX_CONNECTIONS)) => {}
+        _ = timeout(patience, connections.acquire_many(MAX_CONNECTIONS)) => {}
         () = stop.requested() => {}
     }
 }
@@ -268,6 +291,9 @@ impl Port {
                     sleep(ACCEPT_PAUSE).await;
                 }
             }
+        }
+        if self.listener.is_handed_over() {
+            return;
         }
         self.listener.hide();
         // Who connected before the socket was gone must not be turned away.
