@@ -1,5 +1,5 @@
-//! `mxgate serve`: the daemon, a milter and a policy service. It moves bytes between sockets and sessions, keeps the deadlines that a
-//! session without a clock cannot keep, and loads the policy again when it is told to.
+//! `mxgate serve`: the daemon, a milter and a policy service. It moves bytes between sockets and sessions, keeps the deadlines
+//! that a session without a clock cannot keep, and loads the policy again when it is told to.
 //!
 //! All connections share one thread: a decision takes about a microsecond, and waking another thread more than that.
 
@@ -351,6 +351,7 @@ async fn exchange(stream: &Stream, session: &mut Conversation, gate: &Gate, mut 
     let mut amid = false;
     loop {
         tokio::select! {
+            biased; // what has come is answered before a stop
             ready = timeout_at(deadline, stream.readable()) => ready.map_err(|_| "it took too long")?.map_err(show)?,
             _ = stopped.changed(), if session.may_be_closed() => return Ok(()),
         }
