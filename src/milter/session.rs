@@ -4,12 +4,14 @@
 
 use crate::facts::Facts;
 use crate::gate::Gate;
+use crate::id::Ids;
 use crate::mailbox::Mailbox;
 use crate::prefix::parse_address;
 use crate::ruleset::Stages;
 use crate::verdict::Verdict;
 use std::mem;
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 
 pub use super::codec::ProtocolError;
 use super::codec::{
@@ -55,6 +57,8 @@ pub struct Refusal<'a> {
     pub reply: &'a str,
     /// Who decided.
     pub verdict: &'a Verdict,
+    /// What was asked: the recipient as the mail server resolved it, the name of the question if it has one.
+    pub facts: &'a Facts<'a>,
 }
 
 /// The conversation with one mail server.
@@ -68,6 +72,8 @@ pub struct Session {
 #[derive(Debug)]
 struct Dialogue {
     stages: Stages,
+    /// Where questions get their names from.
+    ids: Option<Arc<Ids>>,
     /// What was agreed upon; `None` before the option negotiation.
     options: Option<Options>,
     closed: bool,
@@ -103,7 +109,14 @@ impl Session {
     /// A session in which the mail server is asked for what `stages` says.
     pub fn new(stages: Stages) -> Session {
         let (client, message) = (Client::default(), Message::default());
-        Session { packets: Packets::default(), dialogue: Dialogue { stages, options: None, closed: false, client, message } }
+        Session { packets: Packets::default(), dialogue: Dialogue { stages, ids: None, options: None, closed: false, client, message } }
+    }
+
+    /// A session in which each question has a name, for `{id}` in replies.
+    pub fn with_ids(stages: Stages, ids: Arc<Ids>) -> Session {
+        let mut session = Session::new(stages);
+        session.dialogue.ids = Some(ids);
+        session
     }
 
     /// Takes what the mail server has sent, cut anywhere. Appends the answers to `out`, and tells of each refused
@@ -242,13 +255,21 @@ impl Dialogue {
     /// Answers CONNECT, which waits for it if a list is to refuse there.
     fn connect(&self, gate: &Gate, out: &mut Vec<u8>, refused: &mut dyn FnMut(&Refusal<'_>)) {
         let client = &self.client;
-        let facts = Facts { address: client.address, ..Facts::default() };
+        let id = self.ids.as_ref().map(|ids| ids.draw());
+        let facts = Facts { address: client.address, id: id.as_deref(), ..Facts::default() };
         let verdict = if client.submission || !self.stages.early { Verdict::accept(0) } else { gate.check_early(&facts) };
         match verdict.rejection {
             Some(rejection) => {
                 let reply = rejection.reply();
                 encode_reply(&reply, out);
-                refused(&Refusal { client: client.address, sender: None, recipient: None, reply: &reply, verdict: &verdict });
+                refused(&Refusal {
+                    client: client.address,
+                    sender: None,
+                    recipient: None,
+                    reply: &reply,
+                    verdict: &verdict,
+                    facts: &facts,
+                });
             }
             None => encode_continue(out),
         }
@@ -256,6 +277,7 @@ impl Dialogue {
 
     fn rcpt(&mut self, argument: &[u8], gate: &Gate, out: &mut Vec<u8>, refused: &mut dyn FnMut(&Refusal<'_>)) {
         let Dialogue { client, message, .. } = self;
+        let id = self.ids.as_ref().map(|ids| ids.draw());
         let macros = Macros(&message.recipient);
         let sender = message.has_sender.then_some(message.sender.as_slice());
         let facts = Facts {
@@ -263,6 +285,7 @@ impl Dialogue {
             sender,
             recipient: Some(resolved(macros, argument).unwrap_or(argument)),
             authenticated: message.authenticated || is_authenticated(macros),
+            id: id.as_deref(),
             // SPF, DKIM, DMARC and reverse DNS no mail server tells a milter at RCPT.
             ..Facts::default()
         };
@@ -276,7 +299,14 @@ impl Dialogue {
             Some(rejection) => {
                 let reply = rejection.reply();
                 encode_reply(&reply, out);
-                refused(&Refusal { client: client.address, sender, recipient: Some(argument), reply: &reply, verdict: &verdict });
+                refused(&Refusal {
+                    client: client.address,
+                    sender,
+                    recipient: Some(argument),
+                    reply: &reply,
+                    verdict: &verdict,
+                    facts: &facts,
+                });
             }
             None => encode_continue(out),
         }
