@@ -25,6 +25,11 @@ pub(crate) struct Source {
 }
 
 impl Source {
+    /// The control socket, if it is that.
+    pub(crate) fn control(&self) -> Option<&Path> {
+        self.control.as_deref()
+    }
+
     /// The answer of the daemon, or what is worked out from the policy file; `None` if there is none. What is wrong is
     /// shown.
     pub(crate) fn answer(&self, request: &Request, work_out: impl FnOnce(&Gate) -> Done) -> Option<Done> {

@@ -10,7 +10,7 @@
 //! `result` is for programs, and what `--json` shows; `text` is the same for people. A new command is a variant of
 //! [`Request`], which both ends read and write by it, and an arm in each function that looks at all of them.
 
-use crate::explain::explain;
+use crate::explain::{explain, explain_again};
 use crate::lists::lists;
 use crate::question::Question;
 use crate::rules::Rules;
@@ -28,6 +28,11 @@ pub(crate) enum Request {
     Lists {},
     /// Why the rules in force answer as they do.
     Explain(Question),
+    /// What was refused under a name, and why it would be again.
+    Refusal {
+        /// As the log and the reply have it.
+        id: String,
+    },
     /// Load the policy again.
     Reload {},
 }
@@ -59,7 +64,7 @@ impl Request {
     /// What the log says of a command that changes something.
     fn change(&self) -> Option<&'static str> {
         match self {
-            Request::Ping {} | Request::Lists {} | Request::Explain(_) => None,
+            Request::Ping {} | Request::Lists {} | Request::Explain(_) | Request::Refusal { .. } => None,
             Request::Reload {} => Some("reload"),
         }
     }
@@ -69,6 +74,7 @@ impl Request {
             Request::Ping {} => Ok(Done { result: json!({ "generation": rules.gate.ruleset().generation() }), text: String::new() }),
             Request::Lists {} => Ok(lists(&rules.gate, true)),
             Request::Explain(question) => Ok(explain(&rules.gate, question)),
+            Request::Refusal { id } => explain_again(rules, id),
             Request::Reload {} => rules.reload().map(|loaded| Done { result: loaded.to_json(), text: loaded.to_string() }),
         }
     }
@@ -170,7 +176,7 @@ mod tests {
             (b"{}", "missing field `command`"),
             (b"{\"command\":7}", "invalid type"),
             (b"{\"command\":\"ping\",\"command\":\"reload\"}", "duplicate field `command`"),
-            (b"{\"command\":\"halt\"}", "unknown variant `halt`, expected one of `ping`, `lists`, `explain`, `reload`"),
+            (b"{\"command\":\"halt\"}", "unknown variant `halt`, expected one of `ping`, `lists`, `explain`, `refusal`, `reload`"),
             (b"{\"command\":\"reload\",\"list\":\"local\"}", "unknown field `list`"),
             (b"{\"command\":\"explain\"}", "missing field `ip`"),
             (b"{\"command\":\"explain\",\"ip\":\"192.0.2.256\"}", "not an IP address; write one such as"),

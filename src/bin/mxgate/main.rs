@@ -1,7 +1,8 @@
 //! The command `mxgate`: the daemon and the administrator's tools. Each subcommand has a file of its own.
 //!
 //! The daemon: `serve` moves bytes, `listen` has its sockets, `rules` what it loads, `control` the socket over which
-//! `commands` come from `ask`.
+//! `commands` come from `ask`, `logger` where log lines go, `refusals` what is said of refusals,
+//! `metrics` what monitoring reads over `http`.
 
 mod ask;
 mod check;
@@ -11,11 +12,17 @@ mod control;
 mod convert;
 mod diff;
 mod explain;
+mod flood;
+mod http;
 mod lint;
 mod listen;
 mod lists;
+mod logger;
+mod metrics;
 mod progress;
 mod question;
+mod refusal;
+mod refusals;
 mod reload;
 mod rules;
 mod serve;

@@ -2,6 +2,7 @@
 //! socket asks for it. What a load has changed goes to the log, and to whoever asked.
 
 use crate::progress;
+use crate::refusals::Refusals;
 use mxgate::diagnostic::Diagnostic;
 use mxgate::diff::{Section, What, diff};
 use mxgate::{Gate, LoadError, Ruleset};
@@ -10,6 +11,7 @@ use serde_json::{Value, json};
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The policy in force where none is given.
 const BUILT_IN: &str = include_str!("built_in.toml");
@@ -19,6 +21,10 @@ const BUILT_IN: &str = include_str!("built_in.toml");
 pub(crate) struct Rules {
     /// What sessions ask.
     pub(crate) gate: Arc<Gate>,
+    /// Whom they have refused.
+    pub(crate) refusals: Arc<Refusals>,
+    /// Whether the rules in force are those of a load before the last, which has failed.
+    pub(crate) stale: AtomicBool,
     /// The policy file.
     config: Option<PathBuf>,
     /// Held during a load, so that what it has changed is told from the load before it.
@@ -41,7 +47,13 @@ pub(crate) struct Loaded {
 impl Rules {
     /// No rules yet.
     pub(crate) fn new(config: Option<PathBuf>) -> Rules {
-        Rules { gate: Arc::new(Gate::with_progress(progress::tell)), config, loading: Mutex::new(()) }
+        Rules {
+            gate: Arc::new(Gate::with_progress(progress::tell)),
+            refusals: Arc::default(),
+            stale: AtomicBool::new(false),
+            config,
+            loading: Mutex::new(()),
+        }
     }
 
     /// Loads the policy, and says in the log what is in force and what has changed.
@@ -52,6 +64,7 @@ impl Rules {
             Some(path) => progress::shown(|| self.gate.load_file(path))?,
             None => self.gate.load_text(BUILT_IN, "built-in policy")?,
         };
+        self.stale.store(false, Ordering::Relaxed);
         let loaded = Loaded::new(&before, &self.gate.ruleset(), warnings);
         loaded.lines().iter().for_each(|(level, line)| log::log!(*level, "{line}"));
         Ok(loaded)
@@ -65,6 +78,7 @@ impl Rules {
             return Err(cause.into());
         }
         self.load().map_err(|error| {
+            self.stale.store(true, Ordering::Relaxed);
             for diagnostic in &error.diagnostics {
                 if diagnostic.is_error() { log::error!("{diagnostic}") } else { log::warn!("{diagnostic}") }
             }

@@ -4,22 +4,25 @@
 //! All connections share one thread: a decision takes about a microsecond, and waking another thread more than that.
 
 use crate::control;
+use crate::http;
 use crate::listen::{Address, Listener, Stream, parse_path};
+use crate::logger::{self, Format};
+use crate::metrics::{Metrics, Traffic};
+use crate::refusals::{self, Refusals};
 use crate::rules::Rules;
 use mxgate::Gate;
-use mxgate::milter::{Progress, ProtocolError, Refusal, Session};
-use mxgate::reply::clean;
-use std::fmt::{self, Write as _};
+use mxgate::milter::{Progress, ProtocolError, Session};
 use std::future::ready;
 use std::io::{self, ErrorKind, Write as _};
 use std::mem;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::runtime::{self, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
@@ -66,6 +69,18 @@ pub(crate) struct Arguments {
     /// Permissions of the control socket, in octal. Who may write to it may ask, and change the rules in force.
     #[arg(long, value_name = "MODE", default_value = "0600", value_parser = parse_mode, requires = "control")]
     control_mode: u32,
+    /// The form of log lines.
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
+    log_format: Format,
+    /// Refusals of one client (an IPv6 /64) that get a line of their own in a minute. The others are summed up in one.
+    #[arg(long, value_name = "NUMBER", default_value_t = refusals::LINES)]
+    log_lines: u32,
+    /// Where metrics (/metrics) and health (/health) are read over HTTP. An address of this host alone, or a unix socket.
+    #[arg(long, value_name = "ADDRESS")]
+    metrics: Option<Address>,
+    /// Metrics may be read from other hosts: there is no password.
+    #[arg(long, requires = "metrics")]
+    metrics_any: bool,
 }
 
 fn parse_mode(text: &str) -> Result<u32, String> {
@@ -77,7 +92,7 @@ fn parse_mode(text: &str) -> Result<u32, String> {
 
 /// Serves until SIGTERM or SIGINT.
 pub(crate) fn run(arguments: Arguments) -> ExitCode {
-    log_to_stderr();
+    logger::start(arguments.log_format);
     let served = runtime().and_then(|runtime| {
         let served = runtime.block_on(serve(arguments));
         // A load that is under way is not waited for.
@@ -93,15 +108,6 @@ pub(crate) fn run(arguments: Arguments) -> ExitCode {
     }
 }
 
-/// Log lines on standard error, from level info on unless `RUST_LOG` says otherwise. Time and name of the program are
-/// what systemd or syslog put before them.
-fn log_to_stderr() {
-    let mut builder = env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info"));
-    builder.format(|out, record| writeln!(out, "{}: {}", record.level().as_str().to_ascii_lowercase(), record.args()));
-    // Fails if there is a logger already, and then that one will do.
-    let _ = builder.try_init();
-}
-
 fn runtime() -> Result<Runtime, String> {
     runtime::Builder::new_current_thread().enable_all().build().map_err(|error| format!("cannot start: {error}"))
 }
@@ -112,22 +118,29 @@ fn say(text: &str) {
 }
 
 async fn serve(arguments: Arguments) -> Result<(), String> {
-    let Arguments { config, listen, socket_mode, control, control_mode } = arguments;
+    let Arguments { config, listen, socket_mode, control, control_mode, log_format, log_lines, metrics, metrics_any } = arguments;
     // Before the load, which may take a while: a signal then must neither be lost nor kill.
     let listen_for = |kind| signal(kind).map_err(|error| format!("cannot receive signals: {error}"));
     let hangup = listen_for(SignalKind::hangup())?;
     let mut stop = Stop { terminate: listen_for(SignalKind::terminate())?, interrupt: listen_for(SignalKind::interrupt())? };
 
     let is_example = config.is_none();
-    let rules = Arc::new(Rules::new(config));
+    let mut rules = Rules::new(config);
+    rules.refusals = Arc::new(Refusals::new(log_format, log_lines));
+    let rules = Arc::new(rules);
     rules.load().map_err(|error| error.to_string())?;
     let control = control.map(Address::Unix);
+    // Before the other sockets: it removes none if it cannot be.
+    let monitored = match &metrics {
+        Some(address) => Some(http::bind(address, socket_mode, metrics_any).await?),
+        None => None,
+    };
     let mut listeners = Vec::new();
     for (address, mode) in listen.iter().map(|address| (address, socket_mode)).chain(control.iter().map(|path| (path, control_mode))) {
         match Listener::bind(address, mode).await {
             Ok(listener) => listeners.push(listener),
             Err(message) => {
-                listeners.iter().for_each(Listener::hide);
+                listeners.iter().chain(&monitored).for_each(Listener::hide);
                 return Err(message);
             }
         }
@@ -142,24 +155,36 @@ async fn serve(arguments: Arguments) -> Result<(), String> {
     }
 
     let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS as usize));
+    let metrics = Arc::new(Metrics::new(Arc::clone(&rules)));
     let (stopping, stopped) = watch::channel(false);
     let mut accepting = Vec::new();
     for (listener, address) in listeners.into_iter().zip(&addresses) {
         log::info!("listening on {address}");
-        let port = Port { listener, address: address.clone(), gate: Arc::clone(&rules.gate), connections: Arc::clone(&connections) };
+        let (gate, traffic) = (Arc::clone(&rules.gate), metrics.traffic(&address.to_string()));
+        let port = Port { listener, address: address.clone(), gate, traffic, connections: Arc::clone(&connections) };
         accepting.push(tokio::spawn(port.accept(stopped.clone())));
     }
     if let Some(listener) = control {
         accepting.push(tokio::spawn(control::accept(listener, Arc::clone(&rules), stopped.clone())));
     }
+    let (over, sessions_over) = oneshot::channel();
+    let monitored = monitored.map(|listener| tokio::spawn(http::accept(listener, Arc::clone(&metrics), sessions_over)));
+    let refusals = Arc::clone(&rules.refusals);
+    tokio::spawn(Arc::clone(&refusals).sum_up_each_minute());
     tokio::spawn(reload(rules, hangup));
 
     stop.requested().await;
+    metrics.stopping.store(true, Ordering::Relaxed);
     let _ = stopping.send(true);
     for task in accepting {
         let _ = task.await;
     }
     drain(&connections, &mut stop).await;
+    refusals.sum_up();
+    let _ = over.send(());
+    if let Some(task) = monitored {
+        let _ = task.await;
+    }
     Ok(())
 }
 
@@ -214,6 +239,7 @@ struct Port {
     listener: Listener,
     address: Address,
     gate: Arc<Gate>,
+    traffic: Traffic,
     connections: Arc<Semaphore>,
 }
 
@@ -276,34 +302,36 @@ impl Port {
     }
 
     fn spawn(&self, stream: Stream, permit: OwnedSemaphorePermit) {
-        let (gate, address) = (Arc::clone(&self.gate), self.address.clone());
+        let (gate, traffic, address) = (Arc::clone(&self.gate), self.traffic.clone(), self.address.clone());
         tokio::spawn(async move {
+            traffic.sessions.inc();
             // Whoever connects without being a mail server, a port scanner or a monitor, is no news.
-            match converse(&stream, &gate).await {
+            match converse(&stream, &gate, &traffic).await {
                 Ok(()) => log::debug!("{address}: connection closed"),
                 Err(cause) => log::debug!("{address}: connection dropped: {cause}"),
             }
+            traffic.sessions.dec();
             drop(permit);
         });
     }
 }
 
 /// One connection, from the first byte to the last. Says why it was ended if it was not the peer who ended it.
-async fn converse(stream: &Stream, gate: &Gate) -> Result<(), String> {
-    let mut session = Session::new(gate.stages());
-    let ended = exchange(stream, &mut session, gate).await;
+async fn converse(stream: &Stream, gate: &Gate, traffic: &Traffic) -> Result<(), String> {
+    let mut session = Session::with_ids(gate.stages(), Arc::clone(&traffic.refusals.ids));
+    let ended = exchange(stream, &mut session, gate, traffic).await;
     session.end(gate);
     ended
 }
 
 /// Packets and answers, as long as both sides go on.
-async fn exchange(stream: &Stream, session: &mut Session, gate: &Gate) -> Result<(), String> {
+async fn exchange(stream: &Stream, session: &mut Session, gate: &Gate, traffic: &Traffic) -> Result<(), String> {
     let mut answers = Vec::new();
     let mut deadline = Instant::now() + NEGOTIATION_TIME;
     let mut amid = false;
     loop {
         timeout_at(deadline, stream.readable()).await.map_err(|_| "it took too long")?.map_err(show)?;
-        let heard = match hear(stream, session, gate, &mut answers) {
+        let heard = match hear(stream, session, gate, traffic, &mut answers) {
             Err(error) if error.kind() == ErrorKind::WouldBlock => continue,
             heard => heard.map_err(show)?,
         };
@@ -324,7 +352,13 @@ async fn exchange(stream: &Stream, session: &mut Session, gate: &Gate) -> Result
 
 /// Reads once, and lets the session answer. Not `async`, so that the buffer is on the stack instead of in the memory of
 /// each idle connection.
-fn hear(stream: &Stream, session: &mut Session, gate: &Gate, answers: &mut Vec<u8>) -> io::Result<Result<Progress, ProtocolError>> {
+fn hear(
+    stream: &Stream,
+    session: &mut Session,
+    gate: &Gate,
+    traffic: &Traffic,
+    answers: &mut Vec<u8>,
+) -> io::Result<Result<Progress, ProtocolError>> {
     let mut buffer = [0; READ_SIZE];
     let length = stream.try_read(&mut buffer)?;
     if length == 0 {
@@ -332,7 +366,12 @@ fn hear(stream: &Stream, session: &mut Session, gate: &Gate, answers: &mut Vec<u
         return Ok(Ok(Progress::Closed));
     }
     let input = buffer.get(..length).unwrap_or_default();
-    Ok(session.feed(gate, input, answers, &mut |refusal| log::info!("{}", Line(refusal))))
+    let begun = Instant::now();
+    let heard = session.feed(gate, input, answers, &mut |refusal| traffic.refusals.tell(refusal));
+    if !answers.is_empty() {
+        traffic.answers.observe(begun.elapsed().as_secs_f64());
+    }
+    Ok(heard)
 }
 
 async fn write(stream: &Stream, mut bytes: &[u8]) -> Result<(), String> {
@@ -353,76 +392,9 @@ fn show(error: io::Error) -> String {
     error.to_string()
 }
 
-/// The line in the log for a recipient that was refused, as Postfix writes it.
-struct Line<'a>(&'a Refusal<'a>);
-
-impl fmt::Display for Line<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Refusal { client, sender, recipient, reply, verdict } = *self.0;
-        write!(f, "reject: {} from [", if recipient.is_some() { "RCPT" } else { "CONNECT" })?;
-        match client {
-            Some(address) => write!(f, "{address}")?,
-            None => f.write_str("unknown")?,
-        }
-        write!(f, "]: {reply};")?;
-        if let Some(sender) = sender {
-            write!(f, " from=<{}>", Mailbox(sender))?;
-        }
-        let list = if verdict.list.is_empty() { "-" } else { &verdict.list };
-        if let Some(recipient) = recipient {
-            write!(f, " to=<{}>", Mailbox(recipient))?;
-        }
-        write!(f, " list={list} line={} generation={}", verdict.line, verdict.generation)
-    }
-}
-
-/// A mailbox from a stranger, without what could end the field that it stands in.
-struct Mailbox<'a>(&'a [u8]);
-
-impl fmt::Display for Mailbox<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let bare = self.0.strip_prefix(b"<").and_then(|inner| inner.strip_suffix(b">")).unwrap_or(self.0);
-        for shown in clean(bare).chars() {
-            f.write_char(if matches!(shown, '<' | '>' | ' ') { '?' } else { shown })?;
-        }
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use mxgate::Facts;
-
-    #[test]
-    fn a_refusal_is_one_line_whatever_the_client_wrote() {
-        let rules = Rules::new(None);
-        rules.load().unwrap();
-        let gate = rules.gate;
-        let client = "192.0.2.7".parse().ok();
-        let verdict = gate.check_rcpt(&Facts { address: client, ..Facts::default() });
-        let reply = verdict.rejection.unwrap().reply();
-        let mut refusal =
-            Refusal { client, sender: Some(b"<a@s.example>"), recipient: Some(b"<b@example.org>"), reply: &reply, verdict: &verdict };
-        assert_eq!(
-            Line(&refusal).to_string(),
-            format!(
-                "reject: RCPT from [192.0.2.7]: 550 5.7.1 Service unavailable; client [192.0.2.7] blocked using local; \
-                 from=<a@s.example> to=<b@example.org> list=local line={} generation=1",
-                verdict.line
-            )
-        );
-        refusal.sender = Some(b"<>");
-        refusal.recipient = Some(b"\xff\r\nreject: RCPT from [1.2.3.4]> to=<x \x1b[31m%n");
-        assert!(
-            Line(&refusal).to_string().contains(" from=<> to=<???reject:?RCPT?from?[1.2.3.4]??to=?x??[31m?n> list="),
-            "{}",
-            Line(&refusal)
-        );
-        (refusal.client, refusal.sender) = (None, None);
-        assert!(Line(&refusal).to_string().starts_with("reject: RCPT from [unknown]: 550"));
-        assert!(!Line(&refusal).to_string().contains("from=<"));
-    }
 
     #[test]
     fn modes_are_octal() {
