@@ -157,6 +157,29 @@ fn what_a_client_was_told_is_found_again() {
 }
 
 #[test]
+fn top_shows_whom_and_by_what() {
+    let server = Server::start(POLICY, &[]);
+    for (client, recipient, number) in
+        [("192.0.2.7", "<user@example.org>", 20), ("2001:db8::1", "<user@example.org>", 3), ("198.51.100.1", "<user@example.net>", 7)]
+    {
+        let mut session = server.connect(client);
+        (0..number).for_each(|_| assert!(!session.rcpt(recipient.as_bytes()).is_empty()));
+    }
+    let text = out(&server.ask(&["top"]));
+    let (since, tables) = text.split_once('\n').unwrap();
+    assert!(since.starts_with("since 2"), "{text}");
+    assert_eq!(
+        tables,
+        "\n   REFUSED  CLIENT\n        20  192.0.2.7\n         7  198.51.100.1\n         3  2001:db8::/64\n\
+         \n   REFUSED  BY\n        23  block list local\n         7  relay rule\n\n      HITS  LIST\n        23  local, block list\n"
+    );
+    let json: Value = serde_json::from_str(&out(&server.ask(&["top", "--json"]))).unwrap();
+    assert_eq!(json["clients"][0], json!({ "client": "192.0.2.7", "refusals": 20, "doubtful": 0 }));
+    assert_eq!(json["rules"][1], json!({ "rule": "relay rule", "refusals": 7, "doubtful": 0 }));
+    assert_eq!(json["lists"], json!([{ "list": "local", "kind": "block list", "hits": 23 }]));
+}
+
+#[test]
 fn the_latest_are_kept_and_no_client_pushes_the_others_out() {
     let server = Server::start(POLICY, &[]);
     let first = id(&server.connect("192.0.2.1").rcpt(b"<user@example.org>"));

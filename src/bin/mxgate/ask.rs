@@ -67,11 +67,15 @@ fn exchange(path: &Path, request: &Request) -> io::Result<Vec<u8>> {
 }
 
 fn unreachable(path: &Path, request: &Request, error: &io::Error) -> String {
-    let otherwise = if matches!(request, Request::Reload {}) { "send it SIGHUP" } else { "use --config FILE" };
+    let otherwise = match request {
+        Request::Reload {} => " or send it SIGHUP",
+        Request::Lists {} | Request::Explain(_) => " or use --config FILE",
+        Request::Ping {} | Request::Refusal { .. } | Request::Top {} => "",
+    };
     let remedy = if error.kind() == ErrorKind::PermissionDenied {
         "ask as root or as the daemon's user, or start it with a wider --control-mode".into()
     } else {
-        format!("start it with --control or {otherwise}")
+        format!("start it with --control{otherwise}")
     };
     format!("cannot reach the daemon at {}: {error}; {remedy}", path.display())
 }

@@ -14,6 +14,7 @@ use crate::explain::{explain, explain_again};
 use crate::lists::lists;
 use crate::question::Question;
 use crate::rules::Rules;
+use crate::top::top;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::fmt;
@@ -33,6 +34,8 @@ pub(crate) enum Request {
         /// As the log and the reply have it.
         id: String,
     },
+    /// What there was most of.
+    Top {},
     /// Load the policy again.
     Reload {},
 }
@@ -64,7 +67,7 @@ impl Request {
     /// What the log says of a command that changes something.
     fn change(&self) -> Option<&'static str> {
         match self {
-            Request::Ping {} | Request::Lists {} | Request::Explain(_) | Request::Refusal { .. } => None,
+            Request::Ping {} | Request::Lists {} | Request::Explain(_) | Request::Refusal { .. } | Request::Top {} => None,
             Request::Reload {} => Some("reload"),
         }
     }
@@ -75,6 +78,7 @@ impl Request {
             Request::Lists {} => Ok(lists(&rules.gate, true)),
             Request::Explain(question) => Ok(explain(&rules.gate, question)),
             Request::Refusal { id } => explain_again(rules, id),
+            Request::Top {} => Ok(top(rules)),
             Request::Reload {} => rules.reload().map(|loaded| Done { result: loaded.to_json(), text: loaded.to_string() }),
         }
     }
@@ -176,7 +180,7 @@ mod tests {
             (b"{}", "missing field `command`"),
             (b"{\"command\":7}", "invalid type"),
             (b"{\"command\":\"ping\",\"command\":\"reload\"}", "duplicate field `command`"),
-            (b"{\"command\":\"halt\"}", "unknown variant `halt`, expected one of `ping`, `lists`, `explain`, `refusal`, `reload`"),
+            (b"{\"command\":\"halt\"}", "unknown variant `halt`, expected one of `ping`, `lists`, `explain`, `refusal`, `top`, `reload`"),
             (b"{\"command\":\"reload\",\"list\":\"local\"}", "unknown field `list`"),
             (b"{\"command\":\"explain\"}", "missing field `ip`"),
             (b"{\"command\":\"explain\",\"ip\":\"192.0.2.256\"}", "not an IP address; write one such as"),

@@ -72,7 +72,7 @@ impl Flood {
 }
 
 /// By what clients are told apart: whoever has an IPv6 address has a /64 of them.
-fn network(address: IpAddr) -> IpAddr {
+pub(crate) fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(six) => Ipv6Addr::from_bits(six.to_bits() >> 64 << 64).into(),
         four @ IpAddr::V4(_) => four,
@@ -82,12 +82,16 @@ fn network(address: IpAddr) -> IpAddr {
 impl Untold {
     /// Whose they were, in a word.
     pub(crate) fn name(&self) -> String {
-        match self.whose {
-            Some(Some(IpAddr::V6(six))) => format!("{six}/64"),
-            Some(Some(four)) => four.to_string(),
-            Some(None) => "unknown clients".into(),
-            None => "other clients".into(),
-        }
+        self.whose.map_or_else(|| "other clients".into(), name)
+    }
+}
+
+/// Clients that are not told apart, in a word.
+pub(crate) fn name(clients: Option<IpAddr>) -> String {
+    match clients {
+        Some(IpAddr::V6(six)) => format!("{six}/64"),
+        Some(four) => four.to_string(),
+        None => "unknown clients".into(),
     }
 }
 

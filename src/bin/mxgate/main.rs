@@ -19,6 +19,7 @@ mod listen;
 mod lists;
 mod logger;
 mod metrics;
+mod most;
 mod progress;
 mod question;
 mod refusal;
@@ -26,6 +27,7 @@ mod refusals;
 mod reload;
 mod rules;
 mod serve;
+mod top;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -48,6 +50,8 @@ enum Command {
     Explain(explain::Arguments),
     /// Have the daemon load its policy again, as SIGHUP does, and show what changes. Exit status: 0 done, 2 error.
     Reload(reload::Arguments),
+    /// Show whom a daemon has refused most often, and by which rules and lists.
+    Top(top::Arguments),
     /// Show the lists of a policy: size, age, and how much of each no other list covers.
     Lists(lists::Arguments),
     /// Show what changes from one policy to another. Exit status: 0 nothing, 1 something, 2 error.
@@ -66,6 +70,7 @@ fn main() -> ExitCode {
         Command::Check(arguments) => check::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
         Command::Reload(arguments) => reload::run(&arguments),
+        Command::Top(arguments) => top::run(&arguments),
         Command::Lists(arguments) => lists::run(&arguments),
         Command::Diff(arguments) => diff::run(&arguments),
         Command::Lint(arguments) => lint::run(&arguments),

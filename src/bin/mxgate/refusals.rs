@@ -3,16 +3,20 @@
 //!
 //! What the log only sums up is not kept: one client that does not give up would push out all others.
 
-use crate::flood::{Flood, MINUTE, Untold};
+use crate::flood::{Flood, MINUTE, Untold, network};
 use crate::logger::{Format, REFUSAL};
+use crate::most::{Counted, Most};
 use crate::refusal::{Refused, seconds, stage};
+use arrayvec::ArrayString;
 use jiff::Timestamp;
-use mxgate::Stage;
 use mxgate::id::{Id, Ids, parse};
 use mxgate::milter::Refusal;
+use mxgate::{Decider, Stage, Verdict};
 use parking_lot::Mutex;
 use serde_json::json;
 use std::collections::VecDeque;
+use std::fmt::Write as _;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
@@ -23,14 +27,21 @@ const KEPT: usize = 4096;
 /// So many lines a client gets in a minute if nothing is said.
 pub(crate) const LINES: u32 = 10;
 
+/// What refuses: a list or a limit by its name.
+pub(crate) type Rule = ArrayString<128>;
+
 /// Refusals, and what is told of them.
 #[derive(Debug)]
 pub(crate) struct Refusals {
     /// Where sessions get the names of their questions from.
     pub(crate) ids: Arc<Ids>,
     format: Format,
-    /// Held for some hundred nanoseconds at a time.
+    /// When the first could have been.
+    pub(crate) since: Timestamp,
+    /// Held for some hundred nanoseconds at a time, as the next two are.
     flood: Mutex<Flood>,
+    clients: Mutex<Most<Option<IpAddr>>>,
+    rules: Mutex<Most<Rule>>,
     /// The latest, newest last. Who looks for one holds it for some microseconds.
     latest: Mutex<VecDeque<Arc<Refused>>>,
     /// How many clients were refused, by the stage.
@@ -47,7 +58,10 @@ impl Refusals {
         Refusals {
             ids: Arc::new(Ids::beginning(SystemTime::now())),
             format,
+            since: Timestamp::now(),
             flood: Mutex::new(Flood::new(lines)),
+            clients: Mutex::new(Most::new()),
+            rules: Mutex::new(Most::new()),
             latest: Mutex::new(VecDeque::with_capacity(KEPT)),
             by_stage: Default::default(),
             told: AtomicU64::new(0),
@@ -60,6 +74,8 @@ impl Refusals {
         if let Some((_, number)) = self.by_stage().find(|(found, _)| *found == stage(refusal)) {
             number.fetch_add(1, Ordering::Relaxed);
         }
+        self.clients.lock().add(&refusal.client.map(network));
+        self.rules.lock().add(&rule(refusal.verdict));
         if !self.flood.lock().is_told(refusal.client) {
             self.untold.fetch_add(1, Ordering::Relaxed);
             return;
@@ -81,6 +97,11 @@ impl Refusals {
     /// How many clients were refused at each stage.
     pub(crate) fn by_stage(&self) -> impl Iterator<Item = (Stage, &AtomicU64)> {
         Stage::ALL.into_iter().zip(&self.by_stage)
+    }
+
+    /// The clients that were refused most often, and the rules that refused most often.
+    pub(crate) fn most(&self, most: usize) -> (Vec<Counted<Option<IpAddr>>>, Vec<Counted<Rule>>) {
+        (self.clients.lock().first(most), self.rules.lock().first(most))
     }
 
     /// The refusal of that name, if it was not long ago.
@@ -113,6 +134,18 @@ impl Default for Refusals {
     fn default() -> Refusals {
         Refusals::new(Format::Text, LINES)
     }
+}
+
+/// What has refused.
+fn rule(verdict: &Verdict) -> Rule {
+    let mut rule = Rule::new();
+    // A name that is too long is cut.
+    let _ = match verdict.decider {
+        Decider::Limit => write!(rule, "{} {}", verdict.decider, verdict.reason),
+        decider if verdict.list.is_empty() => write!(rule, "{decider}"),
+        decider => write!(rule, "{decider} {}", verdict.list),
+    };
+    rule
 }
 
 fn summary(untold: &Untold) -> serde_json::Value {
