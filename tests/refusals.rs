@@ -6,7 +6,8 @@
 use asking::Server;
 use serde_json::{Value, json};
 use std::fs;
-use std::process::{Command, Output};
+use std::io::{BufRead, BufReader, Lines};
+use std::process::{ChildStdout, Command, Output, Stdio};
 use support::{available, wait_for};
 
 #[path = "support/asking.rs"]
@@ -177,6 +178,48 @@ fn top_shows_whom_and_by_what() {
     assert_eq!(json["clients"][0], json!({ "client": "192.0.2.7", "refusals": 20, "doubtful": 0 }));
     assert_eq!(json["rules"][1], json!({ "rule": "relay rule", "refusals": 7, "doubtful": 0 }));
     assert_eq!(json["lists"], json!([{ "list": "local", "kind": "block list", "hits": 23 }]));
+}
+
+#[test]
+fn trace_follows_clients() {
+    let server = Server::start(POLICY, &["--log-lines", "0"]);
+    let follow = |arguments: &[&str]| {
+        let mut command = Command::new(asking::PROGRAM);
+        command.arg("trace").args(arguments).arg("--control").arg(server.path("control.sock"));
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let mut tracing = [follow(&["198.51.100.0/24", "--for", "3", "--json"]), follow(&["2001:db8::/32", "--for", "3"])];
+    let mut lines = tracing.each_mut().map(|child| BufReader::new(child.stdout.take().unwrap()).lines());
+    let [json_lines, text_lines] = &mut lines;
+    let json_line = |lines: &mut Lines<BufReader<ChildStdout>>| -> Value { serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap() };
+    assert_eq!(json_line(json_lines), json!({ "event": "follow", "network": "198.51.100.0/24" }));
+    let mut session = server.connect("198.51.100.7");
+    assert_eq!(session.rcpt(b"<user@example.org>"), "");
+    assert!(session.rcpt(b"<user@example.net>").starts_with("550 5.7.1 Relaying"));
+    server.connect("203.0.113.7").rcpt(b"<user@example.net>");
+    let accepted = json_line(json_lines);
+    assert_eq!((&accepted["event"], &accepted["client"], &accepted["reply"]), (&json!("acceptance"), &json!("198.51.100.7"), &Value::Null));
+    let refused = json_line(json_lines);
+    assert_eq!((&refused["event"], &refused["recipient"], &refused["code"]), (&json!("refusal"), &json!("user@example.net"), &json!(550)));
+    assert_eq!(text_lines.next().unwrap().unwrap(), "following 2001:db8::/32");
+    server.connect("2001:db8::7").rcpt(b"<user@example.org>");
+    let refused = text_lines.next().unwrap().unwrap();
+    assert!(refused.contains("Z NOQUEUE: reject: RCPT from unknown[2001:db8::7]: 554 5.7.1 "), "{refused:?}");
+    assert_eq!(json_line(json_lines), json!({ "event": "end", "lost": 0 }));
+    assert!(json_lines.next().is_none());
+    drop(lines);
+    for mut child in tracing {
+        let _ = child.wait();
+    }
+    assert!(!server.log().contains("reject"), "the log tells nobody with --log-lines 0: {}", server.log());
+
+    for (arguments, cause) in [
+        (["192.0.2.7/24", "--for", "3"], "write 192.0.2.0/24 for the network"),
+        (["192.0.2.0/24", "--for", "9999"], "9999 is not in 1..=3600"),
+    ] {
+        let wrong = follow(&arguments).wait_with_output().unwrap();
+        assert!(String::from_utf8_lossy(&wrong.stderr).contains(cause) && wrong.status.code() == Some(2), "{wrong:?}");
+    }
 }
 
 #[test]

@@ -66,11 +66,12 @@ fn exchange(path: &Path, request: &Request) -> io::Result<Vec<u8>> {
     Ok(line)
 }
 
-fn unreachable(path: &Path, request: &Request, error: &io::Error) -> String {
+/// What to do where no daemon answers.
+pub(crate) fn unreachable(path: &Path, request: &Request, error: &io::Error) -> String {
     let otherwise = match request {
         Request::Reload {} => " or send it SIGHUP",
         Request::Lists {} | Request::Explain(_) => " or use --config FILE",
-        Request::Ping {} | Request::Refusal { .. } | Request::Top {} => "",
+        Request::Ping {} | Request::Refusal { .. } | Request::Top {} | Request::Trace { .. } => "",
     };
     let remedy = if error.kind() == ErrorKind::PermissionDenied {
         "ask as root or as the daemon's user, or start it with a wider --control-mode".into()

@@ -15,6 +15,7 @@ use crate::lists::lists;
 use crate::question::Question;
 use crate::rules::Rules;
 use crate::top::top;
+use crate::trace::{self, Follower};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::fmt;
@@ -36,6 +37,13 @@ pub(crate) enum Request {
     },
     /// What there was most of.
     Top {},
+    /// Each answer that clients of a network have, as it is given: a line each, and one at the end.
+    Trace {
+        /// Address or network.
+        network: String,
+        /// How long.
+        seconds: u64,
+    },
     /// Load the policy again.
     Reload {},
 }
@@ -56,6 +64,8 @@ pub(crate) struct Answer {
     pub(crate) line: Vec<u8>,
     /// Whether the connection ends with it.
     pub(crate) last: bool,
+    /// Whom to follow after it.
+    pub(crate) follow: Option<Follower>,
 }
 
 impl Request {
@@ -67,7 +77,12 @@ impl Request {
     /// What the log says of a command that changes something.
     fn change(&self) -> Option<&'static str> {
         match self {
-            Request::Ping {} | Request::Lists {} | Request::Explain(_) | Request::Refusal { .. } | Request::Top {} => None,
+            Request::Ping {}
+            | Request::Lists {}
+            | Request::Explain(_)
+            | Request::Refusal { .. }
+            | Request::Top {}
+            | Request::Trace { .. } => None,
             Request::Reload {} => Some("reload"),
         }
     }
@@ -79,12 +94,18 @@ impl Request {
             Request::Explain(question) => Ok(explain(&rules.gate, question)),
             Request::Refusal { id } => explain_again(rules, id),
             Request::Top {} => Ok(top(rules)),
+            Request::Trace { network, .. } => trace::network(network).map(trace::begun),
             Request::Reload {} => rules.reload().map(|loaded| Done { result: loaded.to_json(), text: loaded.to_string() }),
         }
     }
 }
 
 impl Done {
+    /// What the daemon answers.
+    pub(crate) fn to_line(&self) -> Vec<u8> {
+        line(&json!({ "ok": true, "result": self.result, "text": self.text }))
+    }
+
     /// What a subcommand prints.
     pub(crate) fn show(self, json: bool) -> String {
         if json { format!("{:#}\n", self.result) } else { self.text }
@@ -94,7 +115,7 @@ impl Done {
 impl Answer {
     /// An error that ends the connection.
     pub(crate) fn refusal(error: &str) -> Answer {
-        Answer { line: line(&json!({ "ok": false, "error": error })), last: true }
+        Answer { line: line(&json!({ "ok": false, "error": error })), last: true, follow: None }
     }
 }
 
@@ -107,11 +128,15 @@ pub(crate) fn answer(rules: &Rules, line: &[u8], asker: &dyn fmt::Display) -> An
     if let Some(change) = request.change() {
         log::info!("control: {change} asked for by {asker}");
     }
-    let answer = match request.carry_out(rules) {
-        Ok(Done { result, text }) => json!({ "ok": true, "result": result, "text": text }),
-        Err(error) => json!({ "ok": false, "error": error }),
+    let follow = match &request {
+        Request::Trace { network, seconds } => trace::network(network).ok().map(|network| rules.refusals.traces.follow(network, *seconds)),
+        _ => None,
     };
-    Answer { line: self::line(&answer), last: false }
+    let line = match request.carry_out(rules) {
+        Ok(done) => done.to_line(),
+        Err(error) => self::line(&json!({ "ok": false, "error": error })),
+    };
+    Answer { line, last: false, follow }
 }
 
 /// JSON on one line: line feeds inside of it are escaped.
@@ -180,9 +205,14 @@ mod tests {
             (b"{}", "missing field `command`"),
             (b"{\"command\":7}", "invalid type"),
             (b"{\"command\":\"ping\",\"command\":\"reload\"}", "duplicate field `command`"),
-            (b"{\"command\":\"halt\"}", "unknown variant `halt`, expected one of `ping`, `lists`, `explain`, `refusal`, `top`, `reload`"),
+            (
+                b"{\"command\":\"halt\"}",
+                "unknown variant `halt`, expected one of `ping`, `lists`, `explain`, `refusal`, `top`, `trace`, `reload`",
+            ),
             (b"{\"command\":\"reload\",\"list\":\"local\"}", "unknown field `list`"),
             (b"{\"command\":\"explain\"}", "missing field `ip`"),
+            (b"{\"command\":\"refusal\"}", "missing field `id`"),
+            (b"{\"command\":\"trace\",\"network\":\"192.0.2.7\",\"seconds\":-1}", "invalid value"),
             (b"{\"command\":\"explain\",\"ip\":\"192.0.2.256\"}", "not an IP address; write one such as"),
             (b"{\"command\":\"explain\",\"ip\":\"192.0.2.7\",\"spf\":\"good\"}", "not a result; write one of pass,"),
             (b"{\"command\":\"explain\",\"ip\":\"192.0.2.7\",\"stage\":1}", "unknown field `stage`"),
@@ -201,11 +231,12 @@ mod tests {
         let rules = built_in();
         let question =
             serde_json::from_str(r#"{"ip":"2001:db8::1","rcpt":"a\nb@example.org","authenticated":true,"dmarc":"fail"}"#).unwrap();
-        for request in [Request::Ping {}, Request::Lists {}, Request::Explain(question), Request::Reload {}] {
+        let trace = Request::Trace { network: "192.0.2.0/24".into(), seconds: 1 };
+        for request in [Request::Ping {}, Request::Lists {}, Request::Explain(question), Request::Top {}, trace, Request::Reload {}] {
             let sent = request.to_line();
             let read: Request = serde_json::from_slice(&sent).unwrap();
             assert_eq!(read.to_line(), sent);
-            let Answer { line, last } = answer(&rules, &sent, &"the test");
+            let Answer { line, last, .. } = answer(&rules, &sent, &"the test");
             let heard = parse_answer(&line).unwrap();
             if matches!(request, Request::Reload {}) {
                 // The built-in policy is in no file.

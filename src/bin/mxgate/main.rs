@@ -1,7 +1,7 @@
 //! The command `mxgate`: the daemon and the administrator's tools. Each subcommand has a file of its own.
 //!
 //! The daemon: `serve` moves bytes, `listen` has its sockets, `rules` what it loads, `control` the socket over which
-//! `commands` come from `ask`, `logger` where log lines go, `refusals` what is said of refusals,
+//! `commands` come from `ask`, `logger` where log lines go, `refusals` what is said of answers,
 //! `metrics` what monitoring reads over `http`.
 
 mod ask;
@@ -28,6 +28,7 @@ mod reload;
 mod rules;
 mod serve;
 mod top;
+mod trace;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -52,6 +53,8 @@ enum Command {
     Reload(reload::Arguments),
     /// Show whom a daemon has refused most often, and by which rules and lists.
     Top(top::Arguments),
+    /// Follow clients: show each answer of the daemon as it is given. Exit status: 0 the time is over, 2 error.
+    Trace(trace::Arguments),
     /// Show the lists of a policy: size, age, and how much of each no other list covers.
     Lists(lists::Arguments),
     /// Show what changes from one policy to another. Exit status: 0 nothing, 1 something, 2 error.
@@ -71,6 +74,7 @@ fn main() -> ExitCode {
         Command::Explain(arguments) => explain::run(&arguments),
         Command::Reload(arguments) => reload::run(&arguments),
         Command::Top(arguments) => top::run(&arguments),
+        Command::Trace(arguments) => trace::run(&arguments),
         Command::Lists(arguments) => lists::run(&arguments),
         Command::Diff(arguments) => diff::run(&arguments),
         Command::Lint(arguments) => lint::run(&arguments),

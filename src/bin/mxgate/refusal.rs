@@ -21,7 +21,7 @@ use std::net::IpAddr;
 /// So much of a mailbox is kept. Mail servers let at most 2,048 bytes through, and none that exists is longer than 320.
 const MAX_MAILBOX: usize = 1024;
 
-/// A refusal that outlives the session.
+/// A refusal that outlives the session; or an answer that lets in, for those who follow a client.
 #[derive(Clone, Debug)]
 pub(crate) struct Refused {
     pub(crate) id: Id,
@@ -36,7 +36,7 @@ pub(crate) struct Refused {
     /// As the mail server resolved it.
     recipient: Option<Box<[u8]>>,
     authenticated: bool,
-    /// What the client reads.
+    /// What the client reads; nothing if it is let in.
     reply: Box<str>,
     decider: Decider,
     list: Box<str>,
@@ -91,7 +91,7 @@ impl Refused {
         json!({
             "time": seconds(self.at),
             "level": "info",
-            "event": "refusal",
+            "event": if self.is_refusal() { "refusal" } else { "acceptance" },
             "id": self.id.as_str(),
             "stage": self.stage.name(),
             "client": self.client.map(|client| client.to_string()),
@@ -100,8 +100,8 @@ impl Refused {
             "recipient": shown(&self.written),
             "authenticated": self.authenticated,
             "code": code.parse::<u16>().ok(),
-            "status": status,
-            "reply": self.reply,
+            "status": self.is_refusal().then_some(status),
+            "reply": self.is_refusal().then_some(&self.reply),
             "decider": self.decider.to_string(),
             "list": self.list,
             "entry": self.entry,
@@ -109,6 +109,15 @@ impl Refused {
             "reason": self.reason,
             "generation": self.generation,
         })
+    }
+
+    /// When it was, to the second.
+    pub(crate) fn time(&self) -> String {
+        seconds(self.at)
+    }
+
+    fn is_refusal(&self) -> bool {
+        !self.reply.is_empty()
     }
 
     /// For people, a fact a line.
@@ -147,9 +156,14 @@ impl fmt::Display for Refused {
         let (code, status, text) = self.parts();
         let client = Client(self.client);
         let command = self.stage.name().to_ascii_uppercase();
-        write!(f, "NOQUEUE: reject: {command} from unknown[{client}]: {code} {status} ")?;
+        if self.is_refusal() {
+            write!(f, "NOQUEUE: reject: {command} from unknown[{client}]: {code} {status} ")?;
+        } else {
+            write!(f, "accept: {command} from unknown[{client}]: {};", self.decider)?;
+        }
         // What is about the client, and attempts to relay, in the words of Postfix, whatever the policy has the client read.
         match (self.decider, &self.written) {
+            _ if !self.is_refusal() => {}
             (Decider::Block | Decider::Ban, _) => {
                 write!(f, "Service unavailable; Client host [{client}] blocked using {};", self.list)?;
                 if !self.reason.is_empty() {

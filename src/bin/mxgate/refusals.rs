@@ -7,6 +7,7 @@ use crate::flood::{Flood, MINUTE, Untold, network};
 use crate::logger::{Format, REFUSAL};
 use crate::most::{Counted, Most};
 use crate::refusal::{Refused, seconds, stage};
+use crate::trace::Traces;
 use arrayvec::ArrayString;
 use jiff::Timestamp;
 use mxgate::id::{Id, Ids, parse};
@@ -44,6 +45,8 @@ pub(crate) struct Refusals {
     rules: Mutex<Most<Rule>>,
     /// The latest, newest last. Who looks for one holds it for some microseconds.
     latest: Mutex<VecDeque<Arc<Refused>>>,
+    /// Whom administrators follow.
+    pub(crate) traces: Arc<Traces>,
     /// How many clients were refused, by the stage.
     by_stage: [AtomicU64; Stage::ALL.len()],
     /// How many refusals the log has told one by one.
@@ -63,14 +66,26 @@ impl Refusals {
             clients: Mutex::new(Most::new()),
             rules: Mutex::new(Most::new()),
             latest: Mutex::new(VecDeque::with_capacity(KEPT)),
+            traces: Arc::default(),
             by_stage: Default::default(),
             told: AtomicU64::new(0),
             untold: AtomicU64::new(0),
         }
     }
 
+    /// A client had an answer: a refusal is told in the log, every answer to those who follow this client.
+    pub(crate) fn answered(&self, answer: &Refusal<'_>) {
+        let id = answer.facts.id.and_then(parse).unwrap_or_else(|| self.ids.draw());
+        if self.traces.any() {
+            self.traces.tell(answer, || Refused::of(answer, id, Timestamp::now()));
+        }
+        if !answer.verdict.is_accept() {
+            self.tell(answer, id);
+        }
+    }
+
     /// A client was refused.
-    pub(crate) fn tell(&self, refusal: &Refusal<'_>) {
+    fn tell(&self, refusal: &Refusal<'_>, id: Id) {
         if let Some((_, number)) = self.by_stage().find(|(found, _)| *found == stage(refusal)) {
             number.fetch_add(1, Ordering::Relaxed);
         }
@@ -81,7 +96,6 @@ impl Refusals {
             return;
         }
         self.told.fetch_add(1, Ordering::Relaxed);
-        let id = refusal.facts.id.and_then(parse).unwrap_or_else(|| self.ids.draw());
         let refused = Arc::new(Refused::of(refusal, id, Timestamp::now()));
         match self.format {
             Format::Text => log::info!(target: REFUSAL, "{refused}"),

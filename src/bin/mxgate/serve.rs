@@ -366,8 +366,9 @@ fn hear(
         return Ok(Ok(Progress::Closed));
     }
     let input = buffer.get(..length).unwrap_or_default();
+    session.tell_all(traffic.refusals.traces.any());
     let begun = Instant::now();
-    let heard = session.feed(gate, input, answers, &mut |refusal| traffic.refusals.tell(refusal));
+    let heard = session.feed(gate, input, answers, &mut |answer| traffic.refusals.answered(answer));
     if !answers.is_empty() {
         traffic.answers.observe(begun.elapsed().as_secs_f64());
     }
