@@ -128,10 +128,8 @@ pub(crate) fn answer(rules: &Rules, line: &[u8], asker: &dyn fmt::Display) -> An
     if let Some(change) = request.change() {
         log::info!("control: {change} asked for by {asker}");
     }
-    let follow = match &request {
-        Request::Trace { network, seconds } => trace::network(network).ok().map(|network| rules.refusals.traces.follow(network, *seconds)),
-        _ => None,
-    };
+    let network = if let Request::Trace { network, seconds } = &request { trace::network(network).ok().zip(Some(*seconds)) } else { None };
+    let follow = network.map(|(network, seconds)| rules.refusals.traces.follow(network, seconds));
     let line = match request.carry_out(rules) {
         Ok(done) => done.to_line(),
         Err(error) => self::line(&json!({ "ok": false, "error": error })),

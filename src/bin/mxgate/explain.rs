@@ -54,7 +54,7 @@ pub(crate) fn explain(gate: &Gate, question: &Question) -> Done {
 
 /// What was refused under a name, and how the rules in force now answer the same question.
 pub(crate) fn explain_again(rules: &Rules, id: &str) -> Result<Done, String> {
-    let known = id::parse(id).ok_or_else(|| "not the name of a refusal; write the eight letters and digits behind id= in the log")?;
+    let known = id::parse(id).ok_or("not the name of a refusal; write the eight letters and digits behind id= in the log")?;
     let remedy = || format!("no refusal {known} is remembered; look for id={known} in the log, and ask with --ip");
     let refused = rules.refusals.find(known).ok_or_else(remedy)?;
     let explanation = rules.gate.explain(&refused.facts(), refused.stage);

@@ -153,12 +153,9 @@ impl Default for Refusals {
 /// What has refused.
 fn rule(verdict: &Verdict) -> Rule {
     let mut rule = Rule::new();
-    // A name that is too long is cut.
-    let _ = match verdict.decider {
-        Decider::Limit => write!(rule, "{} {}", verdict.decider, verdict.reason),
-        decider if verdict.list.is_empty() => write!(rule, "{decider}"),
-        decider => write!(rule, "{decider} {}", verdict.list),
-    };
+    let name = if verdict.decider == Decider::Limit { verdict.reason.as_str() } else { &verdict.list };
+    // What is too long is cut.
+    let _ = write!(rule, "{}{}{name}", verdict.decider, if name.is_empty() { "" } else { " " });
     rule
 }
 
