@@ -15,7 +15,7 @@ mod support;
 
 const POLICY: &str = "hostname = \"mx.example.org\"\n[[list]]\nname = \"local\"\nentries = [\"192.0.2.0/24\", \"203.0.113.0/25\"]\n\
                       [[list]]\nname = \"watched\"\nenforce = false\nentries = [\"198.51.100.0/24\", \"203.0.113.0/24\"]\n\
-                      [limits]\nconnections = \"100/min\"\n";
+                      [limits]\nconnections = \"100/day\"\n";
 
 /// Reads a URL three times over one connection with an HTTP client: status, content type, body.
 const CLIENT: &str = "import http.client, sys
