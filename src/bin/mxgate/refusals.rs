@@ -39,7 +39,7 @@ pub(crate) struct Refusals {
     format: Format,
     /// When the first could have been.
     pub(crate) since: Timestamp,
-    /// Held for some hundred nanoseconds at a time, as the next two are.
+    /// Held for a microsecond at most, as the next two are.
     flood: Mutex<Flood>,
     clients: Mutex<Most<Option<IpAddr>>>,
     rules: Mutex<Most<Rule>>,
