@@ -2,7 +2,7 @@
 
 # The compilers, the mail server and the tools that the tests use; and the target for which they build with musl.
 PACKAGES = postfix gcc g++ clang binutils valgrind python3 python3-venv python3-aiosmtpd mypy libmilter-dev miltertest \
-	abigail-tools pkgconf cmake musl-tools m4 systemd groff-base
+	abigail-tools pkgconf cmake musl-tools m4 systemd groff-base fail2ban
 # Mail servers that Debian does not install beside Postfix: package and program, or another file of it.
 HOSTS = exim4-daemon-heavy/usr/sbin/exim4 opensmtpd/usr/sbin/smtpd sendmail-bin/usr/libexec/sendmail/sendmail \
 	sendmail-cf/usr/share/sendmail/cf/m4/cf.m4

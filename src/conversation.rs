@@ -1,5 +1,6 @@
 //! What comes of a conversation with a mail server, whatever the protocol.
 
+use crate::facts::Facts;
 use crate::verdict::Verdict;
 use std::net::IpAddr;
 
@@ -12,7 +13,8 @@ pub enum Progress {
     Closed,
 }
 
-/// A recipient, or a client or sender before there is one, that was refused, for the log.
+/// A recipient, or a client or sender before there is one, that was refused, for the log; also one that was let in, if the
+/// session tells of all.
 #[derive(Clone, Copy, Debug)]
 pub struct Refusal<'a> {
     /// The client, if its address is known.
@@ -21,8 +23,10 @@ pub struct Refusal<'a> {
     pub sender: Option<&'a [u8]>,
     /// The recipient as the client wrote it, bytes from a stranger; `None` before RCPT.
     pub recipient: Option<&'a [u8]>,
-    /// The reply that the client gets.
+    /// The reply that the client gets; empty if it was let in.
     pub reply: &'a str,
     /// Who decided.
     pub verdict: &'a Verdict,
+    /// What was asked: the recipient as the mail server resolved it, the name of the question if it has one.
+    pub facts: &'a Facts<'a>,
 }

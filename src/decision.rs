@@ -189,6 +189,7 @@ impl Answer<'_> {
                 push(line, bare.unwrap_or(sender), "<>");
             }
             Placeholder::Hostname => line.push_harmless(hostname.as_bytes()),
+            Placeholder::Id => push(line, facts.id.unwrap_or_default().as_bytes(), "unknown"),
         }
     }
 }

@@ -31,6 +31,8 @@ pub struct Facts<'a> {
     pub dmarc: AuthResult,
     /// Whether the client's name leads back to its address (`iprev`, RFC 8601 section 2.7.3).
     pub rdns: AuthResult,
+    /// Under which name the question is found again: the placeholder `{id}` of replies. See [`Ids`](crate::id::Ids).
+    pub id: Option<&'a str>,
     /// Seconds since 1970-01-01 UTC, by which entries expire; `None` for the clock of the system.
     pub now: Option<u64>,
 }

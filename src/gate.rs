@@ -12,7 +12,7 @@ use crate::disk::{Disk, Given, Seen};
 use crate::explain::{Explanation, explain};
 use crate::facts::Facts;
 use crate::image;
-use crate::limits::Limits;
+use crate::limits::{Counters, Limits};
 use crate::list::Seconds;
 use crate::memory::{Watch, with_room};
 use crate::mode::Mode;
@@ -515,6 +515,12 @@ impl Gate {
             deferred: self.tallies.deferred.sum(),
             would_refuse: self.tallies.watched.sum(),
         }
+    }
+
+    /// What the limits in force have come to. For the control plane: it looks at every entry.
+    pub fn limit_counters(&self) -> Vec<Counters> {
+        let InForce { limits, began, .. } = self.in_force();
+        limits.counters(u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX)).collect()
     }
 
     /// When the rules in force were loaded: seconds since 1970-01-01 UTC; 0 before the first load.

@@ -37,6 +37,7 @@ pub mod prefix;
 pub mod reply;
 
 pub mod facts;
+pub mod id;
 pub mod mailbox;
 mod mode;
 mod stage;

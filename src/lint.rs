@@ -20,6 +20,7 @@ const SAMPLE: Values<'_> = Values {
     helo: "client.example.com",
     sender: "sender@example.com",
     hostname: "",
+    id: "K7Q2M4X0",
 };
 
 /// What to write where a reply about one recipient ends the session of them all.

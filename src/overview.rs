@@ -41,6 +41,8 @@ pub struct Row {
     pub expired: usize,
     /// When it was made, as far as that is known.
     pub made: Option<u64>,
+    /// When it was read, seconds since 1970-01-01 UTC: the last load that it passed.
+    pub read: u64,
     /// When it is to be replaced by its own words, or else when its last entry ceases to count.
     pub expires: Option<u64>,
     /// The files that it was read from; for inline entries the policy file.
@@ -81,6 +83,7 @@ fn row(list: &List, (v4, v6): (Size, Size), now: Seconds) -> Row {
         entries: live().count(),
         expired: live().filter(|entry| contents.is_over(entry, now)).count(),
         made: contents.made,
+        read: contents.read,
         expires: contents.statement.expires.or(last.filter(|last| *last > 0)),
         files: contents.files.iter().map(ToString::to_string).collect(),
         v4_addresses: v4.all,

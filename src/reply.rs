@@ -68,6 +68,8 @@ pub enum Placeholder {
     Sender,
     /// `{hostname}`
     Hostname,
+    /// `{id}`
+    Id,
 }
 
 /// What the placeholders of a reply stand for.
@@ -87,13 +89,15 @@ pub struct Values<'a> {
     pub sender: &'a str,
     /// `{hostname}`: name of this host.
     pub hostname: &'a str,
+    /// `{id}`: name of the question.
+    pub id: &'a str,
 }
 
 /// Names of the placeholders, for messages.
-const PLACEHOLDERS: &str = "{ip}, {list}, {reason}, {domain}, {helo}, {sender}, {hostname}";
+const PLACEHOLDERS: &str = "{ip}, {list}, {reason}, {domain}, {helo}, {sender}, {hostname}, {id}";
 
 impl Placeholder {
-    const ALL: [(&str, Placeholder); 7] = [
+    const ALL: [(&str, Placeholder); 8] = [
         ("ip", Placeholder::Ip),
         ("list", Placeholder::List),
         ("reason", Placeholder::Reason),
@@ -101,6 +105,7 @@ impl Placeholder {
         ("helo", Placeholder::Helo),
         ("sender", Placeholder::Sender),
         ("hostname", Placeholder::Hostname),
+        ("id", Placeholder::Id),
     ];
 
     fn named(name: &str) -> Option<Placeholder> {
@@ -122,6 +127,7 @@ impl<'a> Values<'a> {
             Placeholder::Helo => self.helo,
             Placeholder::Sender => self.sender,
             Placeholder::Hostname => self.hostname,
+            Placeholder::Id => self.id,
         }
     }
 }
@@ -408,6 +414,7 @@ mod tests {
             domain: "example.org",
             sender: "a@s.example",
             hostname: "mx.example.org",
+            id: "K7Q2M4X0",
         };
         for (name, literal, hang_up) in NAMED.into_iter().chain([("", HOST_NO_MAIL.0, HOST_NO_MAIL.1)]) {
             let reply = Reply::default_reply(literal, hang_up).unwrap();
@@ -498,11 +505,11 @@ mod tests {
         let placeholder = proptest::sample::select(&Placeholder::ALL[..]).prop_map(|(name, _)| format!("{{{name}}}"));
         let text = (literal(), proptest::collection::vec((placeholder, literal()), 0..5));
         let value = || prop_oneof!["[ -~]{0,40}", " {0,300}", "\\PC{0,300}", any::<String>()];
-        let values = proptest::array::uniform7(value());
+        let values = proptest::array::uniform8(value());
         let checked = runner.run(&(text, values), |((first, parts), values)| {
             let text = parts.into_iter().fold(first, |text, (placeholder, literal)| text + &placeholder + &literal);
-            let [ip, list, reason, domain, helo, sender, hostname] = &values;
-            let values = Values { ip, list, reason, domain, helo, sender, hostname };
+            let [ip, list, reason, domain, helo, sender, hostname, id] = &values;
+            let values = Values { ip, list, reason, domain, helo, sender, hostname, id };
             let reply = Reply::new(550, Status::from("5.7.1").unwrap(), false, &text);
             prop_assert_eq!(reply.text(), text.clone());
             let filled = reply.fill(&values);

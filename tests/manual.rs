@@ -74,6 +74,7 @@ fn replies() -> Vec<(String, String)> {
         helo: "{helo}",
         sender: "{sender}",
         hostname: "{hostname}",
+        id: "{id}",
     };
     let reply = |name: &str| {
         let reply = Reply::named(name).unwrap();
@@ -115,7 +116,7 @@ fn page(sections: &[Section]) -> String {
     page.control("SH", ["REPLIES"]);
     page.text([roman(
         "A reply is one of these names, or whole: a code, an enhanced status code of the same class and a text, such as \"550 5.7.1 Not \
-         here, {ip}\". What is filled in: {ip}, {list}, {reason} of the entry, {domain} of the recipient, {helo}, {sender}, {hostname}. \
+         here, {ip}\". What is filled in: {ip}, {list}, {reason} of the entry, {domain} of the recipient, {helo}, {sender}, {hostname}, {id} by which mxgate explain --id finds a refusal of the daemon. \
          After 421 and 521 the connection is closed, where nothing else is said.",
     )]);
     for (name, reply) in replies() {

@@ -167,6 +167,7 @@ impl mxgate_facts {
             dkim: AuthResult::of_number(self.dkim)?,
             dmarc: AuthResult::of_number(self.dmarc)?,
             rdns: AuthResult::of_number(self.rdns)?,
+            id: None,
             now: (self.now != 0).then_some(self.now),
         })
     }

@@ -5,12 +5,14 @@
 use crate::conversation::{Progress, Refusal};
 use crate::facts::Facts;
 use crate::gate::Gate;
+use crate::id::Ids;
 use crate::mailbox::Mailbox;
 use crate::prefix::parse_address;
 use crate::ruleset::Stages;
 use crate::verdict::Verdict;
 use std::mem;
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 
 pub use super::codec::ProtocolError;
 use super::codec::{
@@ -45,6 +47,10 @@ pub struct Session {
 #[derive(Debug)]
 struct Dialogue {
     stages: Stages,
+    /// Also who is let in is told of.
+    tells_all: bool,
+    /// Where questions get their names from.
+    ids: Option<Arc<Ids>>,
     /// What was agreed upon; `None` before the option negotiation.
     options: Option<Options>,
     closed: bool,
@@ -80,7 +86,22 @@ impl Session {
     /// A session in which the mail server is asked for what `stages` says.
     pub fn new(stages: Stages) -> Session {
         let (client, message) = (Client::default(), Message::default());
-        Session { packets: Packets::default(), dialogue: Dialogue { stages, options: None, closed: false, client, message } }
+        Session {
+            packets: Packets::default(),
+            dialogue: Dialogue { stages, tells_all: false, ids: None, options: None, closed: false, client, message },
+        }
+    }
+
+    /// A session in which each question has a name, for `{id}` in replies.
+    pub fn with_ids(stages: Stages, ids: Arc<Ids>) -> Session {
+        let mut session = Session::new(stages);
+        session.dialogue.ids = Some(ids);
+        session
+    }
+
+    /// From now on [`Session::feed`] tells also of those that are let in, or does not.
+    pub fn tell_all(&mut self, all: bool) {
+        self.dialogue.tells_all = all;
     }
 
     /// Takes what the mail server has sent, cut anywhere. Appends the answers to `out`, and tells of each refused
@@ -219,20 +240,15 @@ impl Dialogue {
     /// Answers CONNECT, which waits for it if a list is to refuse there.
     fn connect(&self, gate: &Gate, out: &mut Vec<u8>, refused: &mut dyn FnMut(&Refusal<'_>)) {
         let client = &self.client;
-        let facts = Facts { address: client.address, ..Facts::default() };
+        let id = self.ids.as_ref().map(|ids| ids.draw());
+        let facts = Facts { address: client.address, id: id.as_deref(), ..Facts::default() };
         let verdict = if client.submission || !self.stages.early { Verdict::accept(0) } else { gate.check_early(&facts) };
-        match verdict.rejection {
-            Some(rejection) => {
-                let reply = rejection.reply();
-                encode_reply(&reply, out);
-                refused(&Refusal { client: client.address, sender: None, recipient: None, reply: &reply, verdict: &verdict });
-            }
-            None => encode_continue(out),
-        }
+        answer(&verdict, &facts, None, self.tells_all, out, refused);
     }
 
     fn rcpt(&mut self, argument: &[u8], gate: &Gate, out: &mut Vec<u8>, refused: &mut dyn FnMut(&Refusal<'_>)) {
-        let Dialogue { client, message, .. } = self;
+        let Dialogue { client, message, ids, tells_all, .. } = self;
+        let id = ids.as_ref().map(|ids| ids.draw());
         let macros = Macros(&message.recipient);
         let sender = message.has_sender.then_some(message.sender.as_slice());
         let facts = Facts {
@@ -240,6 +256,7 @@ impl Dialogue {
             sender,
             recipient: Some(resolved(macros, argument).unwrap_or(argument)),
             authenticated: message.authenticated || is_authenticated(macros),
+            id: id.as_deref(),
             // SPF, DKIM, DMARC and reverse DNS no mail server tells a milter at RCPT.
             ..Facts::default()
         };
@@ -249,16 +266,29 @@ impl Dialogue {
             None if client.submission => Verdict::accept(0),
             None => gate.check_rcpt(&facts),
         };
-        match verdict.rejection {
-            Some(rejection) => {
-                let reply = rejection.reply();
-                encode_reply(&reply, out);
-                refused(&Refusal { client: client.address, sender, recipient: Some(argument), reply: &reply, verdict: &verdict });
-            }
-            None => encode_continue(out),
-        }
+        answer(&verdict, &facts, Some(argument), *tells_all, out, refused);
         // They were about this recipient alone.
         forget(&mut message.recipient);
+    }
+}
+
+/// Answers, and tells of it. `recipient` is what the client wrote.
+fn answer(
+    verdict: &Verdict,
+    facts: &Facts<'_>,
+    recipient: Option<&[u8]>,
+    tells_all: bool,
+    out: &mut Vec<u8>,
+    tell: &mut dyn FnMut(&Refusal<'_>),
+) {
+    let reply = verdict.rejection.map(|rejection| rejection.reply()).unwrap_or_default();
+    if reply.is_empty() {
+        encode_continue(out)
+    } else {
+        encode_reply(&reply, out)
+    }
+    if tells_all || !reply.is_empty() {
+        tell(&Refusal { client: facts.address, sender: facts.sender, recipient, reply: &reply, verdict, facts });
     }
 }
 

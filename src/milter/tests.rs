@@ -1,9 +1,12 @@
 //! The session as a whole: chunking, counting of answers, bad input, nothing that leaks.
 
 use super::codec::{Command, Connect, Macros, Options};
-use super::{Progress, ProtocolError, Session};
+use super::{Progress, ProtocolError, Refusal, Session};
 use crate::Gate;
+use crate::id::Ids;
 use proptest::prelude::*;
+use std::sync::Arc;
+use std::time::SystemTime;
 
 /// All protocol bits of version 6, as Postfix and Sendmail offer them.
 const ALL: u32 = 0x1f_ffff;
@@ -426,4 +429,35 @@ proptest! {
         whole.extend_from_slice(&bytes);
         talk(&gate, &whole.chunks(size).collect::<Vec<_>>());
     }
+}
+
+#[test]
+fn questions_have_names_and_who_is_let_in_is_told_of_if_asked() {
+    let gate = Gate::new();
+    let policy =
+        "hostname = \"mx.example.org\"\n[[list]]\nname = \"local\"\nreply = \"550 5.7.1 No; {id}\"\nentries = [\"192.0.2.0/24\"]\n";
+    gate.load_text(policy, "policy").unwrap();
+    let rcpt = Command::Rcpt(b"<b@example.org>");
+    let mut told = Vec::new();
+    let mut session = Session::with_ids(gate.stages(), Arc::new(Ids::beginning(SystemTime::now())));
+    let mut out = Vec::new();
+    for all in [false, true] {
+        session.tell_all(all);
+        let first = if all { Command::QuitNewConnection } else { offer(6, ALL) };
+        let commands = [first, client("192.0.2.7"), rcpt, rcpt, Command::QuitNewConnection, client("198.51.100.1"), rcpt];
+        let mut tell = |answer: &Refusal<'_>| told.push((answer.reply.to_owned(), answer.facts.id.unwrap().to_owned()));
+        session.feed(&gate, &stream(&commands), &mut out, &mut tell).unwrap();
+    }
+    assert_eq!(told.len(), 2 + 3);
+    for (reply, id) in &told[..4] {
+        assert_eq!(*reply, format!("550 5.7.1 No; {id}"));
+        assert!(answers(&out).contains(&format!("y{reply}")), "{:?}", answers(&out));
+        assert_eq!(told.iter().filter(|(_, other)| other == id).count(), 1);
+    }
+    assert_eq!(told[4].0, "");
+    // Where nobody gives names a word stands in their place.
+    let mut plain = Session::new(gate.stages());
+    let mut out = Vec::new();
+    plain.feed(&gate, &stream(&[offer(6, ALL), client("192.0.2.7"), rcpt]), &mut out, &mut |_| ()).unwrap();
+    assert_eq!(answers(&out).last().unwrap(), "y550 5.7.1 No; unknown");
 }

@@ -9,12 +9,14 @@ use super::codec::{ProtocolError, Request, Requests, encode_action};
 use crate::conversation::{Progress, Refusal};
 use crate::facts::{AuthResult, Facts};
 use crate::gate::Gate;
+use crate::id::Ids;
 use crate::prefix::parse_address;
 use crate::ruleset::Ask;
 use crate::stage::Stage;
 use crate::verdict::Verdict;
 use std::net::IpAddr;
 use std::str;
+use std::sync::Arc;
 
 /// Capacity that the buffer for the last request keeps.
 const KEPT: usize = 4096;
@@ -30,6 +32,10 @@ pub struct Session {
 #[derive(Debug, Default)]
 struct Dialogue {
     closed: bool,
+    /// Also who is let in is told of.
+    tells_all: bool,
+    /// Where questions get their names from.
+    ids: Option<Arc<Ids>>,
     /// A whole request has come.
     asked: bool,
     /// The client whose connection has been counted.
@@ -49,6 +55,18 @@ impl Session {
     /// A session in which nothing has been asked.
     pub fn new() -> Session {
         Session::default()
+    }
+
+    /// A session in which each question has a name, for `{id}` in replies.
+    pub fn with_ids(ids: Arc<Ids>) -> Session {
+        let mut session = Session::new();
+        session.dialogue.ids = Some(ids);
+        session
+    }
+
+    /// From now on [`Session::feed`] tells also of those that are let in, or does not.
+    pub fn tell_all(&mut self, all: bool) {
+        self.dialogue.tells_all = all;
     }
 
     /// Takes what the policy client has sent, cut anywhere. Appends the answers to `out`, and tells of each refusal.
@@ -98,23 +116,22 @@ impl Dialogue {
             encode_action(None, out);
             return Ok(());
         };
-        let facts = facts(&request, stage);
+        let id = self.ids.as_ref().map(|ids| ids.draw());
+        let facts = Facts { id: id.as_deref(), ..facts(&request, stage) };
         // At RCPT Postfix asks again, word by word, where several lists of restrictions name the service.
         let again = request.instance.is_some_and(|instance| !instance.is_empty()) && lines == self.passed;
         let verdict = if again { gate.ask_again(ask(stage), &facts) } else { self.decide(stage, &facts, gate) };
         self.passed.clear();
-        match verdict.rejection {
-            Some(rejection) => {
-                let reply = rejection.reply();
-                encode_action(Some(&reply), out);
-                let Facts { address: client, sender, recipient, .. } = facts;
-                refused(&Refusal { client, sender, recipient, reply: &reply, verdict: &verdict });
-            }
-            None => {
-                encode_action(None, out);
-                self.passed.shrink_to(KEPT);
-                self.passed.extend_from_slice(lines);
-            }
+        let reply = verdict.rejection.map(|rejection| rejection.reply());
+        encode_action(reply.as_deref(), out);
+        if reply.is_none() {
+            self.passed.shrink_to(KEPT);
+            self.passed.extend_from_slice(lines);
+        }
+        if self.tells_all || reply.is_some() {
+            let Facts { address: client, sender, recipient, .. } = facts;
+            let reply = reply.as_deref().unwrap_or_default();
+            refused(&Refusal { client, sender, recipient, reply, verdict: &verdict, facts: &facts });
         }
         Ok(())
     }

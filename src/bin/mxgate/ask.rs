@@ -25,6 +25,11 @@ pub(crate) struct Source {
 }
 
 impl Source {
+    /// The answer of the daemon, if it is one.
+    pub(crate) fn ask(&self, request: &Request) -> Option<Done> {
+        ask(self.control.as_ref()?, request)
+    }
+
     /// The answer of the daemon, or what is worked out from the policy file; `None` if there is none. What is wrong is
     /// shown.
     pub(crate) fn answer(&self, request: &Request, work_out: impl FnOnce(&Gate) -> Done) -> Option<Done> {
@@ -46,6 +51,11 @@ pub(crate) struct Daemon {
 }
 
 impl Daemon {
+    /// Its control socket.
+    pub(crate) fn control(&self) -> &Path {
+        &self.control
+    }
+
     /// As [`ask`].
     pub(crate) fn ask(&self, request: &Request) -> Option<Done> {
         ask(&self.control, request)
@@ -76,14 +86,23 @@ fn exchange(path: &Path, request: &Request) -> io::Result<Vec<u8>> {
     Ok(line)
 }
 
-fn unreachable(path: &Path, request: &Request, error: &io::Error) -> String {
+/// What to do where no daemon answers.
+pub(crate) fn unreachable(path: &Path, request: &Request, error: &io::Error) -> String {
     let remedy = if error.kind() == ErrorKind::PermissionDenied {
         "ask as root or as the daemon's user, or start it with a wider --control-mode".into()
     } else {
         let otherwise = match request {
             Request::Lists {} | Request::Explain(_) => " or use --config FILE",
             Request::Reload {} => " or send it SIGHUP",
-            Request::Ping {} | Request::Ban(_) | Request::Unban(_) | Request::Bans(_) | Request::Mode(_) | Request::Status {} => "",
+            Request::Ping {}
+            | Request::Ban(_)
+            | Request::Unban(_)
+            | Request::Bans(_)
+            | Request::Mode(_)
+            | Request::Status {}
+            | Request::Refusal { .. }
+            | Request::Top {}
+            | Request::Trace { .. } => "",
         };
         format!("start it with --control{otherwise}")
     };

@@ -12,12 +12,14 @@
 
 use crate::ban::{Wanted, ban};
 use crate::bans::{Which, bans};
-use crate::explain::explain;
+use crate::explain::{explain, explain_again};
 use crate::lists::lists;
 use crate::mode::{Wish, mode};
 use crate::question::Question;
 use crate::rules::Rules;
 use crate::status::status;
+use crate::top::top;
+use crate::trace::{self, Follower};
 use crate::unban::{Unwanted, unban};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -33,6 +35,20 @@ pub(crate) enum Request {
     Lists {},
     /// Why the rules in force answer as they do.
     Explain(Question),
+    /// What was refused under a name, and why it would be again.
+    Refusal {
+        /// As the log and the reply have it.
+        id: String,
+    },
+    /// What there was most of.
+    Top {},
+    /// Each answer that clients of a network have, as it is given: a line each, and one at the end.
+    Trace {
+        /// Address or network.
+        network: String,
+        /// How long.
+        seconds: u64,
+    },
     /// Load the policy again.
     Reload {},
     /// Refuse networks.
@@ -63,6 +79,8 @@ pub(crate) struct Answer {
     pub(crate) line: Vec<u8>,
     /// Whether the connection ends with it.
     pub(crate) last: bool,
+    /// Whom to follow after it.
+    pub(crate) follow: Option<Follower>,
 }
 
 impl Request {
@@ -74,7 +92,14 @@ impl Request {
     /// What the log says of a command that changes something.
     fn change(&self) -> Option<&'static str> {
         match self {
-            Request::Ping {} | Request::Lists {} | Request::Explain(_) | Request::Bans(_) | Request::Status {} => None,
+            Request::Ping {}
+            | Request::Lists {}
+            | Request::Explain(_)
+            | Request::Bans(_)
+            | Request::Status {}
+            | Request::Refusal { .. }
+            | Request::Top {}
+            | Request::Trace { .. } => None,
             Request::Reload {} => Some("reload"),
             Request::Ban(wanted) => wanted.is_change().then_some("ban"),
             Request::Unban(_) => Some("unban"),
@@ -87,6 +112,9 @@ impl Request {
             Request::Ping {} => Ok(Done { result: json!({ "generation": rules.gate.ruleset().generation() }), text: String::new() }),
             Request::Lists {} => Ok(lists(&rules.gate, true)),
             Request::Explain(question) => Ok(explain(&rules.gate, question)),
+            Request::Refusal { id } => explain_again(rules, id),
+            Request::Top {} => Ok(top(rules)),
+            Request::Trace { network, .. } => trace::network(network).map(trace::begun),
             Request::Reload {} => rules.reload().map(|loaded| Done { result: loaded.to_json(), text: loaded.to_string() }),
             Request::Ban(wanted) => ban(rules, wanted),
             Request::Unban(unwanted) => unban(rules, unwanted),
@@ -98,6 +126,11 @@ impl Request {
 }
 
 impl Done {
+    /// What the daemon answers.
+    pub(crate) fn to_line(&self) -> Vec<u8> {
+        line(&json!({ "ok": true, "result": self.result, "text": self.text }))
+    }
+
     /// What a subcommand prints.
     pub(crate) fn show(self, json: bool) -> String {
         if json { format!("{:#}\n", self.result) } else { self.text }
@@ -107,7 +140,7 @@ impl Done {
 impl Answer {
     /// An error that ends the connection.
     pub(crate) fn refusal(error: &str) -> Answer {
-        Answer { line: line(&json!({ "ok": false, "error": error })), last: true }
+        Answer { line: line(&json!({ "ok": false, "error": error })), last: true, follow: None }
     }
 }
 
@@ -120,11 +153,13 @@ pub(crate) fn answer(rules: &Rules, line: &[u8], asker: &dyn fmt::Display) -> An
     if let Some(change) = request.change() {
         log::info!("control: {change} asked for by {asker}");
     }
-    let answer = match request.carry_out(rules) {
-        Ok(Done { result, text }) => json!({ "ok": true, "result": result, "text": text }),
-        Err(error) => json!({ "ok": false, "error": error }),
+    let network = if let Request::Trace { network, seconds } = &request { trace::network(network).ok().zip(Some(*seconds)) } else { None };
+    let follow = network.map(|(network, seconds)| rules.refusals.traces.follow(network, seconds));
+    let line = match request.carry_out(rules) {
+        Ok(done) => done.to_line(),
+        Err(error) => self::line(&json!({ "ok": false, "error": error })),
     };
-    Answer { line: self::line(&answer), last: false }
+    Answer { line, last: false, follow }
 }
 
 /// JSON on one line: line feeds inside of it are escaped.
@@ -193,9 +228,14 @@ mod tests {
             (b"{}", "missing field `command`"),
             (b"{\"command\":7}", "invalid type"),
             (b"{\"command\":\"ping\",\"command\":\"reload\"}", "duplicate field `command`"),
-            (b"{\"command\":\"halt\"}", "unknown variant `halt`, expected one of `ping`, `lists`, `explain`, `reload`, `ban`, "),
+            (
+                b"{\"command\":\"halt\"}",
+                "unknown variant `halt`, expected one of `ping`, `lists`, `explain`, `refusal`, `top`, `trace`, `reload`, `ban`, ",
+            ),
             (b"{\"command\":\"reload\",\"list\":\"local\"}", "unknown field `list`"),
             (b"{\"command\":\"explain\"}", "missing field `ip`"),
+            (b"{\"command\":\"refusal\"}", "missing field `id`"),
+            (b"{\"command\":\"trace\",\"network\":\"192.0.2.7\",\"seconds\":-1}", "invalid value"),
             (b"{\"command\":\"explain\",\"ip\":\"192.0.2.256\"}", "not an IP address; write one such as"),
             (b"{\"command\":\"explain\",\"ip\":\"192.0.2.7\",\"spf\":\"good\"}", "not a result; write one of pass,"),
             (b"{\"command\":\"explain\",\"ip\":\"192.0.2.7\",\"stage\":1}", "unknown field `stage`"),
@@ -223,6 +263,8 @@ mod tests {
             Request::Ping {},
             Request::Lists {},
             Request::Explain(question),
+            Request::Top {},
+            Request::Trace { network: "192.0.2.0/24".into(), seconds: 1 },
             Request::Reload {},
             read(r#"{"command":"ban","bans":[{"network":"192.0.2.7","reason":"a\u0000b"}],"for":"24h"}"#),
             read(r#"{"command":"ban","bans":[{"network":"192.0.2.8","place":[3,1]}],"file":"f","check":true}"#),
@@ -234,7 +276,7 @@ mod tests {
             let sent = request.to_line();
             let read: Request = serde_json::from_slice(&sent).unwrap();
             assert_eq!(read.to_line(), sent);
-            let Answer { line, last } = answer(&rules, &sent, &"the test");
+            let Answer { line, last, .. } = answer(&rules, &sent, &"the test");
             let heard = parse_answer(&line).unwrap();
             if matches!(request, Request::Reload {}) {
                 // The built-in policy is in no file.

@@ -7,8 +7,10 @@
 use crate::commands::{Answer, answer};
 use crate::listen::{Listener, Stream};
 use crate::rules::Rules;
+use crate::trace::{self, Follower};
 use std::fmt;
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -90,6 +92,29 @@ async fn converse(stream: UnixStream, rules: Arc<Rules>) {
         let written = timeout(ANSWER_TIME, stream.write_all(&answer.line)).await;
         if answer.last || !matches!(written, Ok(Ok(()))) {
             return;
+        }
+        if let Some(follower) = answer.follow
+            && !follow(&mut stream, follower).await
+        {
+            return;
+        }
+    }
+}
+
+/// Tells each answer that those who are followed have, until the time is over or the client says anything. Says whether it
+/// listens.
+async fn follow(stream: &mut BufReader<UnixStream>, mut follower: Follower) -> bool {
+    let mut over = pin!(sleep(follower.time));
+    loop {
+        let answer = tokio::select! {
+            answer = follower.queue.recv() => answer,
+            () = &mut over => None,
+            _ = stream.fill_buf() => None,
+        };
+        let done = answer.as_ref().map_or_else(|| trace::over(follower.lost()), trace::answered);
+        let written = timeout(ANSWER_TIME, stream.write_all(&done.to_line())).await;
+        if answer.is_none() || !matches!(written, Ok(Ok(()))) {
+            return matches!(written, Ok(Ok(())));
         }
     }
 }

@@ -11,11 +11,13 @@ pub(crate) struct Sockets {
     pub(crate) milter: Vec<Listener>,
     pub(crate) policy_service: Vec<Listener>,
     pub(crate) control: Vec<Listener>,
+    /// For monitoring; never handed over.
+    pub(crate) metrics: Option<Listener>,
 }
 
 impl Sockets {
     pub(crate) fn all(&self) -> impl Iterator<Item = &Listener> {
-        self.mail_servers().map(|(listener, _)| listener).chain(&self.control)
+        self.mail_servers().map(|(listener, _)| listener).chain(&self.control).chain(&self.metrics)
     }
 
     /// Those for mail servers, and how these speak there.

@@ -1,8 +1,9 @@
 //! The command `mxgate`: the daemon and the administrator's tools. Each subcommand has a file of its own.
 //!
 //! The daemon: `serve` moves bytes, `protocol` knows whose they are, `listen` has its sockets, `rules` what it loads, `control` the
-//! socket over which `commands` come from `ask`, `state` what it keeps on disk. `handover`, `manager` and `privileges` are what it
-//! has to do with systemd and with root.
+//! socket over which `commands` come from `ask`, `state` what it keeps on disk, `refusals` what is said of answers, `logger` where
+//! log lines go, `metrics` what monitoring reads over `http`. `handover`, `manager` and `privileges` are what it has to do with
+//! systemd and with root.
 
 mod ask;
 mod ban;
@@ -15,23 +16,32 @@ mod control;
 mod convert;
 mod diff;
 mod explain;
+mod flood;
 mod handover;
+mod http;
 mod lint;
 mod listen;
 mod lists;
+mod logger;
 mod manager;
 #[cfg(test)]
 mod manual;
+mod metrics;
 mod mode;
+mod most;
 mod privileges;
 mod progress;
 mod protocol;
 mod question;
+mod refusal;
+mod refusals;
 mod reload;
 mod rules;
 mod serve;
 mod state;
 mod status;
+mod top;
+mod trace;
 mod unban;
 
 use clap::{Parser, Subcommand};
@@ -65,6 +75,10 @@ enum Command {
     Status(status::Arguments),
     /// Have the daemon load its policy again, as SIGHUP does, and show what changes. Exit status: 0 done, 2 error.
     Reload(reload::Arguments),
+    /// Show whom a daemon has refused most often, and by which rules and lists.
+    Top(top::Arguments),
+    /// Follow clients: show each answer of the daemon as it is given. Exit status: 0 the time is over, 2 error.
+    Trace(trace::Arguments),
     /// Show the lists of a policy: size, age, and how much of each no other list covers.
     Lists(lists::Arguments),
     /// Show what changes from one policy to another. Exit status: 0 nothing, 1 something, 2 error.
@@ -90,6 +104,8 @@ fn main() -> ExitCode {
         Command::Mode(arguments) => mode::run(&arguments),
         Command::Status(arguments) => status::run(&arguments),
         Command::Reload(arguments) => reload::run(&arguments),
+        Command::Top(arguments) => top::run(&arguments),
+        Command::Trace(arguments) => trace::run(&arguments),
         Command::Lists(arguments) => lists::run(&arguments),
         Command::Diff(arguments) => diff::run(&arguments),
         Command::Lint(arguments) => lint::run(&arguments),

@@ -1,7 +1,9 @@
 //! The protocols in which mail servers ask, as one for whoever moves the bytes.
 
+use mxgate::id::Ids;
 use mxgate::{Gate, milter, policy_service};
 use std::fmt;
+use std::sync::Arc;
 
 /// What is spoken behind a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,10 +20,20 @@ pub(crate) enum Conversation {
 }
 
 impl Conversation {
-    pub(crate) fn new(protocol: Protocol, gate: &Gate) -> Conversation {
+    /// One in which each question has a name.
+    pub(crate) fn new(protocol: Protocol, gate: &Gate, ids: &Arc<Ids>) -> Conversation {
+        let ids = Arc::clone(ids);
         match protocol {
-            Protocol::Milter => Conversation::Milter(milter::Session::new(gate.stages())),
-            Protocol::PolicyService => Conversation::PolicyService(policy_service::Session::new()),
+            Protocol::Milter => Conversation::Milter(milter::Session::with_ids(gate.stages(), ids)),
+            Protocol::PolicyService => Conversation::PolicyService(policy_service::Session::with_ids(ids)),
+        }
+    }
+
+    /// From now on [`Conversation::feed`] tells also of those that are let in, or does not.
+    pub(crate) fn tell_all(&mut self, all: bool) {
+        match self {
+            Conversation::Milter(session) => session.tell_all(all),
+            Conversation::PolicyService(session) => session.tell_all(all),
         }
     }
 

@@ -3,6 +3,7 @@
 
 use crate::manager::Reloading;
 use crate::progress;
+use crate::refusals::Refusals;
 use crate::state::State;
 use mxgate::diagnostic::Diagnostic;
 use mxgate::diff::{Section, What, diff};
@@ -12,6 +13,7 @@ use serde_json::{Value, json};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The policy in force where none is given.
 const BUILT_IN: &str = include_str!("built_in.toml");
@@ -21,6 +23,10 @@ const BUILT_IN: &str = include_str!("built_in.toml");
 pub(crate) struct Rules {
     /// What sessions ask.
     pub(crate) gate: Arc<Gate>,
+    /// Whom they have refused.
+    pub(crate) refusals: Arc<Refusals>,
+    /// Whether the rules in force are those of a load before the last, which has failed.
+    pub(crate) stale: AtomicBool,
     /// The policy file.
     config: Option<PathBuf>,
     /// Where bans are kept.
@@ -45,7 +51,14 @@ pub(crate) struct Loaded {
 impl Rules {
     /// No rules yet.
     pub(crate) fn new(config: Option<PathBuf>) -> Rules {
-        Rules { gate: Arc::new(Gate::with_progress(progress::tell)), config, state: State::default(), loading: Mutex::new(()) }
+        Rules {
+            gate: Arc::new(Gate::with_progress(progress::tell)),
+            refusals: Arc::default(),
+            stale: AtomicBool::new(false),
+            config,
+            state: State::default(),
+            loading: Mutex::new(()),
+        }
     }
 
     /// With the bans of a directory in force, and kept there. The error says what is wrong and what to do.
@@ -62,6 +75,7 @@ impl Rules {
             Some(path) => progress::shown(|| self.gate.load_file(path))?,
             None => self.gate.load_text(BUILT_IN, "built-in policy")?,
         };
+        self.stale.store(false, Ordering::Relaxed);
         let loaded = Loaded::new(&before, &self.gate.ruleset(), warnings);
         loaded.lines().iter().for_each(|(level, line)| log::log!(*level, "{line}"));
         Ok(loaded)
@@ -76,6 +90,7 @@ impl Rules {
             return Err(cause.into());
         }
         self.load().map_err(|error| {
+            self.stale.store(true, Ordering::Relaxed);
             for diagnostic in &error.diagnostics {
                 if diagnostic.is_error() { log::error!("{diagnostic}") } else { log::warn!("{diagnostic}") }
             }

@@ -5,26 +5,29 @@
 
 use crate::control;
 use crate::handover::{self, Sockets};
+use crate::http;
 use crate::listen::{Address, Listener, Stream, parse_path};
+use crate::logger::{self, Format};
 use crate::manager;
+use crate::metrics::{Metrics, Traffic};
 use crate::privileges::User;
 use crate::protocol::{Conversation, Protocol};
+use crate::refusals::{self, Refusals};
 use crate::rules::Rules;
 use crate::state;
 use mxgate::Gate;
-use mxgate::milter::{Progress, Refusal};
-use mxgate::reply::clean;
-use std::fmt::{self, Write as _};
+use mxgate::milter::Progress;
 use std::future::ready;
 use std::io::{self, ErrorKind, Write as _};
 use std::mem;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::runtime::{self, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
@@ -83,6 +86,18 @@ pub(crate) struct Arguments {
     /// How long open sessions may go on after SIGTERM.
     #[arg(long, value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(..=3600))]
     drain: u64,
+    /// The form of log lines.
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
+    log_format: Format,
+    /// Refusals of one client (an IPv6 /64) that get a line of their own in a minute. The others are summed up in one.
+    #[arg(long, value_name = "NUMBER", default_value_t = refusals::LINES)]
+    log_lines: u32,
+    /// Where metrics (/metrics) and health (/health) are read over HTTP. An address of this host alone, or a unix socket.
+    #[arg(long, value_name = "ADDRESS")]
+    metrics: Option<Address>,
+    /// Metrics may be read from other hosts: there is no password.
+    #[arg(long, requires = "metrics")]
+    metrics_any: bool,
 }
 
 fn parse_mode(text: &str) -> Result<u32, String> {
@@ -94,7 +109,7 @@ fn parse_mode(text: &str) -> Result<u32, String> {
 
 /// Serves until SIGTERM or SIGINT.
 pub(crate) fn run(arguments: Arguments) -> ExitCode {
-    log_to_stderr();
+    logger::start(arguments.log_format);
     let served = runtime().and_then(|runtime| {
         let served = runtime.block_on(serve(arguments));
         // A load that is under way is not waited for.
@@ -110,15 +125,6 @@ pub(crate) fn run(arguments: Arguments) -> ExitCode {
     }
 }
 
-/// Log lines on standard error, from level info on unless `RUST_LOG` says otherwise. Time and name of the program are
-/// what systemd or syslog put before them.
-fn log_to_stderr() {
-    let mut builder = env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info"));
-    builder.format(|out, record| writeln!(out, "{}: {}", record.level().as_str().to_ascii_lowercase(), record.args()));
-    // Fails if there is a logger already, and then that one will do.
-    let _ = builder.try_init();
-}
-
 fn runtime() -> Result<Runtime, String> {
     runtime::Builder::new_current_thread().enable_all().build().map_err(|error| format!("cannot start: {error}"))
 }
@@ -129,7 +135,8 @@ fn say(text: &str) {
 }
 
 async fn serve(arguments: Arguments) -> Result<(), String> {
-    let Arguments { config, mut listen, policy_service, socket_mode, state, control, control_mode, user, drain: patience } = arguments;
+    let Arguments { config, mut listen, policy_service, socket_mode, state, control, control_mode, user, drain: patience, .. } = arguments;
+    let Arguments { log_format, log_lines, metrics, metrics_any, .. } = arguments;
     // Before the load, which may take a while: a signal then must neither be lost nor kill.
     let listen_for = |kind| signal(kind).map_err(|error| format!("cannot receive signals: {error}"));
     let hangup = listen_for(SignalKind::hangup())?;
@@ -137,6 +144,7 @@ async fn serve(arguments: Arguments) -> Result<(), String> {
 
     let is_example = config.is_none();
     let mut rules = Rules::new(config);
+    rules.refusals = Arc::new(Refusals::new(log_format, log_lines));
     let mut open = handover::take()?;
     if listen.is_empty() && policy_service.is_empty() && open.mail_servers().next().is_none() {
         listen.push(DEFAULT_ADDRESS.parse()?);
@@ -148,6 +156,9 @@ async fn serve(arguments: Arguments) -> Result<(), String> {
         }
         for address in &policy_service {
             open.policy_service.push(Listener::bind(address, socket_mode).await?);
+        }
+        if let Some(address) = &metrics {
+            open.metrics = Some(http::bind(address, socket_mode, metrics_any).await?);
         }
         if let Some(path) = control {
             open.control.push(Listener::bind(&Address::Unix(path), control_mode).await?);
@@ -174,20 +185,25 @@ async fn serve(arguments: Arguments) -> Result<(), String> {
     }
 
     let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS as usize));
+    let metrics = Arc::new(Metrics::new(Arc::clone(&rules)));
     let (stopping, stopped) = watch::channel(false);
     let mut accepting = Vec::new();
-    let Sockets { milter, policy_service, control } = open;
+    let Sockets { milter, policy_service, control, metrics: monitored } = open;
     let milter = milter.into_iter().map(|listener| (listener, Protocol::Milter));
     let policy_service = policy_service.into_iter().map(|listener| (listener, Protocol::PolicyService));
     for ((listener, protocol), address) in milter.chain(policy_service).zip(&addresses) {
         log::info!("{protocol}: listening on {address}");
-        let (gate, connections) = (Arc::clone(&rules.gate), Arc::clone(&connections));
-        let port = Port { listener, protocol, address: address.clone(), gate, connections };
+        let (gate, traffic) = (Arc::clone(&rules.gate), metrics.traffic(&address.to_string()));
+        let port = Port { listener, protocol, address: address.clone(), gate, traffic, connections: Arc::clone(&connections) };
         accepting.push(tokio::spawn(port.accept(stopped.clone())));
     }
     for listener in control {
         accepting.push(tokio::spawn(control::accept(listener, Arc::clone(&rules), stopped.clone())));
     }
+    let (over, sessions_over) = oneshot::channel();
+    let monitored = monitored.map(|listener| tokio::spawn(http::accept(listener, Arc::clone(&metrics), sessions_over)));
+    let refusals = Arc::clone(&rules.refusals);
+    tokio::spawn(Arc::clone(&refusals).sum_up_each_minute());
     tokio::spawn(state::retry(Arc::clone(&rules)));
     tokio::spawn(reload(Arc::clone(&rules), hangup));
     // Each listener holds a permit for the connection that it waits for.
@@ -197,11 +213,17 @@ async fn serve(arguments: Arguments) -> Result<(), String> {
 
     stop.requested().await;
     manager::stopping();
+    metrics.stopping.store(true, Ordering::Relaxed);
     let _ = stopping.send(true);
     for task in accepting {
         let _ = task.await;
     }
     drain(&connections, Duration::from_secs(patience), &mut stop).await;
+    refusals.sum_up();
+    let _ = over.send(());
+    if let Some(task) = monitored {
+        let _ = task.await;
+    }
     Ok(())
 }
 
@@ -257,6 +279,7 @@ struct Port {
     protocol: Protocol,
     address: Address,
     gate: Arc<Gate>,
+    traffic: Traffic,
     connections: Arc<Semaphore>,
 }
 
@@ -324,28 +347,42 @@ impl Port {
     }
 
     fn spawn(&self, stream: Stream, permit: OwnedSemaphorePermit, stopped: watch::Receiver<bool>) {
-        let (gate, address, protocol) = (Arc::clone(&self.gate), self.address.clone(), self.protocol);
+        let (gate, traffic, address, protocol) = (Arc::clone(&self.gate), self.traffic.clone(), self.address.clone(), self.protocol);
         tokio::spawn(async move {
+            traffic.sessions.inc();
             // Whoever connects without being a mail server, a port scanner or a monitor, is no news.
-            match converse(&stream, protocol, &gate, stopped).await {
+            match converse(&stream, protocol, &gate, &traffic, stopped).await {
                 Ok(()) => log::debug!("{address}: connection closed"),
                 Err(cause) => log::debug!("{address}: connection dropped: {cause}"),
             }
+            traffic.sessions.dec();
             drop(permit);
         });
     }
 }
 
 /// One connection, from the first byte to the last. Says why it was ended if it was not the peer who ended it.
-async fn converse(stream: &Stream, protocol: Protocol, gate: &Gate, stopped: watch::Receiver<bool>) -> Result<(), String> {
-    let mut session = Conversation::new(protocol, gate);
-    let ended = exchange(stream, &mut session, gate, stopped).await;
+async fn converse(
+    stream: &Stream,
+    protocol: Protocol,
+    gate: &Gate,
+    traffic: &Traffic,
+    stopped: watch::Receiver<bool>,
+) -> Result<(), String> {
+    let mut session = Conversation::new(protocol, gate, &traffic.refusals.ids);
+    let ended = exchange(stream, &mut session, gate, traffic, stopped).await;
     session.end(gate);
     ended
 }
 
 /// Questions and answers, as long as both sides go on.
-async fn exchange(stream: &Stream, session: &mut Conversation, gate: &Gate, mut stopped: watch::Receiver<bool>) -> Result<(), String> {
+async fn exchange(
+    stream: &Stream,
+    session: &mut Conversation,
+    gate: &Gate,
+    traffic: &Traffic,
+    mut stopped: watch::Receiver<bool>,
+) -> Result<(), String> {
     let mut answers = Vec::new();
     let mut deadline = Instant::now() + NEGOTIATION_TIME;
     let mut amid = false;
@@ -355,7 +392,7 @@ async fn exchange(stream: &Stream, session: &mut Conversation, gate: &Gate, mut 
             ready = timeout_at(deadline, stream.readable()) => ready.map_err(|_| "it took too long")?.map_err(show)?,
             _ = stopped.changed(), if session.may_be_closed() => return Ok(()),
         }
-        let heard = match hear(stream, session, gate, &mut answers) {
+        let heard = match hear(stream, session, gate, traffic, &mut answers) {
             Err(error) if error.kind() == ErrorKind::WouldBlock => continue,
             heard => heard.map_err(show)?,
         };
@@ -376,7 +413,13 @@ async fn exchange(stream: &Stream, session: &mut Conversation, gate: &Gate, mut 
 
 /// Reads once, and lets the session answer. Not `async`, so that the buffer is on the stack instead of in the memory of
 /// each idle connection.
-fn hear(stream: &Stream, session: &mut Conversation, gate: &Gate, answers: &mut Vec<u8>) -> io::Result<Result<Progress, String>> {
+fn hear(
+    stream: &Stream,
+    session: &mut Conversation,
+    gate: &Gate,
+    traffic: &Traffic,
+    answers: &mut Vec<u8>,
+) -> io::Result<Result<Progress, String>> {
     let mut buffer = [0; READ_SIZE];
     let length = stream.try_read(&mut buffer)?;
     if length == 0 {
@@ -384,7 +427,13 @@ fn hear(stream: &Stream, session: &mut Conversation, gate: &Gate, answers: &mut 
         return Ok(Ok(Progress::Closed));
     }
     let input = buffer.get(..length).unwrap_or_default();
-    Ok(session.feed(gate, input, answers, &mut |refusal| log::info!("{}", Line(refusal))))
+    session.tell_all(traffic.refusals.traces.any());
+    let begun = Instant::now();
+    let heard = session.feed(gate, input, answers, &mut |answer| traffic.refusals.answered(answer));
+    if !answers.is_empty() {
+        traffic.answers.observe(begun.elapsed().as_secs_f64());
+    }
+    Ok(heard)
 }
 
 async fn write(stream: &Stream, mut bytes: &[u8]) -> Result<(), String> {
@@ -405,84 +454,9 @@ fn show(error: io::Error) -> String {
     error.to_string()
 }
 
-/// The line in the log for who was refused, as Postfix writes it.
-struct Line<'a>(&'a Refusal<'a>);
-
-impl fmt::Display for Line<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Refusal { client, sender, recipient, reply, verdict } = *self.0;
-        let stage = match (recipient, sender) {
-            (Some(_), _) => "RCPT",
-            (None, Some(_)) => "MAIL",
-            (None, None) => "CONNECT",
-        };
-        write!(f, "reject: {stage} from [")?;
-        match client {
-            Some(address) => write!(f, "{address}")?,
-            None => f.write_str("unknown")?,
-        }
-        write!(f, "]: {reply};")?;
-        if let Some(sender) = sender {
-            write!(f, " from=<{}>", Mailbox(sender))?;
-        }
-        let list = if verdict.list.is_empty() { "-" } else { &verdict.list };
-        if let Some(recipient) = recipient {
-            write!(f, " to=<{}>", Mailbox(recipient))?;
-        }
-        write!(f, " list={list} line={} generation={}", verdict.line, verdict.generation)
-    }
-}
-
-/// A mailbox from a stranger, without what could end the field that it stands in.
-struct Mailbox<'a>(&'a [u8]);
-
-impl fmt::Display for Mailbox<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let bare = self.0.strip_prefix(b"<").and_then(|inner| inner.strip_suffix(b">")).unwrap_or(self.0);
-        for shown in clean(bare).chars() {
-            f.write_char(if matches!(shown, '<' | '>' | ' ') { '?' } else { shown })?;
-        }
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use mxgate::Facts;
-
-    #[test]
-    fn a_refusal_is_one_line_whatever_the_client_wrote() {
-        let rules = Rules::new(None);
-        rules.load().unwrap();
-        let gate = rules.gate;
-        let client = "192.0.2.7".parse().ok();
-        let verdict = gate.check_rcpt(&Facts { address: client, ..Facts::default() });
-        let reply = verdict.rejection.unwrap().reply();
-        let mut refusal =
-            Refusal { client, sender: Some(b"<a@s.example>"), recipient: Some(b"<b@example.org>"), reply: &reply, verdict: &verdict };
-        assert_eq!(
-            Line(&refusal).to_string(),
-            format!(
-                "reject: RCPT from [192.0.2.7]: 550 5.7.1 Service unavailable; client [192.0.2.7] blocked using local; \
-                 from=<a@s.example> to=<b@example.org> list=local line={} generation=1",
-                verdict.line
-            )
-        );
-        refusal.sender = Some(b"<>");
-        refusal.recipient = Some(b"\xff\r\nreject: RCPT from [1.2.3.4]> to=<x \x1b[31m%n");
-        assert!(
-            Line(&refusal).to_string().contains(" from=<> to=<???reject:?RCPT?from?[1.2.3.4]??to=?x??[31m?n> list="),
-            "{}",
-            Line(&refusal)
-        );
-        refusal.recipient = None;
-        assert!(Line(&refusal).to_string().starts_with("reject: MAIL from [192.0.2.7]: 550"));
-        assert!(Line(&refusal).to_string().contains("; from=<> list=local line="), "{}", Line(&refusal));
-        (refusal.client, refusal.sender) = (None, None);
-        assert!(Line(&refusal).to_string().starts_with("reject: CONNECT from [unknown]: 550"));
-        assert!(!Line(&refusal).to_string().contains("from=<"));
-    }
 
     #[test]
     fn modes_are_octal() {
