@@ -203,6 +203,22 @@ fn sockets_handed_over_stand_in_for_the_default_and_can_be_control_sockets() {
 }
 
 #[test]
+fn the_name_of_a_socket_says_what_is_spoken_there() {
+    let place = Place::new(POLICY);
+    let socket = UnixListener::bind(place.path("policy.sock")).unwrap();
+    let mut daemon = place.serve(&mut handing_over(vec![socket.into()], "policy-service"), &[]);
+    let mut stream = UnixStream::connect(place.path("policy.sock")).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let request = "request=smtpd_access_policy\nprotocol_state=RCPT\nclient_address=192.0.2.7\nrecipient=user@example.org\n\n";
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = [0; 200];
+    let length = stream.read(&mut answer).unwrap();
+    assert_eq!(String::from_utf8_lossy(&answer[..length]), format!("action={BLOCKED}\n\n"));
+    drop(stream);
+    daemon.stop();
+}
+
+#[test]
 fn it_is_started_by_the_first_connection() {
     if !support::available(&["systemd-socket-activate"]) {
         return;
@@ -345,7 +361,11 @@ fn it_becomes_another_user_when_the_sockets_are_open() {
     chown(&sockets, user.parse().ok(), group.parse().ok()).unwrap();
     let milter = format!("unix:{}", sockets.join("milter.sock").display());
     let control = format!("unix:{}", sockets.join("control.sock").display());
-    let options = ["--user", USER, "--listen", &milter, "--control", &control];
+    let state = place.path("state");
+    fs::create_dir(&state).unwrap();
+    chown(&state, user.parse().ok(), group.parse().ok()).unwrap();
+    let bans = state.display().to_string();
+    let options = ["--user", USER, "--listen", &milter, "--control", &control, "--state", &bans];
     let mut daemon = place.serve(&mut Command::new(PROGRAM), &options);
     place.wait_for_line("control socket at");
     assert_eq!(ask_unix(&sockets.join("milter.sock")).unwrap(), BLOCKED);
@@ -359,6 +379,11 @@ fn it_becomes_another_user_when_the_sockets_are_open() {
         let metadata = fs::metadata(sockets.join(name)).unwrap();
         assert_eq!((metadata.uid().to_string(), metadata.gid().to_string()), (user.clone(), group.clone()));
     }
+
+    let ban = Command::new(PROGRAM).args(["ban", "192.0.2.9", "--control", &control]).output().unwrap();
+    assert!(ban.status.success(), "{ban:?}");
+    let kept: Vec<_> = fs::read_dir(&state).unwrap().map(|file| file.unwrap().metadata().unwrap()).collect();
+    assert!(!kept.is_empty() && kept.iter().all(|file| file.uid().to_string() == user), "{kept:?}");
 
     daemon.signal("HUP");
     place.wait_for_line("rules of load 2 in force");

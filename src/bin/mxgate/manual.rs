@@ -23,8 +23,8 @@ const SECTIONS: [(&str, &[(&str, &str)]); 5] = [
                 "Sockets that are handed over",
                 "systemd opens the socket of mxgate-milter.socket and hands it to the daemon, as systemd-socket-activate(1) and other \
                  service managers do (sd_listen_fds(3)). Such sockets stay open while the daemon restarts: no connection is refused, and who \
-                 connects meanwhile waits. A socket named control (FileDescriptorName=) is the control socket, all others are for \
-                 mail servers.",
+                 connects meanwhile waits. A socket named control (FileDescriptorName=) is the control socket, one named \
+                 policy-service is for the policy service, and all others are for the milter.",
             ),
             (
                 "Without a service manager",
@@ -49,6 +49,7 @@ const SECTIONS: [(&str, &[(&str, &str)]); 5] = [
         &[
             ("/etc/mxgate/mxgate.toml", "The policy that mxgate.service has in force."),
             ("/run/mxgate/control.sock", "The control socket of that daemon."),
+            ("/var/lib/mxgate", "Where that daemon keeps its bans."),
         ],
     ),
     (
