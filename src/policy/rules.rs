@@ -202,13 +202,16 @@ impl Reader<'_> {
                 rules.push(AuthRule { key, check, result, reply });
             }
         }
-        let several = self.auth_reply(fields.take("several_fail"), "several_fail", &[("reject", "several-fail")]);
+        let several = match fields.take("several_fail") {
+            None => Reply::named("several-fail"),
+            given => self.auth_reply(given, "several_fail", &[("reject", "several-fail")]),
+        };
         let shadow = !self.boolean(fields.take("enforce"), "enforce", true);
         let exempt = Exempt::DEFAULT.and(Exempt::TRUSTED).and(Exempt::ALLOWED);
         let exempt = self.exempt(&mut fields, &EXEMPT_RCPT, exempt);
         let keys: Vec<&str> = AUTH_KEYS.iter().map(|key| key.key).collect();
         self.finish(fields, "[authentication]", &format!("{}, several_fail, enforce, exempt", keys.join(", ")));
-        Authentication { rules, several: several.or_else(|| Reply::named("several-fail")), shadow, exempt }
+        Authentication { rules, several, shadow, exempt }
     }
 
     /// What one result becomes: `ignore`, a word that stands for a reply, or a whole reply.

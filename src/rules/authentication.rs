@@ -51,7 +51,7 @@ impl policy::Authentication {
         let failed = self.failed(facts);
         let mut permanent = failed.clone().filter(|rule| rule.reply.code >= 500);
         match (permanent.next(), permanent.next()) {
-            (Some(_), Some(_)) => self.several.as_ref(),
+            (Some(_), Some(_)) if self.several.is_some() => self.several.as_ref(),
             (only, _) => only.or_else(|| failed.clone().next()).map(|rule| &rule.reply),
         }
     }
@@ -95,6 +95,29 @@ impl Check {
             Check::Dkim => "dkim",
             Check::Dmarc => "dmarc",
             Check::Rdns => "rdns",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::facts::{AuthResult, Facts};
+    use crate::gate::Gate;
+
+    #[test]
+    fn several_that_fail_are_one_reply_unless_that_is_ignored() {
+        let facts = Facts { spf: AuthResult::Fail, rdns: AuthResult::Fail, ..Facts::default() };
+        for (several, reply) in [
+            ("", "550 5.7.26"),
+            ("several_fail = \"reject\"", "550 5.7.26"),
+            ("several_fail = \"550 5.7.1 Both\"", "550 5.7.1 Both"),
+            ("several_fail = \"ignore\"", "550 5.7.23"),
+        ] {
+            let policy = format!("hostname = 'h'\n[authentication]\nspf_fail = \"reject\"\nrdns_fail = \"reject\"\n{several}\n");
+            let gate = Gate::new();
+            assert!(gate.load_text(&policy, "policy").is_ok());
+            let rejection = gate.check_rcpt(&facts).rejection;
+            assert!(rejection.is_some_and(|rejection| rejection.reply().starts_with(reply)), "{several}: {rejection:?}");
         }
     }
 }
