@@ -114,8 +114,8 @@ fn what_stands_before_the_text() {
 fn what_was_not_seen_says_so() {
     assert!(wire(Profile::Postfix, Stage::Rcpt, "450 4.7.1 No").measured);
     assert!(!wire(Profile::Postfix, Stage::Rcpt, "552 5.7.1 No").measured);
-    assert!(wire(Profile::Sendmail, Stage::Rcpt, "450 4.7.1 No").measured);
-    assert!(!wire(Profile::Sendmail, Stage::Connect, "450 4.7.1 No").measured);
+    assert!(wire(Profile::Sendmail, Stage::Connect, "450 4.7.1 No").measured);
+    assert!(!wire(Profile::Sendmail, Stage::Connect, "552 5.7.1 No").measured);
     assert!(wire(Profile::Exim, Stage::Connect, "521 5.3.2 No").measured);
     assert!(!wire(Profile::Exim, Stage::Mail, "550 5.7.1 No").measured);
     assert!(wire(Profile::OpenSmtpd, Stage::Rcpt, "550 5.7.1 No").measured);
