@@ -11,6 +11,7 @@ mod commands;
 mod compile;
 mod control;
 mod convert;
+mod descriptors;
 mod diff;
 mod explain;
 mod lint;

@@ -4,6 +4,7 @@
 //! All connections share one thread: a decision takes about a microsecond, and waking another thread more than that.
 
 use crate::control;
+use crate::descriptors;
 use crate::listen::{Address, Listener, Stream, parse_path};
 use crate::rules::Rules;
 use crate::state;
@@ -21,7 +22,7 @@ use std::time::Duration;
 use tokio::runtime::{self, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-use tokio::task::spawn_blocking;
+use tokio::task::{spawn_blocking, yield_now};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 /// Where the daemon listens if nothing is said.
@@ -117,6 +118,7 @@ fn say(text: &str) {
 
 async fn serve(arguments: Arguments) -> Result<(), String> {
     let Arguments { config, listen, socket_mode, state, control, control_mode } = arguments;
+    descriptors::allow_for(MAX_CONNECTIONS);
     // Before the load, which may take a while: a signal then must neither be lost nor kill.
     let listen_for = |kind| signal(kind).map_err(|error| format!("cannot receive signals: {error}"));
     let hangup = listen_for(SignalKind::hangup())?;
@@ -318,6 +320,8 @@ async fn exchange(stream: &Stream, session: &mut Session, gate: &Gate) -> Result
         };
         let answered = !answers.is_empty();
         write(stream, &answers).await?;
+        // Whoever always has more to say must not keep all others waiting.
+        yield_now().await;
         answers.clear();
         answers.shrink_to(ANSWERS_KEPT);
         if heard.map_err(|error| error.to_string())? == Progress::Closed {
@@ -397,6 +401,9 @@ impl fmt::Display for Mailbox<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod deadlines;
 
 #[cfg(test)]
 mod tests {
