@@ -42,6 +42,8 @@ const IDLE_TIME: Duration = Duration::from_secs(3600);
 const DRAIN_TIME: Duration = Duration::from_secs(5);
 /// Pause after a connection could not be accepted, most often because there are no more file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Pause between the end of a socket and the last look at who waits there.
+const LAST_PAUSE: Duration = Duration::from_millis(10);
 /// Most bytes that are read at once. The packets of an envelope have some hundred.
 const READ_SIZE: usize = 4096;
 /// Capacity that the buffer for answers keeps.
@@ -259,6 +261,8 @@ impl Port {
             }
         }
         self.listener.hide();
+        // They are known only when the system has been asked again; and a connection may be on its way there.
+        sleep(LAST_PAUSE).await;
         // Who connected before the socket was gone must not be turned away.
         loop {
             tokio::select! {
