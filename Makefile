@@ -2,13 +2,13 @@
 
 # The compilers, the mail server and the tools that the tests use; and the target for which they build with musl.
 PACKAGES = postfix gcc g++ clang binutils valgrind python3 python3-venv python3-aiosmtpd mypy libmilter-dev miltertest \
-	abigail-tools pkgconf cmake musl-tools m4
+	abigail-tools pkgconf cmake musl-tools m4 systemd groff-base
 # Mail servers that Debian does not install beside Postfix: package and program, or another file of it.
 HOSTS = exim4-daemon-heavy/usr/sbin/exim4 opensmtpd/usr/sbin/smtpd sendmail-bin/usr/libexec/sendmail/sendmail \
 	sendmail-cf/usr/share/sendmail/cf/m4/cf.m4
 MUSL = $(shell uname -m)-unknown-linux-musl
 
-.PHONY: test checks demo bench bench-milter bench-python storm hosts loom library install packages wheel
+.PHONY: test checks demo bench bench-milter bench-python storm hosts loom library manual deb install packages wheel
 
 test: packages hosts
 	cargo fmt --all --check
@@ -52,6 +52,10 @@ storm:
 loom:
 	RUSTFLAGS="--cfg loom" cargo test --locked --no-default-features --lib --target-dir target/loom loom_tests
 
+# The manual pages in man/, of the command line and of the table of settings.
+manual:
+	BLESS=1 cargo test --locked --bin mxgate --test manual the_committed_page
+
 # The C library: target/library/libmxgate.so and libmxgate.a. One crate type at a time, because with several cargo leaves
 # out link-time optimisation.
 LIBRARY = $(abspath $(or $(CARGO_TARGET_DIR),target)/library)
@@ -76,6 +80,18 @@ $(LIBRARY)/libmxgate.a: $(SOURCES)
 	rm -f $@
 	$(AR) rcs $@ $(LIBRARY)/mxgate.o
 	rm $(LIBRARY)/mxgate.o
+
+# A Debian package with the command, its units, manual pages and completions, in target/debian.
+RELEASE = $(or $(CARGO_TARGET_DIR),target)/release
+BUILD_COMMAND = cargo build --locked --release --bin mxgate
+
+deb: packages
+	$(BUILD_COMMAND)
+	mkdir -p $(RELEASE)/completions
+	$(RELEASE)/mxgate completions bash > $(RELEASE)/completions/mxgate
+	$(RELEASE)/mxgate completions zsh > $(RELEASE)/completions/_mxgate
+	$(RELEASE)/mxgate completions fish > $(RELEASE)/completions/mxgate.fish
+	cargo deb --locked --no-build $(DEB_OPTIONS)
 
 # Installs the C library, by the variables that packagers know. Needs no cargo after `make library`, so that root can do it.
 # The command: cargo install --locked --path .
@@ -114,6 +130,8 @@ packages:
 	elif [ -n "$$missing" ]; then \
 	    echo "not installed: $$missing (as root: make packages); tests that need them are skipped" >&2; \
 	fi
+	@command -v cargo-deb >/dev/null || cargo install --quiet --locked --debug --no-default-features cargo-deb \
+	    || echo "not installed: cargo-deb; tests that need it are skipped" >&2
 	@if command -v rustup >/dev/null && [ ! -e "$$(rustc --print sysroot)/lib/rustlib/src/rust/library/Cargo.lock" ]; then \
 	    rustup component add rust-src || echo "not installed: rust-src; tests that need it are skipped" >&2; \
 	fi

@@ -417,6 +417,12 @@ impl Gate {
         self.ask(Ask::Connect, facts, verdict)
     }
 
+    /// As [`Gate::check_connect`], for a mail server that does not tell when the session ends: [`Gate::end_session`] is not
+    /// called, and the limit of concurrent sessions does not count it.
+    pub(crate) fn check_arrival(&self, facts: &Facts<'_>) -> Verdict {
+        self.ask(Ask::Arrival, facts, verdict)
+    }
+
     /// Decides about a client that has just connected by those lists alone that ask for it (`at = "connect"`).
     pub fn check_early(&self, facts: &Facts<'_>) -> Verdict {
         self.ask(Ask::Early, facts, verdict)
@@ -437,6 +443,11 @@ impl Gate {
         self.in_force.read().decide(|ruleset, live| ruleset.ask(ask, facts, live, true, self.counting(write)))
     }
 
+    /// Decides about what has been let through before: nothing is charged for it again, and it is no hit.
+    pub(crate) fn ask_again(&self, ask: Ask, facts: &Facts<'_>) -> Verdict {
+        self.in_force.read().decide(|ruleset, live| ruleset.ask(ask, facts, live, false, self.counting(verdict)))
+    }
+
     /// Ends a session that [`Gate::check_connect`] has let in, for the limit of concurrent sessions. Once for each; the
     /// same facts.
     pub fn end_session(&self, facts: &Facts<'_>) {
@@ -446,7 +457,13 @@ impl Gate {
     /// Counts a connection for the limits without deciding about it by lists. Names the limit that it exceeds; else
     /// [`Gate::end_session`] ends it.
     pub(crate) fn begin_session(&self, facts: &Facts<'_>) -> Option<&'static str> {
-        self.in_force.look().decide(|ruleset, live| ruleset.begin_session(facts, live))
+        self.in_force.look().decide(|ruleset, live| ruleset.begin_session(facts, live, Limits::connect))
+    }
+
+    /// Counts a connection for the limits as [`Gate::check_arrival`] does, without deciding about it by lists. Names the limit
+    /// that it exceeds.
+    pub(crate) fn arrive(&self, facts: &Facts<'_>) -> Option<&'static str> {
+        self.in_force.look().decide(|ruleset, live| ruleset.begin_session(facts, live, Limits::arrive))
     }
 
     /// The refusal of a recipient whose client exceeds a limit, unless limits do not apply to who asks.

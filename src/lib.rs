@@ -81,7 +81,10 @@ pub mod gate;
 pub mod status;
 
 pub mod capi;
+
+mod conversation;
 pub mod milter;
+pub mod policy_service;
 
 pub use bans::Ban;
 pub use compile::Files;

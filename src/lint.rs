@@ -1,6 +1,7 @@
 //! What each rule of a ruleset comes to in each mail server: what the client reads, and what of the reply is lost.
 
 use crate::covering::List;
+use crate::facts::AuthResult;
 use crate::policy::{At, AuthRule, BANS, Check};
 use crate::reply::{Reply, Values};
 use crate::rules::authentication::{AUTHENTICATION, failures};
@@ -121,12 +122,13 @@ impl<'a> Refusing<'a> {
             self.checks.iter().map(|rule| rule.check).filter(|check| wanted(*check)).map(Check::title).collect()
         };
         let (all, in_message) = (titles(|_| true), titles(|check| matches!(check, Check::Dkim | Check::Dmarc)));
+        let silent = self.checks.iter().copied().filter(|rule| (rule.check, rule.result) != (Check::Rdns, AuthResult::Fail));
         let untold = match profile {
             _ if all.is_empty() => None,
             Profile::Postfix | Profile::Sendmail => Some(format!("nobody tells a milter at RCPT what {} came to", all.join(", "))),
             // Of several that fail together two have to be known.
-            Profile::PostfixPolicy if all.len() - in_message.len() < all.len().min(2) => {
-                Some(format!("a policy server does not see the message, so that it does not know what {} came to", in_message.join(", ")))
+            Profile::PostfixPolicy if self.checks.len() - silent.clone().count() < self.checks.len().min(2) => {
+                Some(format!("Postfix tells a policy service nothing of {}", failures(silent)))
             }
             Profile::PostfixPolicy | Profile::Exim | Profile::OpenSmtpd | Profile::Abi => None,
         };

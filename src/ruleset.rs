@@ -8,7 +8,7 @@ use crate::decision::{Answer, By, Decision, verdict};
 use crate::diagnostic::Fault;
 use crate::domain::{Folded, Place};
 use crate::facts::Facts;
-use crate::limits::{self, Nanoseconds};
+use crate::limits::{self, Exceeded, Nanoseconds};
 use crate::mailbox::Mailbox;
 use crate::mode::Mode;
 use crate::networks::{Chains, Cover, NetworkTable};
@@ -20,6 +20,7 @@ use crate::rules::names::Names;
 use crate::rules::relay::Relay;
 use crate::verdict::{Decider, Verdict};
 use ipnet::IpNet;
+use std::net::IpAddr;
 use std::str;
 use std::time::{Instant, SystemTime};
 
@@ -108,12 +109,17 @@ pub(crate) enum Ask {
     Early,
     /// A client that has just connected.
     Connect,
+    /// The same from a mail server that does not tell the end of a session, so that open sessions are not counted.
+    Arrival,
     /// A sender: the client's address as at CONNECT, then the rules about senders and what is known of their
     /// authentication.
     Mail,
     /// A recipient, the client's address included.
     Rcpt,
 }
+
+/// How a connection is counted: [`limits::Limits::connect`] or [`limits::Limits::arrive`].
+pub(crate) type Count = fn(&limits::Limits, IpAddr, Nanoseconds) -> Option<Exceeded>;
 
 impl Ruleset {
     /// Decides about a client that has just connected.
@@ -157,7 +163,7 @@ impl Ruleset {
         if by_client.decider() == Decider::NeverBlock || !by_client.is_accept() {
             return by_client;
         }
-        if ask == Ask::Connect && !live.has_limits() {
+        if matches!(ask, Ask::Connect | Ask::Arrival) && !live.has_limits() {
             return by_client;
         }
         // Somebody else may decide.
@@ -171,7 +177,8 @@ impl Ruleset {
         let mut shadow = by_client.shadow;
         let refusal = match ask {
             Ask::Early => None,
-            Ask::Connect => self.by_connection_limits(question, live),
+            Ask::Connect => self.by_connection_limits(question, live, limits::Limits::connect),
+            Ask::Arrival => self.by_connection_limits(question, live, limits::Limits::arrive),
             Ask::Mail => self.by_sender(question, &mut shadow),
             Ask::Rcpt => match self.by_recipient_limits(question, live) {
                 None => self.by_names(question, &mut shadow),
@@ -183,9 +190,9 @@ impl Ruleset {
 
     /// Counts a connection without deciding about it by lists: for a milter, which decides at RCPT. The limit that it
     /// exceeds, by its key in the policy; it is counted if it exceeds none.
-    pub(crate) fn begin_session(&self, facts: &Facts<'_>, live: &Live<'_>) -> Option<&'static str> {
+    pub(crate) fn begin_session(&self, facts: &Facts<'_>, live: &Live<'_>, count: Count) -> Option<&'static str> {
         let question = if live.has_limits() { self.limited(facts) } else { None }?;
-        self.exceeds(&Question { counted: true, ..question }, live)
+        self.exceeds(&Question { counted: true, ..question }, live, count)
     }
 
     /// Ends what [`Ask::Connect`] or [`Ruleset::begin_session`] has counted.
@@ -206,15 +213,15 @@ impl Ruleset {
     }
 
     /// The limits of connections and sessions.
-    fn by_connection_limits<'a>(&'a self, question: &Question<'_>, live: &Live<'_>) -> Option<Decision<'a>> {
-        let which = self.exceeds(question, live)?;
+    fn by_connection_limits<'a>(&'a self, question: &Question<'_>, live: &Live<'_>, count: Count) -> Option<Decision<'a>> {
+        let which = self.exceeds(question, live, count)?;
         self.by_limit(which)
     }
 
     /// The limit of connections or sessions that a client exceeds, by its key in the policy.
-    fn exceeds(&self, question: &Question<'_>, live: &Live<'_>) -> Option<&'static str> {
+    fn exceeds(&self, question: &Question<'_>, live: &Live<'_>, count: Count) -> Option<&'static str> {
         let (limits, now) = live.limits().filter(|_| question.counted && !self.limits.exempt.meets(question.situation))?;
-        limits.connect(question.facts.address?, now).map(|exceeded| exceeded.which)
+        count(limits, question.facts.address?, now).map(|exceeded| exceeded.which)
     }
 
     /// The limits of recipients.
@@ -428,7 +435,7 @@ impl Ruleset {
         let mut question = Question::of_connection(facts);
         match ask {
             Ask::Early => question.situation = question.situation.and(Exempt::EARLY),
-            Ask::Connect => {}
+            Ask::Connect | Ask::Arrival => {}
             Ask::Mail => question.connect = false,
             Ask::Rcpt => {
                 let recipient = Mailbox::parse(facts.recipient.unwrap_or_default());

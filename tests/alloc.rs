@@ -1,4 +1,4 @@
-//! A decision allocates nothing: a counting allocator watches the Rust API, the C ABI and the limits.
+//! A decision allocates nothing: a counting allocator watches the Rust API, the C ABI, the policy service and the limits.
 
 #![allow(
     clippy::unwrap_used,
@@ -14,6 +14,8 @@
 use arrayvec::ArrayString;
 use mxgate::capi;
 use mxgate::limits::{Limits, Rate, Settings};
+use mxgate::policy_service::Session;
+use mxgate::policy_service::codec::Request;
 use mxgate::{AuthResult, Facts, Gate};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -231,6 +233,42 @@ fn the_c_abi_allocates_nothing() {
         }
         // SAFETY: it came from mxgate_new() and nobody uses it.
         unsafe { capi::mxgate_free(gate) };
+    }
+}
+
+/// Once its buffers are warm.
+#[test]
+fn the_policy_service_allocates_nothing() {
+    let gate = Gate::new();
+    gate.load_text(&format!("{POLICY}[limits]\nconnections = \"1000000/h\"\nrecipients = \"1000000/h\"\n"), "p").unwrap();
+    for (client, sender, recipient, fails, code) in QUESTIONS {
+        let (sender, recipient) = (sender.trim_matches(['<', '>']), recipient.trim_matches(['<', '>']));
+        let mut bytes = Vec::new();
+        Request {
+            protocol_state: Some(if recipient.is_empty() { b"CONNECT" } else { b"RCPT" }),
+            client_address: Some(client.as_bytes()),
+            client_port: Some(b"4321"),
+            client_name: Some(b"unknown"),
+            reverse_client_name: Some(if fails { b"client.example" } else { b"unknown" }),
+            helo_name: Some(b"client.example"),
+            sender: Some(sender.as_bytes()),
+            recipient: Some(recipient.as_bytes()),
+            instance: Some(b"1"),
+            ..Request::default()
+        }
+        .encode(&mut bytes);
+        let (mut session, mut answers, mut refused) = (Session::new(), Vec::new(), 0);
+        let mut ask = |cut: usize| {
+            answers.clear();
+            for piece in [&bytes[..cut], &bytes[cut..]] {
+                session.feed(&gate, piece, &mut answers, &mut |_| refused += 1).unwrap();
+            }
+        };
+        ask(0);
+        assert_eq!(allocations(|| (0..20).for_each(&mut ask)), 0, "{client} {recipient}");
+        let action = if code == 0 { "action=DUNNO\n".into() } else { format!("action={code} ") };
+        assert!(answers.starts_with(action.as_bytes()), "{client} {recipient}: {}", answers.escape_ascii());
+        assert_eq!(refused, if code == 0 { 0 } else { 21 });
     }
 }
 

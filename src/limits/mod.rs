@@ -185,15 +185,21 @@ impl Limits {
 
     /// A client has connected. If that is not refused it has a session open, until [`Limits::end`].
     pub fn connect(&self, address: IpAddr, now: Nanoseconds) -> Option<Exceeded> {
-        let client = self.client(address);
-        if let Some(exceeded) = self.connections.as_ref().and_then(|limit| limit.charge(client, now)) {
-            return Some(exceeded);
+        let exceeded = self.arrive(address, now);
+        if exceeded.is_some() {
+            return exceeded;
         }
+        let client = self.client(address);
         let exceeded = self.concurrent.as_ref().and_then(|limit| limit.begin(client, now));
         if let (Some(_), Some(limit)) = (exceeded, &self.connections) {
             limit.refund(client);
         }
         exceeded
+    }
+
+    /// A client has connected to a mail server that does not tell the end of a session: no session is open for it.
+    pub fn arrive(&self, address: IpAddr, now: Nanoseconds) -> Option<Exceeded> {
+        self.connections.as_ref()?.charge(self.client(address), now)
     }
 
     /// The session of a client that was not refused is over. A session whose end is never told is forgotten after one to two

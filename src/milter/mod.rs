@@ -10,7 +10,8 @@
 pub mod codec;
 pub mod session;
 
-pub use session::{Progress, ProtocolError, Refusal, Session};
+pub use crate::conversation::{Progress, Refusal};
+pub use session::{ProtocolError, Session};
 
 #[cfg(test)]
 mod tests;

@@ -2,6 +2,7 @@
 //! once its buffers are warm, and answers exactly the events that wait for an answer: one answer too many or too few
 //! and the mail server gives each later one to the wrong recipient.
 
+use crate::conversation::{Progress, Refusal};
 use crate::facts::Facts;
 use crate::gate::Gate;
 use crate::mailbox::Mailbox;
@@ -32,30 +33,6 @@ const MACROS: [(u32, &str); 3] = [
 
 /// Capacity that a buffer keeps for the next message. A mailbox and its macros have room in it.
 const KEPT: usize = 1024;
-
-/// Whether anything can follow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Progress {
-    /// The mail server goes on.
-    Open,
-    /// It has said that it does not. Further input is ignored.
-    Closed,
-}
-
-/// A recipient, or a client at CONNECT, that was refused, for the log.
-#[derive(Clone, Copy, Debug)]
-pub struct Refusal<'a> {
-    /// The client, if its address is known.
-    pub client: Option<IpAddr>,
-    /// The sender, if it is known, with or without angle brackets. Bytes from a stranger.
-    pub sender: Option<&'a [u8]>,
-    /// The recipient as the client wrote it, bytes from a stranger; `None` at CONNECT.
-    pub recipient: Option<&'a [u8]>,
-    /// The reply that the client gets.
-    pub reply: &'a str,
-    /// Who decided.
-    pub verdict: &'a Verdict,
-}
 
 /// The conversation with one mail server.
 #[derive(Debug)]

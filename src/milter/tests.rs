@@ -1,7 +1,7 @@
 //! The session as a whole: chunking, counting of answers, bad input, nothing that leaks.
 
 use super::codec::{Command, Connect, Macros, Options};
-use super::session::{Progress, ProtocolError, Session};
+use super::{Progress, ProtocolError, Session};
 use crate::Gate;
 use proptest::prelude::*;
 

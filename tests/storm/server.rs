@@ -3,10 +3,13 @@
 
 use crate::peer::Target;
 use crate::support::daemon::Daemon;
+use crate::support::find;
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::os::unix::net::UnixStream;
+use std::os::fd::AsRawFd as _;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex};
@@ -24,6 +27,15 @@ struct Said {
     others: Vec<String>,
 }
 
+/// Where a daemon is to listen.
+pub(crate) enum Listen<'a> {
+    /// On a free port.
+    Port,
+    Socket(&'a Path),
+    /// On a socket that is open already, and stays so.
+    HandedOver(&'a UnixListener, &'a Path),
+}
+
 #[derive(Debug)]
 pub(crate) struct Server {
     daemon: Daemon,
@@ -37,25 +49,29 @@ pub(crate) fn program() -> PathBuf {
 }
 
 impl Server {
-    /// Starts the daemon with a policy in a directory, on a free port or on a unix socket of this name; with the limit of open
-    /// files that a shell has.
-    pub(crate) fn start(directory: &Path, policy: &str, socket: Option<&str>) -> Server {
-        let target = match socket {
-            Some(name) => Target::Unix(directory.join(name)),
-            None => Target::Tcp(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()),
-        };
-        let listen = match &target {
-            Target::Unix(path) => format!("unix:{}", path.display()),
-            Target::Tcp(port) => format!("inet:{port}@127.0.0.1"),
+    /// Starts the daemon with a policy in a directory, and with the limit of open files that a shell has.
+    pub(crate) fn start(directory: &Path, policy: &str, listen: Listen<'_>) -> Server {
+        let free = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+        let (target, option, hand_over) = match listen {
+            Listen::Port => {
+                let port = free();
+                (Target::Tcp(port), Some(format!("--listen=inet:{port}@127.0.0.1")), String::new())
+            }
+            Listen::Socket(path) => (Target::Unix(path.into()), Some(format!("--listen=unix:{}", path.display())), String::new()),
+            Listen::HandedOver(listener, path) => {
+                fcntl(listener, FcntlArg::F_SETFD(FdFlag::empty())).unwrap();
+                let hand_over = format!("exec 3<&{}; export LISTEN_FDS=1 LISTEN_PID=$$; ", listener.as_raw_fd());
+                (Target::Unix(path.into()), None, hand_over)
+            }
         };
         write(directory, policy);
         let log = directory.join("log");
         let _ = fs::remove_file(&log);
         assert!(Command::new("mkfifo").arg(&log).status().unwrap().success());
         let config = directory.join("mxgate.toml").display().to_string();
-        let by_shell = ["-c", "ulimit -S -n 1024; exec \"$@\"", "sh"].map(str::to_owned);
-        let serve = [program().display().to_string(), "serve".into(), "--config".into(), config, "--listen".into(), listen];
-        let daemon = Daemon::start(Path::new("/bin/sh"), by_shell.into_iter().chain(serve), &log);
+        let by_shell = ["-c".to_owned(), format!("{hand_over}ulimit -S -n 1024; exec \"$@\""), "bash".into()];
+        let serve = [program().display().to_string(), "serve".into(), "--config".into(), config];
+        let daemon = Daemon::start(&find("bash").unwrap(), by_shell.into_iter().chain(serve).chain(option), &log);
         let said = Arc::default();
         let (lines, keep) = (BufReader::new(File::open(&log).unwrap()).lines(), Arc::clone(&said));
         // It ends with the daemon.

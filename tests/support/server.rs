@@ -23,14 +23,23 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts the command `program` with this policy, whose relative file names count from `base`.
+    /// Starts the command `program` as a milter with this policy.
     pub fn start(program: &Path, policy: &str) -> Server {
+        Server::start_as("--listen", program, policy)
+    }
+
+    /// Starts it as a policy service of Postfix.
+    pub fn policy_service(program: &Path, policy: &str) -> Server {
+        Server::start_as("--policy-service", program, policy)
+    }
+
+    fn start_as(option: &str, program: &Path, policy: &str) -> Server {
         let directory = tempfile::Builder::new().prefix("mxgate-server-").tempdir().unwrap();
         let (file, output) = (directory.path().join("mxgate.toml"), directory.path().join("log"));
         fs::write(&file, policy).unwrap();
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
         let listen = format!("inet:{port}@127.0.0.1");
-        let arguments = ["serve".as_ref(), "--config".as_ref(), file.as_os_str(), "--listen".as_ref(), listen.as_ref()];
+        let arguments = ["serve".as_ref(), "--config".as_ref(), file.as_os_str(), option.as_ref(), listen.as_ref()];
         let daemon = Daemon::start(program, arguments, &output);
         let server = Server { daemon, port, policy: file, output, _directory: directory };
         server.wait(|| TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok(), "does not listen");

@@ -1,11 +1,13 @@
 //! Where the daemon listens: addresses as Postfix and as Sendmail write them, and the sockets behind them.
 
+use nix::sys::socket::{getsockopt, sockopt};
 use std::fmt;
 use std::fs::{self, File, Permissions};
 use std::io::{self, ErrorKind};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::fd::AsFd;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener as StdTcpListener};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown};
+use std::os::unix::net::UnixListener as StdUnixListener;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixSocket, UnixStream, lookup_host};
@@ -98,9 +100,24 @@ impl fmt::Display for Address {
 
 /// A socket that listens.
 #[derive(Debug)]
-pub(crate) enum Listener {
+pub(crate) struct Listener {
+    socket: Socket,
+    origin: Origin,
+}
+
+#[derive(Debug)]
+enum Socket {
     Tcp(TcpListener),
-    Unix(UnixListener, SocketFile),
+    Unix(UnixListener),
+}
+
+/// Who has opened a socket, and sees to its end.
+#[derive(Debug)]
+enum Origin {
+    /// We have; a unix socket has a file.
+    Bound(Option<SocketFile>),
+    /// Whoever started us, and keeps it open when we have ended.
+    HandedOver,
 }
 
 /// A connection.
@@ -112,7 +129,7 @@ pub(crate) enum Stream {
 
 /// The file of a unix socket.
 #[derive(Debug)]
-pub(crate) struct SocketFile {
+struct SocketFile {
     path: PathBuf,
     /// Device and inode: by these we know it again.
     identity: (u64, u64),
@@ -143,32 +160,72 @@ impl Listener {
         .map_err(|error| format!("cannot listen on {address}: {error}"))
     }
 
+    /// A socket that listens already. The error says what it is instead.
+    pub(crate) fn handed_over(descriptor: OwnedFd) -> Result<Listener, String> {
+        let show = |error: io::Error| error.to_string();
+        if !getsockopt(&descriptor, sockopt::AcceptConn).map_err(|error| format!("not a socket: {error}"))? {
+            return Err("a socket that does not listen".into());
+        }
+        // Only one of the two families takes the address for one of its own.
+        let unix = StdUnixListener::from(descriptor);
+        let socket = if unix.local_addr().is_ok() {
+            unix.set_nonblocking(true).map_err(show)?;
+            Socket::Unix(UnixListener::from_std(unix).map_err(show)?)
+        } else {
+            let tcp = StdTcpListener::from(OwnedFd::from(unix));
+            tcp.local_addr().map_err(|_| "neither a unix nor an internet socket".to_owned())?;
+            tcp.set_nonblocking(true).map_err(show)?;
+            Socket::Tcp(TcpListener::from_std(tcp).map_err(show)?)
+        };
+        Ok(Listener { socket, origin: Origin::HandedOver })
+    }
+
     /// The address with what was chosen for it: the IP address of a name, a free port instead of port 0.
     pub(crate) fn address(&self) -> io::Result<Address> {
-        match self {
-            Listener::Tcp(listener) => {
+        match (&self.socket, &self.origin) {
+            (Socket::Tcp(listener), _) => {
                 let address = listener.local_addr()?;
                 Ok(Address::Inet { host: address.ip().to_string(), port: address.port(), six: address.is_ipv6() })
             }
-            Listener::Unix(_, file) => Ok(Address::Unix(std::path::absolute(&file.path)?)),
+            (Socket::Unix(_), Origin::Bound(Some(file))) => Ok(Address::Unix(std::path::absolute(&file.path)?)),
+            (Socket::Unix(listener), _) => {
+                let address = listener.local_addr()?;
+                Ok(Address::Unix(address.as_pathname().unwrap_or(Path::new("(a socket without a file)")).into()))
+            }
         }
     }
 
+    /// Whether whoever started us has opened it. Then clients may wait in its queue: the next daemon serves them.
+    pub(crate) fn is_handed_over(&self) -> bool {
+        matches!(self.origin, Origin::HandedOver)
+    }
+
+    pub(crate) fn is_unix(&self) -> bool {
+        matches!(self.socket, Socket::Unix(_))
+    }
+
     pub(crate) async fn accept(&self) -> io::Result<Stream> {
-        match self {
-            Listener::Tcp(listener) => {
+        match &self.socket {
+            Socket::Tcp(listener) => {
                 let (stream, _) = listener.accept().await?;
                 // A mail server waits for each answer; that must not wait for the next packet to go with.
                 stream.set_nodelay(true)?;
                 Ok(Stream::Tcp(stream))
             }
-            Listener::Unix(listener, _) => Ok(Stream::Unix(listener.accept().await?.0)),
+            Socket::Unix(listener) => Ok(Stream::Unix(listener.accept().await?.0)),
         }
     }
 
-    /// Takes the socket out of the file system, so that nobody new finds it. Who waits already can still be accepted.
+    /// Gives the file of a socket that we have opened to another user and group.
+    pub(crate) fn give_to(&self, user: u32, group: u32) -> Result<(), String> {
+        let Origin::Bound(Some(file)) = &self.origin else { return Ok(()) };
+        chown(&file.path, Some(user), Some(group)).map_err(|error| format!("cannot change the owner of {}: {error}", file.path.display()))
+    }
+
+    /// Takes a socket that we have opened out of the file system, so that nobody new finds it. Who waits already can still
+    /// be accepted.
     pub(crate) fn hide(&self) {
-        if let Listener::Unix(_, file) = self {
+        if let Origin::Bound(Some(file)) = &self.origin {
             file.remove();
         }
     }
@@ -223,7 +280,8 @@ async fn bind_inet(host: &str, port: u16, six: bool) -> Result<Listener, String>
         (ErrorKind::AddrNotAvailable, "choose an address of this host"),
         (ErrorKind::PermissionDenied, "choose a port above 1023"),
     ];
-    listen().map(Listener::Tcp).map_err(|error| with_remedy(&error, &remedies))
+    let bound = |listener| Listener { socket: Socket::Tcp(listener), origin: Origin::Bound(None) };
+    listen().map(bound).map_err(|error| with_remedy(&error, &remedies))
 }
 
 async fn bind_unix(path: &Path, mode: u32) -> Result<Listener, String> {
@@ -242,7 +300,8 @@ async fn bind_unix(path: &Path, mode: u32) -> Result<Listener, String> {
         // Gives back what the umask took off.
         fs::set_permissions(path, Permissions::from_mode(mode))?;
         let file = SocketFile { path: path.into(), identity };
-        socket.listen(BACKLOG).map(|listener| Listener::Unix(listener, file))
+        let listener = socket.listen(BACKLOG)?;
+        Ok(Listener { socket: Socket::Unix(listener), origin: Origin::Bound(Some(file)) })
     };
     let remedies = [
         (ErrorKind::NotFound, "create its directory"),

@@ -1,7 +1,8 @@
 //! The command `mxgate`: the daemon and the administrator's tools. Each subcommand has a file of its own.
 //!
-//! The daemon: `serve` moves bytes, `listen` has its sockets, `rules` what it loads, `control` the socket over which
-//! `commands` come from `ask`, `state` what it keeps on disk.
+//! The daemon: `serve` moves bytes, `protocol` knows whose they are, `listen` has its sockets, `rules` what it loads, `control` the
+//! socket over which `commands` come from `ask`, `state` what it keeps on disk. `handover`, `manager` and `privileges` are what it
+//! has to do with systemd and with root.
 
 mod ask;
 mod ban;
@@ -9,16 +10,23 @@ mod bans;
 mod check;
 mod commands;
 mod compile;
+mod completions;
 mod control;
 mod convert;
 mod descriptors;
 mod diff;
 mod explain;
+mod handover;
 mod lint;
 mod listen;
 mod lists;
+mod manager;
+#[cfg(test)]
+mod manual;
 mod mode;
+mod privileges;
 mod progress;
+mod protocol;
 mod question;
 mod reload;
 mod rules;
@@ -40,7 +48,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Serve Postfix and Sendmail as a milter. SIGHUP loads the policy again, SIGTERM stops.
+    /// Serve Postfix and Sendmail as a milter, Postfix as a policy service too. SIGHUP loads the policy again, SIGTERM stops.
     Serve(serve::Arguments),
     /// Ask a policy what it would answer. Exit status: 0 accept, 1 reject, 2 error.
     Check(check::Arguments),
@@ -68,6 +76,8 @@ enum Command {
     Compile(compile::Arguments),
     /// Write a list in another format. Exit status: 0 done, 2 error.
     Convert(convert::Arguments),
+    /// Print completions for a shell.
+    Completions(completions::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -86,5 +96,6 @@ fn main() -> ExitCode {
         Command::Lint(arguments) => lint::run(&arguments),
         Command::Compile(arguments) => compile::run(&arguments),
         Command::Convert(arguments) => convert::run(&arguments),
+        Command::Completions(arguments) => completions::run(&arguments),
     }
 }

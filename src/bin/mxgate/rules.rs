@@ -1,6 +1,7 @@
 //! The rules of the daemon, and the policy file that they come from: loaded at the start, at SIGHUP, and when the control
 //! socket asks for it. What a load has changed goes to the log, and to whoever asked.
 
+use crate::manager::Reloading;
 use crate::progress;
 use crate::state::State;
 use mxgate::diagnostic::Diagnostic;
@@ -68,6 +69,7 @@ impl Rules {
 
     /// Loads the policy file again. What is wrong goes to the log too; then the rules in force stay.
     pub(crate) fn reload(&self) -> Result<Loaded, String> {
+        let _told = Reloading::begin();
         if self.config.is_none() {
             let cause = "there is no policy file to load again; start the daemon with --config FILE";
             log::warn!("{cause}");

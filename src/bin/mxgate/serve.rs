@@ -1,15 +1,19 @@
-//! `mxgate serve`: the milter daemon. It moves bytes between sockets and sessions, keeps the deadlines that a
-//! session without a clock cannot keep, and loads the policy again when it is told to.
+//! `mxgate serve`: the daemon, a milter and a policy service. It moves bytes between sockets and sessions, keeps the deadlines
+//! that a session without a clock cannot keep, and loads the policy again when it is told to.
 //!
 //! All connections share one thread: a decision takes about a microsecond, and waking another thread more than that.
 
 use crate::control;
 use crate::descriptors;
+use crate::handover::{self, Sockets};
 use crate::listen::{Address, Listener, Stream, parse_path};
+use crate::manager;
+use crate::privileges::User;
+use crate::protocol::{Conversation, Protocol};
 use crate::rules::Rules;
 use crate::state;
 use mxgate::Gate;
-use mxgate::milter::{Progress, ProtocolError, Refusal, Session};
+use mxgate::milter::{Progress, Refusal};
 use mxgate::reply::clean;
 use std::fmt::{self, Write as _};
 use std::future::ready;
@@ -30,16 +34,14 @@ const DEFAULT_ADDRESS: &str = "inet:8899@127.0.0.1";
 
 /// Most connections at one time. Further ones wait in the queues of the listeners.
 const MAX_CONNECTIONS: u32 = 10_000;
-/// Time from the connection to the end of the option negotiation, which mail servers begin at once.
+/// Time from the connection to the end of the option negotiation or the first request, which mail servers begin at once.
 const NEGOTIATION_TIME: Duration = Duration::from_secs(10);
-/// Time for a packet that has begun.
+/// Time for a packet or request that has begun.
 const PACKET_TIME: Duration = Duration::from_secs(30);
 /// Time for an answer that the peer does not read.
 const WRITE_TIME: Duration = Duration::from_secs(30);
 /// Time without a packet. SMTP clients may take 5 minutes for a command and 10 for a message (RFC 5321 section 4.5.3.2).
 const IDLE_TIME: Duration = Duration::from_secs(3600);
-/// Time that open sessions get after SIGTERM.
-const DRAIN_TIME: Duration = Duration::from_secs(5);
 /// Pause after a connection could not be accepted, most often because there are no more file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Pause between the end of a socket and the last look at who waits there.
@@ -58,9 +60,13 @@ pub(crate) struct Arguments {
     /// The policy file; without it a built-in example is in force.
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Where to listen: unix:/path, inet:host:port, or inet:port@host as Sendmail writes it. May be repeated.
-    #[arg(short, long, value_name = "ADDRESS", default_value = DEFAULT_ADDRESS)]
+    /// Where to listen as a milter: unix:/path, inet:host:port, or inet:port@host as Sendmail writes it. May be repeated. Without
+    /// it, and without --policy-service, the sockets that systemd hands over, or else inet:8899@127.0.0.1.
+    #[arg(short, long, value_name = "ADDRESS")]
     listen: Vec<Address>,
+    /// Where to listen as a policy service of Postfix (check_policy_service): addresses as above. May be repeated.
+    #[arg(long, value_name = "ADDRESS")]
+    policy_service: Vec<Address>,
     /// Permissions of unix sockets, in octal. Who may write to the socket may ask.
     #[arg(long, value_name = "MODE", default_value = "0660", value_parser = parse_mode)]
     socket_mode: u32,
@@ -73,6 +79,13 @@ pub(crate) struct Arguments {
     /// Permissions of the control socket, in octal. Who may write to it may ask, and change the rules in force.
     #[arg(long, value_name = "MODE", default_value = "0600", value_parser = parse_mode, requires = "control")]
     control_mode: u32,
+    /// Become this user, NAME or NAME:GROUP, when the sockets are open; policy and lists are read as this user. Needs
+    /// root.
+    #[arg(long, value_name = "NAME")]
+    user: Option<User>,
+    /// How long open sessions may go on after SIGTERM.
+    #[arg(long, value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(..=3600))]
+    drain: u64,
 }
 
 fn parse_mode(text: &str) -> Result<u32, String> {
@@ -119,7 +132,7 @@ fn say(text: &str) {
 }
 
 async fn serve(arguments: Arguments) -> Result<(), String> {
-    let Arguments { config, listen, socket_mode, state, control, control_mode } = arguments;
+    let Arguments { config, mut listen, policy_service, socket_mode, state, control, control_mode, user, drain: patience } = arguments;
     descriptors::allow_for(MAX_CONNECTIONS);
     // Before the load, which may take a while: a signal then must neither be lost nor kill.
     let listen_for = |kind| signal(kind).map_err(|error| format!("cannot receive signals: {error}"));
@@ -128,27 +141,38 @@ async fn serve(arguments: Arguments) -> Result<(), String> {
 
     let is_example = config.is_none();
     let mut rules = Rules::new(config);
-    if let Some(directory) = state {
-        rules = rules.with_state(&directory)?;
+    let mut open = handover::take()?;
+    if listen.is_empty() && policy_service.is_empty() && open.mail_servers().next().is_none() {
+        listen.push(DEFAULT_ADDRESS.parse()?);
     }
-    let rules = Arc::new(rules);
-    rules.load().map_err(|error| error.to_string())?;
-    let control = control.map(Address::Unix);
-    let mut listeners = Vec::new();
-    for (address, mode) in listen.iter().map(|address| (address, socket_mode)).chain(control.iter().map(|path| (path, control_mode))) {
-        match Listener::bind(address, mode).await {
-            Ok(listener) => listeners.push(listener),
-            Err(message) => {
-                listeners.iter().for_each(Listener::hide);
-                return Err(message);
-            }
+    // The sockets first: they may need privileges that the load must not have. Who connects meanwhile waits.
+    let started = async {
+        for address in &listen {
+            open.milter.push(Listener::bind(address, socket_mode).await?);
         }
-    }
-    let control = control.and_then(|_| listeners.pop());
-    let addresses: Vec<Address> = listeners.iter().filter_map(|listener| listener.address().ok()).collect();
+        for address in &policy_service {
+            open.policy_service.push(Listener::bind(address, socket_mode).await?);
+        }
+        if let Some(path) = control {
+            open.control.push(Listener::bind(&Address::Unix(path), control_mode).await?);
+        }
+        if let Some(user) = user {
+            open.all().try_for_each(|listener| listener.give_to(user.uid(), user.gid()))?;
+            user.take_over()?;
+        }
+        if let Some(directory) = state {
+            rules = rules.with_state(&directory)?;
+        }
+        rules.load().map_err(|error| error.to_string())?;
+        Ok(rules)
+    };
+    let rules: Result<Rules, String> = started.await;
+    let rules = Arc::new(rules.inspect_err(|_| open.all().for_each(Listener::hide))?);
+    let addresses: Vec<Address> = open.mail_servers().filter_map(|(listener, _)| listener.address().ok()).collect();
+    let is_milter = !open.milter.is_empty();
     if is_example {
         log::warn!("no --config is given: the built-in example policy is in force");
-        if let Some(address) = addresses.first().cloned() {
+        if let Some(address) = addresses.first().filter(|_| is_milter).cloned() {
             say(&format!("For Postfix, in main.cf:\n    smtpd_milters = {}\n    milter_default_action = accept", reachable(address)));
         }
     }
@@ -156,23 +180,32 @@ async fn serve(arguments: Arguments) -> Result<(), String> {
     let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS as usize));
     let (stopping, stopped) = watch::channel(false);
     let mut accepting = Vec::new();
-    for (listener, address) in listeners.into_iter().zip(&addresses) {
-        log::info!("listening on {address}");
-        let port = Port { listener, address: address.clone(), gate: Arc::clone(&rules.gate), connections: Arc::clone(&connections) };
+    let Sockets { milter, policy_service, control } = open;
+    let milter = milter.into_iter().map(|listener| (listener, Protocol::Milter));
+    let policy_service = policy_service.into_iter().map(|listener| (listener, Protocol::PolicyService));
+    for ((listener, protocol), address) in milter.chain(policy_service).zip(&addresses) {
+        log::info!("{protocol}: listening on {address}");
+        let (gate, connections) = (Arc::clone(&rules.gate), Arc::clone(&connections));
+        let port = Port { listener, protocol, address: address.clone(), gate, connections };
         accepting.push(tokio::spawn(port.accept(stopped.clone())));
     }
-    if let Some(listener) = control {
+    for listener in control {
         accepting.push(tokio::spawn(control::accept(listener, Arc::clone(&rules), stopped.clone())));
     }
     tokio::spawn(state::retry(Arc::clone(&rules)));
-    tokio::spawn(reload(rules, hangup));
+    tokio::spawn(reload(Arc::clone(&rules), hangup));
+    // Each listener holds a permit for the connection that it waits for.
+    let (permits, idle) = (Arc::clone(&connections), addresses.len());
+    let open = move || (MAX_CONNECTIONS as usize).saturating_sub(permits.available_permits() + idle);
+    tokio::spawn(manager::inform(Arc::clone(&rules.gate), open));
 
     stop.requested().await;
+    manager::stopping();
     let _ = stopping.send(true);
     for task in accepting {
         let _ = task.await;
     }
-    drain(&connections, &mut stop).await;
+    drain(&connections, Duration::from_secs(patience), &mut stop).await;
     Ok(())
 }
 
@@ -192,11 +225,11 @@ impl Stop {
 }
 
 /// Waits until all connections are closed, but not for long: a mail server keeps one as long as its client stays.
-async fn drain(connections: &Semaphore, stop: &mut Stop) {
+async fn drain(connections: &Semaphore, patience: Duration, stop: &mut Stop) {
     let open = (MAX_CONNECTIONS as usize).saturating_sub(connections.available_permits());
     log::info!("stopping; {open} connections are open");
     tokio::select! {
-        _ = timeout(DRAIN_TIME, connections.acquire_many(MAX_CONNECTIONS)) => {}
+        _ = timeout(patience, connections.acquire_many(MAX_CONNECTIONS)) => {}
         () = stop.requested() => {}
     }
 }
@@ -225,6 +258,7 @@ async fn reload(rules: Arc<Rules>, mut hangup: Signal) {
 /// A listener, and what its connections need.
 struct Port {
     listener: Listener,
+    protocol: Protocol,
     address: Address,
     gate: Arc<Gate>,
     connections: Arc<Semaphore>,
@@ -234,6 +268,8 @@ impl Port {
     /// Accepts connections until it is told to stop. No error ends it.
     async fn accept(self, mut stopped: watch::Receiver<bool>) {
         let (mut failing, mut full) = (false, false);
+        // A copy for each connection, which has not seen that the daemon stops.
+        let stopping = stopped.clone();
         loop {
             let accepted = tokio::select! {
                 accepted = self.next(&mut full) => accepted,
@@ -245,7 +281,7 @@ impl Port {
                         log::info!("{}: accepting connections again", self.address);
                         failing = false;
                     }
-                    self.spawn(stream, permit);
+                    self.spawn(stream, permit, stopping.clone());
                 }
                 // The peer has given up while it waited: an everyday matter.
                 Err(error) if matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::InvalidInput) => {
@@ -260,6 +296,9 @@ impl Port {
                 }
             }
         }
+        if self.listener.is_handed_over() {
+            return;
+        }
         self.listener.hide();
         // They are known only when the system has been asked again; and a connection may be on its way there.
         sleep(LAST_PAUSE).await;
@@ -268,7 +307,7 @@ impl Port {
             tokio::select! {
                 biased;
                 accepted = self.next(&mut full) => match accepted {
-                    Ok((stream, permit)) => self.spawn(stream, permit),
+                    Ok((stream, permit)) => self.spawn(stream, permit, stopping.clone()),
                     Err(_) => break,
                 },
                 () = ready(()) => break,
@@ -290,11 +329,11 @@ impl Port {
         Ok((self.listener.accept().await?, permit))
     }
 
-    fn spawn(&self, stream: Stream, permit: OwnedSemaphorePermit) {
-        let (gate, address) = (Arc::clone(&self.gate), self.address.clone());
+    fn spawn(&self, stream: Stream, permit: OwnedSemaphorePermit, stopped: watch::Receiver<bool>) {
+        let (gate, address, protocol) = (Arc::clone(&self.gate), self.address.clone(), self.protocol);
         tokio::spawn(async move {
             // Whoever connects without being a mail server, a port scanner or a monitor, is no news.
-            match converse(&stream, &gate).await {
+            match converse(&stream, protocol, &gate, stopped).await {
                 Ok(()) => log::debug!("{address}: connection closed"),
                 Err(cause) => log::debug!("{address}: connection dropped: {cause}"),
             }
@@ -304,20 +343,24 @@ impl Port {
 }
 
 /// One connection, from the first byte to the last. Says why it was ended if it was not the peer who ended it.
-async fn converse(stream: &Stream, gate: &Gate) -> Result<(), String> {
-    let mut session = Session::new(gate.stages());
-    let ended = exchange(stream, &mut session, gate).await;
+async fn converse(stream: &Stream, protocol: Protocol, gate: &Gate, stopped: watch::Receiver<bool>) -> Result<(), String> {
+    let mut session = Conversation::new(protocol, gate);
+    let ended = exchange(stream, &mut session, gate, stopped).await;
     session.end(gate);
     ended
 }
 
-/// Packets and answers, as long as both sides go on.
-async fn exchange(stream: &Stream, session: &mut Session, gate: &Gate) -> Result<(), String> {
+/// Questions and answers, as long as both sides go on.
+async fn exchange(stream: &Stream, session: &mut Conversation, gate: &Gate, mut stopped: watch::Receiver<bool>) -> Result<(), String> {
     let mut answers = Vec::new();
     let mut deadline = Instant::now() + NEGOTIATION_TIME;
     let mut amid = false;
     loop {
-        timeout_at(deadline, stream.readable()).await.map_err(|_| "it took too long")?.map_err(show)?;
+        tokio::select! {
+            biased; // what has come is answered before a stop
+            ready = timeout_at(deadline, stream.readable()) => ready.map_err(|_| "it took too long")?.map_err(show)?,
+            _ = stopped.changed(), if session.may_be_closed() => return Ok(()),
+        }
         let heard = match hear(stream, session, gate, &mut answers) {
             Err(error) if error.kind() == ErrorKind::WouldBlock => continue,
             heard => heard.map_err(show)?,
@@ -328,12 +371,12 @@ async fn exchange(stream: &Stream, session: &mut Session, gate: &Gate) -> Result
         yield_now().await;
         answers.clear();
         answers.shrink_to(ANSWERS_KEPT);
-        if heard.map_err(|error| error.to_string())? == Progress::Closed {
+        if heard? == Progress::Closed {
             return Ok(());
         }
         // The time for a packet, or for the negotiation, does not begin anew with each byte of it.
-        let was_amid = mem::replace(&mut amid, session.is_amid_packet());
-        if session.is_negotiated() && (answered || !(was_amid && amid)) {
+        let was_amid = mem::replace(&mut amid, session.is_amid());
+        if session.has_begun() && (answered || !(was_amid && amid)) {
             deadline = Instant::now() + if amid { PACKET_TIME } else { IDLE_TIME };
         }
     }
@@ -341,7 +384,7 @@ async fn exchange(stream: &Stream, session: &mut Session, gate: &Gate) -> Result
 
 /// Reads once, and lets the session answer. Not `async`, so that the buffer is on the stack instead of in the memory of
 /// each idle connection.
-fn hear(stream: &Stream, session: &mut Session, gate: &Gate, answers: &mut Vec<u8>) -> io::Result<Result<Progress, ProtocolError>> {
+fn hear(stream: &Stream, session: &mut Conversation, gate: &Gate, answers: &mut Vec<u8>) -> io::Result<Result<Progress, String>> {
     let mut buffer = [0; READ_SIZE];
     let length = stream.try_read(&mut buffer)?;
     if length == 0 {
@@ -370,13 +413,18 @@ fn show(error: io::Error) -> String {
     error.to_string()
 }
 
-/// The line in the log for a recipient that was refused, as Postfix writes it.
+/// The line in the log for who was refused, as Postfix writes it.
 struct Line<'a>(&'a Refusal<'a>);
 
 impl fmt::Display for Line<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Refusal { client, sender, recipient, reply, verdict } = *self.0;
-        write!(f, "reject: {} from [", if recipient.is_some() { "RCPT" } else { "CONNECT" })?;
+        let stage = match (recipient, sender) {
+            (Some(_), _) => "RCPT",
+            (None, Some(_)) => "MAIL",
+            (None, None) => "CONNECT",
+        };
+        write!(f, "reject: {stage} from [")?;
         match client {
             Some(address) => write!(f, "{address}")?,
             None => f.write_str("unknown")?,
@@ -439,8 +487,11 @@ mod tests {
             "{}",
             Line(&refusal)
         );
+        refusal.recipient = None;
+        assert!(Line(&refusal).to_string().starts_with("reject: MAIL from [192.0.2.7]: 550"));
+        assert!(Line(&refusal).to_string().contains("; from=<> list=local line="), "{}", Line(&refusal));
         (refusal.client, refusal.sender) = (None, None);
-        assert!(Line(&refusal).to_string().starts_with("reject: RCPT from [unknown]: 550"));
+        assert!(Line(&refusal).to_string().starts_with("reject: CONNECT from [unknown]: 550"));
         assert!(!Line(&refusal).to_string().contains("from=<"));
     }
 

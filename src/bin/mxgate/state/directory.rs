@@ -1,7 +1,7 @@
 //! The directory in which the daemon keeps its bans. One daemon at a time: it is locked, not by a file that could be left
 //! behind, but by the system.
 
-use rustix::fs::{FlockOperation, flock};
+use nix::fcntl::{Flock, FlockArg};
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -37,7 +37,7 @@ pub(crate) trait Disk {
 #[derive(Debug)]
 pub(crate) struct Directory {
     path: PathBuf,
-    file: File,
+    file: Flock<File>,
 }
 
 impl Directory {
@@ -60,8 +60,8 @@ impl Directory {
         if !file.metadata().map_err(cannot)?.is_dir() {
             return Err(cannot(ErrorKind::NotADirectory.into()));
         }
-        match flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(io::Error::from) {
-            Ok(()) => Ok(Directory { path: path.into(), file }),
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, error)| io::Error::from(error)) {
+            Ok(file) => Ok(Directory { path: path.into(), file }),
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 Err(format!("another daemon keeps its bans in {}; stop it, or choose another directory with --state", path.display()))
             }
