@@ -77,6 +77,8 @@ impl Server {
         // It ends with the daemon.
         spawn(move || lines.map_while(Result::ok).for_each(|line| note(&keep, line)));
         let server = Server { daemon, said, target };
+        // The line of the first load must not be taken for that of the next one.
+        server.wait("loads its policy", || server.said.lock().unwrap().loads > 0);
         server.wait("listens", || match &server.target {
             Target::Unix(path) => UnixStream::connect(path).is_ok(),
             Target::Tcp(port) => TcpStream::connect((Ipv4Addr::LOCALHOST, *port)).is_ok(),
