@@ -17,6 +17,7 @@ mod descriptors;
 mod diff;
 mod explain;
 mod handover;
+mod heap;
 mod lint;
 mod listen;
 mod lists;

@@ -6,6 +6,7 @@
 use crate::control;
 use crate::descriptors;
 use crate::handover::{self, Sockets};
+use crate::heap;
 use crate::listen::{Address, Listener, Stream, parse_path};
 use crate::manager;
 use crate::privileges::User;
@@ -97,6 +98,7 @@ fn parse_mode(text: &str) -> Result<u32, String> {
 
 /// Serves until SIGTERM or SIGINT.
 pub(crate) fn run(arguments: Arguments) -> ExitCode {
+    heap::give_back_large_arrays();
     log_to_stderr();
     let served = runtime().and_then(|runtime| {
         let served = runtime.block_on(serve(arguments));
