@@ -8,7 +8,7 @@ HOSTS = exim4-daemon-heavy/usr/sbin/exim4 opensmtpd/usr/sbin/smtpd sendmail-bin/
 	sendmail-cf/usr/share/sendmail/cf/m4/cf.m4
 MUSL = $(shell uname -m)-unknown-linux-musl
 
-.PHONY: test checks demo bench bench-milter bench-python hosts loom library manual deb install packages wheel
+.PHONY: test checks demo bench bench-milter bench-python storm hosts loom library manual deb install packages wheel
 
 test: packages hosts
 	cargo fmt --all --check
@@ -41,6 +41,12 @@ checks: packages
 # What a check costs from Python, beside an empty C function.
 bench-python: packages library
 	MXGATE_LIBRARY=$(LIBRARY)/libmxgate.so python3 -B benches/python.py
+
+# The daemon under storms at their full size, which takes half an hour and 20,000 open files (ulimit -Hn).
+storm:
+	cargo build --locked --release --bins
+	MXGATE_STORM=full MXGATE_PROGRAM=$(abspath $(or $(CARGO_TARGET_DIR),target)/release/mxgate) \
+	    cargo test --locked --test storm -- --nocapture --test-threads 1
 
 # The exchange of what is in force, under every schedule of its threads.
 loom:

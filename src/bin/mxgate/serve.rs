@@ -4,7 +4,9 @@
 //! All connections share one thread: a decision takes about a microsecond, and waking another thread more than that.
 
 use crate::control;
+use crate::descriptors;
 use crate::handover::{self, Sockets};
+use crate::heap;
 use crate::http;
 use crate::listen::{Address, Listener, Stream, parse_path};
 use crate::logger::{self, Format};
@@ -28,7 +30,7 @@ use std::time::Duration;
 use tokio::runtime::{self, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
-use tokio::task::spawn_blocking;
+use tokio::task::{spawn_blocking, yield_now};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 /// Where the daemon listens if nothing is said.
@@ -46,6 +48,8 @@ const WRITE_TIME: Duration = Duration::from_secs(30);
 const IDLE_TIME: Duration = Duration::from_secs(3600);
 /// Pause after a connection could not be accepted, most often because there are no more file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Pause between the end of a socket and the last look at who waits there.
+const LAST_PAUSE: Duration = Duration::from_millis(10);
 /// Most bytes that are read at once. The packets of an envelope have some hundred.
 const READ_SIZE: usize = 4096;
 /// Capacity that the buffer for answers keeps.
@@ -109,6 +113,7 @@ fn parse_mode(text: &str) -> Result<u32, String> {
 
 /// Serves until SIGTERM or SIGINT.
 pub(crate) fn run(arguments: Arguments) -> ExitCode {
+    heap::give_back_large_arrays();
     logger::start(arguments.log_format);
     let served = runtime().and_then(|runtime| {
         let served = runtime.block_on(serve(arguments));
@@ -137,6 +142,7 @@ fn say(text: &str) {
 async fn serve(arguments: Arguments) -> Result<(), String> {
     let Arguments { config, mut listen, policy_service, socket_mode, state, control, control_mode, user, drain: patience, .. } = arguments;
     let Arguments { log_format, log_lines, metrics, metrics_any, .. } = arguments;
+    descriptors::allow_for(MAX_CONNECTIONS);
     // Before the load, which may take a while: a signal then must neither be lost nor kill.
     let listen_for = |kind| signal(kind).map_err(|error| format!("cannot receive signals: {error}"));
     let hangup = listen_for(SignalKind::hangup())?;
@@ -319,6 +325,8 @@ impl Port {
             return;
         }
         self.listener.hide();
+        // They are known only when the system has been asked again; and a connection may be on its way there.
+        sleep(LAST_PAUSE).await;
         // Who connected before the socket was gone must not be turned away.
         loop {
             tokio::select! {
@@ -398,6 +406,8 @@ async fn exchange(
         };
         let answered = !answers.is_empty();
         write(stream, &answers).await?;
+        // Whoever always has more to say must not keep all others waiting.
+        yield_now().await;
         answers.clear();
         answers.shrink_to(ANSWERS_KEPT);
         if heard? == Progress::Closed {
@@ -453,6 +463,9 @@ async fn write(stream: &Stream, mut bytes: &[u8]) -> Result<(), String> {
 fn show(error: io::Error) -> String {
     error.to_string()
 }
+
+#[cfg(test)]
+mod deadlines;
 
 #[cfg(test)]
 mod tests {
