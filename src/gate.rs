@@ -400,6 +400,12 @@ impl Gate {
         bans
     }
 
+    /// How many bans that have not ended are such ones.
+    pub fn count_bans(&self, counts: impl Fn(&Ban) -> bool) -> usize {
+        let now = seconds(SystemTime::now());
+        self.in_force().bans.iter().filter(|ban| !ban.is_over(now) && counts(ban)).count()
+    }
+
     /// Puts a mode in force, whatever the policy says; `None` leaves it to the policy again. It stays over loads.
     pub fn set_mode(&self, mode: Option<Mode>) {
         let _turn = self.turn.take();

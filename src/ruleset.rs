@@ -12,7 +12,7 @@ use crate::limits::{self, Nanoseconds};
 use crate::mailbox::Mailbox;
 use crate::mode::Mode;
 use crate::networks::{Chains, Cover, NetworkTable};
-use crate::policy::{At, BanRule, Exempt, Limits, NEVER_BLOCK, PRIVATE};
+use crate::policy::{At, BanRule, Escalation, Exempt, Limits, NEVER_BLOCK, PRIVATE};
 use crate::prefix::unmap;
 use crate::reply::Reply;
 use crate::rules::authentication::{AUTHENTICATION, Authentication};
@@ -20,6 +20,7 @@ use crate::rules::names::Names;
 use crate::rules::relay::Relay;
 use crate::verdict::{Decider, Verdict};
 use ipnet::IpNet;
+use std::net::IpAddr;
 use std::str;
 use std::time::{Instant, SystemTime};
 
@@ -46,6 +47,7 @@ pub struct Ruleset {
     pub(crate) authentication: Authentication,
     /// How much is too much. What has been counted is no rule, and stands in [`crate::limits::Limits`].
     pub(crate) limits: Limits,
+    pub(crate) escalation: Option<Escalation>,
 }
 
 /// What counts beside the rules, and changes while they stay.
@@ -388,6 +390,26 @@ impl Ruleset {
             }
         }
         Ok(network)
+    }
+
+    /// When the host is to ban clients by itself; `None` for never.
+    pub fn escalation(&self) -> Option<&Escalation> {
+        self.escalation.as_ref()
+    }
+
+    /// The prefix lengths by which limits tell clients apart, of IPv4 and IPv6.
+    pub fn client_prefixes(&self) -> (u8, u8) {
+        (self.limits.settings.v4_prefix, self.limits.settings.v6_prefix)
+    }
+
+    /// Whether a client is let in whatever block lists and bans say: it is in the never-block set, an allow list has it, or
+    /// it is trusted. Counts as no question.
+    pub fn vouches_for(&self, address: IpAddr) -> bool {
+        let facts = Facts::of_client(address);
+        let mut question = Question::of_connection(&facts);
+        let decider = self.by_address(&question).decider();
+        self.let_in(&mut question, decider);
+        decider == Decider::NeverBlock || Exempt::ALLOWED.and(Exempt::TRUSTED).meets(question.situation)
     }
 
     /// The mode that the policy asks for.

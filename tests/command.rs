@@ -121,6 +121,7 @@ fn the_reference_policy_is_complete() {
         "[never_block]",
         "[guards]",
         "[limits]",
+        "[escalation]",
         "[[list]]",
         "[[domains]]",
         "[[senders]]",

@@ -51,6 +51,8 @@ pub struct Refusal<'a> {
     pub sender: Option<&'a [u8]>,
     /// The recipient as the client wrote it, bytes from a stranger; `None` at CONNECT.
     pub recipient: Option<&'a [u8]>,
+    /// Whether the client has authenticated.
+    pub authenticated: bool,
     /// The reply that the client gets.
     pub reply: &'a str,
     /// Who decided.
@@ -248,7 +250,8 @@ impl Dialogue {
             Some(rejection) => {
                 let reply = rejection.reply();
                 encode_reply(&reply, out);
-                refused(&Refusal { client: client.address, sender: None, recipient: None, reply: &reply, verdict: &verdict });
+                let (client, verdict) = (client.address, &verdict);
+                refused(&Refusal { client, sender: None, recipient: None, authenticated: false, reply: &reply, verdict });
             }
             None => encode_continue(out),
         }
@@ -276,7 +279,8 @@ impl Dialogue {
             Some(rejection) => {
                 let reply = rejection.reply();
                 encode_reply(&reply, out);
-                refused(&Refusal { client: client.address, sender, recipient: Some(argument), reply: &reply, verdict: &verdict });
+                let (client, authenticated, verdict) = (client.address, facts.authenticated, &verdict);
+                refused(&Refusal { client, sender, recipient: Some(argument), authenticated, reply: &reply, verdict });
             }
             None => encode_continue(out),
         }

@@ -3,6 +3,7 @@
 //! The document is read with the span-keeping, error-recovering parser of the `toml` crate and walked by hand:
 //! deserializing into structs would stop at the first mistake.
 
+mod escalation;
 mod fields;
 mod limits;
 mod lists;
@@ -15,6 +16,7 @@ use crate::mode::Mode;
 use crate::reply::Reply;
 use crate::verdict::MAX_LIST_NAME;
 use arrayvec::ArrayString;
+pub use escalation::{Escalation, Subnet};
 pub use fields::parse_duration;
 use fields::{Fields, Reader};
 pub(crate) use limits::Limits;
@@ -55,6 +57,7 @@ pub(crate) struct Policy {
     pub relay: Relay,
     pub authentication: Authentication,
     pub limits: Limits,
+    pub escalation: Option<Escalation>,
 }
 
 /// `[never_block]`: what no list can refuse.
@@ -265,11 +268,13 @@ impl Reader<'_> {
         let relay = self.relay(&mut top);
         let authentication = self.authentication(&mut top);
         let limits = self.limits(&mut top);
-        let known = "hostname, mode, [never_block], [guards], [bans], [limits], [relay], [authentication], [[list]], [[domains]], \
-                     [[senders]], [[recipients]]";
+        let escalation = self.escalation(&mut top, &guards);
+        let known = "hostname, mode, [never_block], [guards], [bans], [limits], [escalation], [relay], [authentication], [[list]], \
+                     [[domains]], [[senders]], [[recipients]]";
         self.finish(top, "the policy", known);
         let mut policy =
             Policy { hostname, mode, never_block, bans, lists, domains, senders, relay, authentication, limits, ..Policy::default() };
+        policy.escalation = escalation;
         policy.recipients = self.opt_outs(recipients, &mut policy);
         policy
     }

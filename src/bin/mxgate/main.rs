@@ -12,6 +12,7 @@ mod compile;
 mod control;
 mod convert;
 mod diff;
+mod escalation;
 mod explain;
 mod lint;
 mod listen;

@@ -4,6 +4,7 @@
 //! All connections share one thread: a decision takes about a microsecond, and waking another thread more than that.
 
 use crate::control;
+use crate::escalation::{self, Offenders};
 use crate::listen::{Address, Listener, Stream, parse_path};
 use crate::rules::Rules;
 use crate::state;
@@ -149,12 +150,16 @@ async fn serve(arguments: Arguments) -> Result<(), String> {
         }
     }
 
+    let (offenders, to_ban) = Offenders::new(Arc::clone(&rules));
+    let offenders = Arc::new(offenders);
+    tokio::spawn(escalation::carry_out(Arc::clone(&rules), to_ban));
     let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS as usize));
     let (stopping, stopped) = watch::channel(false);
     let mut accepting = Vec::new();
     for (listener, address) in listeners.into_iter().zip(&addresses) {
         log::info!("listening on {address}");
-        let port = Port { listener, address: address.clone(), gate: Arc::clone(&rules.gate), connections: Arc::clone(&connections) };
+        let (gate, offenders, connections) = (Arc::clone(&rules.gate), Arc::clone(&offenders), Arc::clone(&connections));
+        let port = Port { listener, address: address.clone(), gate, offenders, connections };
         accepting.push(tokio::spawn(port.accept(stopped.clone())));
     }
     if let Some(listener) = control {
@@ -223,6 +228,7 @@ struct Port {
     listener: Listener,
     address: Address,
     gate: Arc<Gate>,
+    offenders: Arc<Offenders>,
     connections: Arc<Semaphore>,
 }
 
@@ -285,10 +291,10 @@ impl Port {
     }
 
     fn spawn(&self, stream: Stream, permit: OwnedSemaphorePermit) {
-        let (gate, address) = (Arc::clone(&self.gate), self.address.clone());
+        let (gate, offenders, address) = (Arc::clone(&self.gate), Arc::clone(&self.offenders), self.address.clone());
         tokio::spawn(async move {
             // Whoever connects without being a mail server, a port scanner or a monitor, is no news.
-            match converse(&stream, &gate).await {
+            match converse(&stream, &gate, &offenders).await {
                 Ok(()) => log::debug!("{address}: connection closed"),
                 Err(cause) => log::debug!("{address}: connection dropped: {cause}"),
             }
@@ -297,22 +303,29 @@ impl Port {
     }
 }
 
+/// Whom refusals are told.
+type Refused<'a> = &'a mut (dyn FnMut(&Refusal<'_>) + Send);
+
 /// One connection, from the first byte to the last. Says why it was ended if it was not the peer who ended it.
-async fn converse(stream: &Stream, gate: &Gate) -> Result<(), String> {
+async fn converse(stream: &Stream, gate: &Gate, offenders: &Offenders) -> Result<(), String> {
     let mut session = Session::new(gate.stages());
-    let ended = exchange(stream, &mut session, gate).await;
+    let mut refused = |refusal: &Refusal<'_>| {
+        log::info!("{}", Line(refusal));
+        offenders.note(refusal);
+    };
+    let ended = exchange(stream, &mut session, gate, &mut refused).await;
     session.end(gate);
     ended
 }
 
 /// Packets and answers, as long as both sides go on.
-async fn exchange(stream: &Stream, session: &mut Session, gate: &Gate) -> Result<(), String> {
+async fn exchange(stream: &Stream, session: &mut Session, gate: &Gate, refused: Refused<'_>) -> Result<(), String> {
     let mut answers = Vec::new();
     let mut deadline = Instant::now() + NEGOTIATION_TIME;
     let mut amid = false;
     loop {
         timeout_at(deadline, stream.readable()).await.map_err(|_| "it took too long")?.map_err(show)?;
-        let heard = match hear(stream, session, gate, &mut answers) {
+        let heard = match hear(stream, session, gate, &mut answers, refused) {
             Err(error) if error.kind() == ErrorKind::WouldBlock => continue,
             heard => heard.map_err(show)?,
         };
@@ -333,7 +346,13 @@ async fn exchange(stream: &Stream, session: &mut Session, gate: &Gate) -> Result
 
 /// Reads once, and lets the session answer. Not `async`, so that the buffer is on the stack instead of in the memory of
 /// each idle connection.
-fn hear(stream: &Stream, session: &mut Session, gate: &Gate, answers: &mut Vec<u8>) -> io::Result<Result<Progress, ProtocolError>> {
+fn hear(
+    stream: &Stream,
+    session: &mut Session,
+    gate: &Gate,
+    answers: &mut Vec<u8>,
+    refused: Refused<'_>,
+) -> io::Result<Result<Progress, ProtocolError>> {
     let mut buffer = [0; READ_SIZE];
     let length = stream.try_read(&mut buffer)?;
     if length == 0 {
@@ -341,7 +360,7 @@ fn hear(stream: &Stream, session: &mut Session, gate: &Gate, answers: &mut Vec<u
         return Ok(Ok(Progress::Closed));
     }
     let input = buffer.get(..length).unwrap_or_default();
-    Ok(session.feed(gate, input, answers, &mut |refusal| log::info!("{}", Line(refusal))))
+    Ok(session.feed(gate, input, answers, refused))
 }
 
 async fn write(stream: &Stream, mut bytes: &[u8]) -> Result<(), String> {
@@ -367,7 +386,7 @@ struct Line<'a>(&'a Refusal<'a>);
 
 impl fmt::Display for Line<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Refusal { client, sender, recipient, reply, verdict } = *self.0;
+        let Refusal { client, sender, recipient, reply, verdict, .. } = *self.0;
         write!(f, "reject: {} from [", if recipient.is_some() { "RCPT" } else { "CONNECT" })?;
         match client {
             Some(address) => write!(f, "{address}")?,
@@ -411,8 +430,8 @@ mod tests {
         let client = "192.0.2.7".parse().ok();
         let verdict = gate.check_rcpt(&Facts { address: client, ..Facts::default() });
         let reply = verdict.rejection.unwrap().reply();
-        let mut refusal =
-            Refusal { client, sender: Some(b"<a@s.example>"), recipient: Some(b"<b@example.org>"), reply: &reply, verdict: &verdict };
+        let (sender, recipient): (Option<&[u8]>, Option<&[u8]>) = (Some(b"<a@s.example>"), Some(b"<b@example.org>"));
+        let mut refusal = Refusal { client, sender, recipient, authenticated: false, reply: &reply, verdict: &verdict };
         assert_eq!(
             Line(&refusal).to_string(),
             format!(
