@@ -90,8 +90,21 @@ pub(crate) fn compile(
 ) -> (Ruleset, Vec<Diagnostic>) {
     let now = seconds(files.now());
     let mut compiler = Compiler { files, policy_file: file, previous, now, room: MAX_ENTRIES, image, diagnostics: Vec::new() };
-    let Policy { hostname, mode, never_block, bans, lists, domains, senders, recipients, relay, authentication, limits, escalation } =
-        policy;
+    let Policy {
+        hostname,
+        mode,
+        never_block,
+        bans,
+        lists,
+        domains,
+        senders,
+        recipients,
+        relay,
+        authentication,
+        limits,
+        escalation,
+        overload,
+    } = policy;
     let mut address_lists = compiler.never_block(&never_block);
     let protected = address_lists.len();
     let (allow, block): (Vec<_>, Vec<_>) = lists.into_iter().partition(|list| list.allow);
@@ -147,6 +160,7 @@ pub(crate) fn compile(
         authentication: Authentication::new(authentication, previous),
         limits,
         escalation,
+        overload,
     };
     (ruleset, diagnostics)
 }

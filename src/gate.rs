@@ -58,6 +58,8 @@ struct InForce {
     bans: Arc<Bans>,
     /// The mode, if it is not that of the policy.
     mode: Option<Mode>,
+    /// The host has found itself overloaded.
+    overloaded: bool,
     /// What limits have counted.
     limits: Arc<Limits>,
     /// When the clock began by which they count.
@@ -160,7 +162,15 @@ impl Gate {
     pub fn with_progress(progress: fn(&str, u64)) -> Gate {
         let (ruleset, _) = compile(Policy::default(), &"".into(), &Disk::new(Path::new(""), &Given::new(), progress), None, None);
         let (limits, began) = (Arc::new(Limits::none()), Instant::now());
-        let in_force = InForce { ruleset: Arc::new(ruleset), bans: Arc::default(), mode: None, limits, began, origin: Arc::default() };
+        let in_force = InForce {
+            ruleset: Arc::new(ruleset),
+            bans: Arc::default(),
+            mode: None,
+            overloaded: false,
+            limits,
+            began,
+            origin: Arc::default(),
+        };
         Gate { in_force: Published::new(in_force), turn: Turn::default(), tallies: Tallies::default(), progress }
     }
 
@@ -412,10 +422,23 @@ impl Gate {
         self.publish(InForce { mode, ..self.in_force() });
     }
 
+    /// Whether the host has found itself overloaded: then all are told so (421) but those that the never-block set or an
+    /// allow list has. It counts while the mode is open because the policy says so, not because of [`Gate::set_mode`].
+    pub fn set_overloaded(&self, overloaded: bool) {
+        let _turn = self.turn.take();
+        self.publish(InForce { overloaded, ..self.in_force() });
+    }
+
     /// The mode in force.
     pub fn mode(&self) -> Mode {
         let in_force = self.in_force.look();
-        in_force.mode.unwrap_or(in_force.ruleset.mode())
+        let mode = in_force.mode.unwrap_or(in_force.ruleset.mode());
+        if in_force.is_overloaded() { Mode::Overloaded } else { mode }
+    }
+
+    /// Whether the mode in force is one that the host has come to by itself.
+    pub fn is_overloaded(&self) -> bool {
+        self.in_force.look().is_overloaded()
     }
 
     /// Decides about a client that has just connected.
@@ -527,6 +550,12 @@ impl Gate {
 
 impl InForce {
     fn decide<T>(&self, ask: impl FnOnce(&Ruleset, &Live<'_>) -> T) -> T {
-        ask(&self.ruleset, &Live { mode: self.mode, bans: Some(&self.bans), limits: Some(&self.limits), began: Some(self.began) })
+        let InForce { ruleset, bans, mode, overloaded, limits, began, .. } = self;
+        let (bans, limits, began) = (Some(&**bans), Some(&**limits), Some(*began));
+        ask(ruleset, &Live { mode: *mode, overloaded: *overloaded, bans, limits, began })
+    }
+
+    fn is_overloaded(&self) -> bool {
+        self.overloaded && self.mode.is_none() && self.ruleset.mode() == Mode::Open
     }
 }

@@ -90,7 +90,7 @@ pub use explain::Explanation;
 pub use facts::{AuthResult, Facts};
 pub use gate::{Counts, Gate, LoadError};
 pub use mode::Mode;
-pub use policy::{Escalation, Subnet, parse_duration};
+pub use policy::{Escalation, Overload, Subnet, parse_duration};
 pub use ruleset::{Ruleset, Stages};
 pub use stage::Stage;
 pub use verdict::{Decider, Entry, Rejection, Verdict};

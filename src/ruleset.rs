@@ -12,7 +12,7 @@ use crate::limits::{self, Nanoseconds};
 use crate::mailbox::Mailbox;
 use crate::mode::Mode;
 use crate::networks::{Chains, Cover, NetworkTable};
-use crate::policy::{At, BanRule, Escalation, Exempt, Limits, NEVER_BLOCK, PRIVATE};
+use crate::policy::{At, BanRule, Escalation, Exempt, Limits, NEVER_BLOCK, Overload, PRIVATE};
 use crate::prefix::unmap;
 use crate::reply::Reply;
 use crate::rules::authentication::{AUTHENTICATION, Authentication};
@@ -48,6 +48,7 @@ pub struct Ruleset {
     /// How much is too much. What has been counted is no rule, and stands in [`crate::limits::Limits`].
     pub(crate) limits: Limits,
     pub(crate) escalation: Option<Escalation>,
+    pub(crate) overload: Option<Overload>,
 }
 
 /// What counts beside the rules, and changes while they stay.
@@ -55,6 +56,8 @@ pub struct Ruleset {
 pub(crate) struct Live<'a> {
     /// The mode, if it is not that of the policy.
     pub mode: Option<Mode>,
+    /// The host has found itself overloaded. It counts while nobody has set a mode, and that of the policy is open.
+    pub overloaded: bool,
     pub bans: Option<&'a Bans>,
     pub limits: Option<&'a limits::Limits>,
     /// When the clock began by which limits count: monotonic, the same for all questions.
@@ -130,7 +133,7 @@ impl Ruleset {
 
     /// Decides, and hands over the answer to be written. Only if it is `counted` it is a hit of the lists that come to word.
     pub(crate) fn ask<T>(&self, ask: Ask, facts: &Facts<'_>, live: &Live<'_>, counted: bool, write: impl FnOnce(&Answer<'_>) -> T) -> T {
-        let mode = self.mode_reply(live);
+        let mode = self.mode_reply(live).or_else(|| if live.overloaded { self.overload_reply(facts, live) } else { None });
         // In a mode that answers everybody nothing is asked.
         let mut place = Folded::new();
         let mut question = self.question(if mode.is_some() { Ask::Connect } else { ask }, facts);
@@ -427,6 +430,19 @@ impl Ruleset {
         let mode = live.mode.unwrap_or(self.mode);
         // The replies stand in the order of the modes.
         self.mode_replies.get(mode as usize)?.as_ref()
+    }
+
+    /// The reply of an overloaded host, except to those that the never-block set or an allow list has.
+    #[cold]
+    fn overload_reply(&self, facts: &Facts<'_>, live: &Live<'_>) -> Option<&Reply> {
+        let decider = self.by_address(&Question::of_connection(facts)).decider();
+        let turned_away = live.mode.is_none() && !matches!(decider, Decider::NeverBlock | Decider::Allow);
+        self.mode_replies.get(Mode::Overloaded as usize)?.as_ref().filter(|_| turned_away)
+    }
+
+    /// When a host is to take itself for overloaded; `None` for never.
+    pub fn overload(&self) -> Option<&Overload> {
+        self.overload.as_ref()
     }
 
     /// Name of this host, for its greeting.

@@ -122,6 +122,7 @@ fn the_reference_policy_is_complete() {
         "[guards]",
         "[limits]",
         "[escalation]",
+        "[overload]",
         "[[list]]",
         "[[domains]]",
         "[[senders]]",

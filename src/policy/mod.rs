@@ -7,6 +7,7 @@ mod escalation;
 mod fields;
 mod limits;
 mod lists;
+mod overload;
 mod rules;
 
 use crate::diagnostic::{Diagnostic, Fault, Lines, quote};
@@ -21,6 +22,7 @@ pub use fields::parse_duration;
 use fields::{Fields, Reader};
 pub(crate) use limits::Limits;
 use lists::{EXEMPT, GUARDS, SOURCE};
+pub use overload::Overload;
 pub(crate) use rules::{AuthRule, Authentication, Check, NameList, Relay};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -58,6 +60,7 @@ pub(crate) struct Policy {
     pub authentication: Authentication,
     pub limits: Limits,
     pub escalation: Option<Escalation>,
+    pub overload: Option<Overload>,
 }
 
 /// `[never_block]`: what no list can refuse.
@@ -269,12 +272,13 @@ impl Reader<'_> {
         let authentication = self.authentication(&mut top);
         let limits = self.limits(&mut top);
         let escalation = self.escalation(&mut top, &guards);
-        let known = "hostname, mode, [never_block], [guards], [bans], [limits], [escalation], [relay], [authentication], [[list]], \
-                     [[domains]], [[senders]], [[recipients]]";
+        let overload = self.overload(&mut top);
+        let known = "hostname, mode, [never_block], [guards], [bans], [limits], [escalation], [overload], [relay], [authentication], \
+                     [[list]], [[domains]], [[senders]], [[recipients]]";
         self.finish(top, "the policy", known);
         let mut policy =
             Policy { hostname, mode, never_block, bans, lists, domains, senders, relay, authentication, limits, ..Policy::default() };
-        policy.escalation = escalation;
+        (policy.escalation, policy.overload) = (escalation, overload);
         policy.recipients = self.opt_outs(recipients, &mut policy);
         policy
     }

@@ -18,6 +18,7 @@ mod lint;
 mod listen;
 mod lists;
 mod mode;
+mod overload;
 mod progress;
 mod question;
 mod reload;

@@ -6,6 +6,7 @@
 use crate::control;
 use crate::escalation::{self, Offenders};
 use crate::listen::{Address, Listener, Stream, parse_path};
+use crate::overload;
 use crate::rules::Rules;
 use crate::state;
 use mxgate::Gate;
@@ -166,6 +167,10 @@ async fn serve(arguments: Arguments) -> Result<(), String> {
         accepting.push(tokio::spawn(control::accept(listener, Arc::clone(&rules), stopped.clone())));
     }
     tokio::spawn(state::retry(Arc::clone(&rules)));
+    // Each listener has the permit for the connection that it waits for.
+    let (counted, waiting) = (Arc::clone(&connections), addresses.len());
+    let open = move || (MAX_CONNECTIONS as usize).saturating_sub(counted.available_permits() + waiting);
+    tokio::spawn(overload::watch(Arc::clone(&rules), open));
     tokio::spawn(reload(rules, hangup));
 
     stop.requested().await;
