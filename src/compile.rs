@@ -104,6 +104,7 @@ pub(crate) fn compile(
         limits,
         escalation,
         overload,
+        maintenance,
     } = policy;
     let mut address_lists = compiler.never_block(&never_block);
     let protected = address_lists.len();
@@ -147,7 +148,9 @@ pub(crate) fn compile(
         generation: 0,
         hostname,
         mode,
-        mode_replies: Mode::ALL.map(Mode::reply),
+        mode_replies: Mode::ALL.map(|mode| mode.reply_with(&maintenance)),
+        timed: maintenance.is_timed(),
+        maintenance,
         bans,
         lists: address_lists,
         networks,

@@ -431,14 +431,13 @@ impl Gate {
 
     /// The mode in force.
     pub fn mode(&self) -> Mode {
-        let in_force = self.in_force.look();
-        let mode = in_force.mode.unwrap_or(in_force.ruleset.mode());
-        if in_force.is_overloaded() { Mode::Overloaded } else { mode }
+        self.in_force.look().decide(|ruleset, live| ruleset.mode_now(live))
     }
 
-    /// Whether the mode in force is one that the host has come to by itself.
-    pub fn is_overloaded(&self) -> bool {
-        self.in_force.look().is_overloaded()
+    /// Whether the mode in force has come by itself: it is neither that of the policy, nor has somebody set it.
+    pub fn is_mode_automatic(&self) -> bool {
+        let in_force = self.in_force();
+        in_force.mode.is_none() && in_force.decide(|ruleset, live| ruleset.mode_now(live)) != in_force.ruleset.mode()
     }
 
     /// Decides about a client that has just connected.
@@ -553,9 +552,5 @@ impl InForce {
         let InForce { ruleset, bans, mode, overloaded, limits, began, .. } = self;
         let (bans, limits, began) = (Some(&**bans), Some(&**limits), Some(*began));
         ask(ruleset, &Live { mode: *mode, overloaded: *overloaded, bans, limits, began })
-    }
-
-    fn is_overloaded(&self) -> bool {
-        self.overloaded && self.mode.is_none() && self.ruleset.mode() == Mode::Open
     }
 }

@@ -59,6 +59,7 @@ mod covering;
 mod resolve;
 mod rules;
 
+mod automatic;
 pub mod ban_file;
 mod bans;
 mod bytes;

@@ -12,7 +12,7 @@ use crate::limits::{self, Nanoseconds};
 use crate::mailbox::Mailbox;
 use crate::mode::Mode;
 use crate::networks::{Chains, Cover, NetworkTable};
-use crate::policy::{At, BanRule, Escalation, Exempt, Limits, NEVER_BLOCK, Overload, PRIVATE};
+use crate::policy::{At, BanRule, Escalation, Exempt, Limits, Maintenance, NEVER_BLOCK, Overload, PRIVATE};
 use crate::prefix::unmap;
 use crate::reply::Reply;
 use crate::rules::authentication::{AUTHENTICATION, Authentication};
@@ -20,7 +20,6 @@ use crate::rules::names::Names;
 use crate::rules::relay::Relay;
 use crate::verdict::{Decider, Verdict};
 use ipnet::IpNet;
-use std::net::IpAddr;
 use std::str;
 use std::time::{Instant, SystemTime};
 
@@ -32,6 +31,9 @@ pub struct Ruleset {
     pub(crate) mode: Mode,
     /// What everybody is told in each mode.
     pub(crate) mode_replies: [Option<Reply>; Mode::ALL.len()],
+    /// When it is maintenance by itself, and whether that is ever.
+    pub(crate) maintenance: Maintenance,
+    pub(crate) timed: bool,
     /// How banned clients are refused.
     pub(crate) bans: BanRule,
     /// Never-block set, allow lists, block lists: the order in which they decide.
@@ -133,7 +135,8 @@ impl Ruleset {
 
     /// Decides, and hands over the answer to be written. Only if it is `counted` it is a hit of the lists that come to word.
     pub(crate) fn ask<T>(&self, ask: Ask, facts: &Facts<'_>, live: &Live<'_>, counted: bool, write: impl FnOnce(&Answer<'_>) -> T) -> T {
-        let mode = self.mode_reply(live).or_else(|| if live.overloaded { self.overload_reply(facts, live) } else { None });
+        let by_itself = self.timed | live.overloaded;
+        let mode = if by_itself { self.reply_by_itself(facts, live) } else { self.mode_reply(live) };
         // In a mode that answers everybody nothing is asked.
         let mut place = Folded::new();
         let mut question = self.question(if mode.is_some() { Ask::Connect } else { ask }, facts);
@@ -395,26 +398,6 @@ impl Ruleset {
         Ok(network)
     }
 
-    /// When the host is to ban clients by itself; `None` for never.
-    pub fn escalation(&self) -> Option<&Escalation> {
-        self.escalation.as_ref()
-    }
-
-    /// The prefix lengths by which limits tell clients apart, of IPv4 and IPv6.
-    pub fn client_prefixes(&self) -> (u8, u8) {
-        (self.limits.settings.v4_prefix, self.limits.settings.v6_prefix)
-    }
-
-    /// Whether a client is let in whatever block lists and bans say: it is in the never-block set, an allow list has it, or
-    /// it is trusted. Counts as no question.
-    pub fn vouches_for(&self, address: IpAddr) -> bool {
-        let facts = Facts::of_client(address);
-        let mut question = Question::of_connection(&facts);
-        let decider = self.by_address(&question).decider();
-        self.let_in(&mut question, decider);
-        decider == Decider::NeverBlock || Exempt::ALLOWED.and(Exempt::TRUSTED).meets(question.situation)
-    }
-
     /// The mode that the policy asks for.
     pub fn mode(&self) -> Mode {
         self.mode
@@ -430,19 +413,6 @@ impl Ruleset {
         let mode = live.mode.unwrap_or(self.mode);
         // The replies stand in the order of the modes.
         self.mode_replies.get(mode as usize)?.as_ref()
-    }
-
-    /// The reply of an overloaded host, except to those that the never-block set or an allow list has.
-    #[cold]
-    fn overload_reply(&self, facts: &Facts<'_>, live: &Live<'_>) -> Option<&Reply> {
-        let decider = self.by_address(&Question::of_connection(facts)).decider();
-        let turned_away = live.mode.is_none() && !matches!(decider, Decider::NeverBlock | Decider::Allow);
-        self.mode_replies.get(Mode::Overloaded as usize)?.as_ref().filter(|_| turned_away)
-    }
-
-    /// When a host is to take itself for overloaded; `None` for never.
-    pub fn overload(&self) -> Option<&Overload> {
-        self.overload.as_ref()
     }
 
     /// Name of this host, for its greeting.
@@ -489,7 +459,7 @@ impl Ruleset {
     }
 
     #[inline(always)]
-    fn by_address<'a>(&'a self, question: &Question<'_>) -> Decision<'a> {
+    pub(crate) fn by_address<'a>(&'a self, question: &Question<'_>) -> Decision<'a> {
         let Some(address) = &question.facts.address else { return Decision::default() };
         let cover = self.networks.get(address);
         if cover.is_none() {

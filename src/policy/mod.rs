@@ -7,6 +7,7 @@ mod escalation;
 mod fields;
 mod limits;
 mod lists;
+mod maintenance;
 mod overload;
 mod rules;
 
@@ -22,6 +23,7 @@ pub use fields::parse_duration;
 use fields::{Fields, Reader};
 pub(crate) use limits::Limits;
 use lists::{EXEMPT, GUARDS, SOURCE};
+pub(crate) use maintenance::Maintenance;
 pub use overload::Overload;
 pub(crate) use rules::{AuthRule, Authentication, Check, NameList, Relay};
 use std::net::IpAddr;
@@ -61,6 +63,7 @@ pub(crate) struct Policy {
     pub limits: Limits,
     pub escalation: Option<Escalation>,
     pub overload: Option<Overload>,
+    pub maintenance: Maintenance,
 }
 
 /// `[never_block]`: what no list can refuse.
@@ -250,6 +253,7 @@ impl Reader<'_> {
     fn policy(&mut self, mut top: Fields<'_>) -> Policy {
         let hostname = self.hostname(&mut top);
         let mode = self.mode(&mut top);
+        let maintenance = self.maintenance(&mut top, mode);
         let never_block = self.never_block(&mut top);
         let mut guards = Guards::default();
         if let Some(mut fields) = self.table(top.take("guards"), "guards") {
@@ -273,12 +277,12 @@ impl Reader<'_> {
         let limits = self.limits(&mut top);
         let escalation = self.escalation(&mut top, &guards);
         let overload = self.overload(&mut top);
-        let known = "hostname, mode, [never_block], [guards], [bans], [limits], [escalation], [overload], [relay], [authentication], \
-                     [[list]], [[domains]], [[senders]], [[recipients]]";
+        let known = "hostname, mode, [maintenance], [never_block], [guards], [bans], [limits], [escalation], [overload], [relay], \
+                     [authentication], [[list]], [[domains]], [[senders]], [[recipients]]";
         self.finish(top, "the policy", known);
         let mut policy =
             Policy { hostname, mode, never_block, bans, lists, domains, senders, relay, authentication, limits, ..Policy::default() };
-        (policy.escalation, policy.overload) = (escalation, overload);
+        (policy.escalation, policy.overload, policy.maintenance) = (escalation, overload, maintenance);
         policy.recipients = self.opt_outs(recipients, &mut policy);
         policy
     }
