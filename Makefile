@@ -34,9 +34,10 @@ bench-milter: packages
 	MXGATE_MILTR=$(CURDIR)/target/miltr/release/miltr-nothing cargo bench --locked --bench milter
 
 # What needs an optimised build: the network table against others (100 million questions or MXGATE_QUESTIONS, and
-# all of IPv4), and what look-ups and checks cost in instructions (BLESS=1 writes new limits).
+# all of IPv4), the memory of limits under ten million clients, and what look-ups and checks cost in instructions (BLESS=1
+# writes new limits).
 checks: packages
-	cargo test --locked --profile checks --test tables --test instructions -- --include-ignored --nocapture
+	cargo test --locked --profile checks --test tables --test flood --test instructions -- --include-ignored --nocapture
 
 # What a check costs from Python, beside an empty C function.
 bench-python: packages library

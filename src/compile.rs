@@ -90,7 +90,22 @@ pub(crate) fn compile(
 ) -> (Ruleset, Vec<Diagnostic>) {
     let now = seconds(files.now());
     let mut compiler = Compiler { files, policy_file: file, previous, now, room: MAX_ENTRIES, image, diagnostics: Vec::new() };
-    let Policy { hostname, mode, never_block, bans, lists, domains, senders, recipients, relay, authentication, limits } = policy;
+    let Policy {
+        hostname,
+        mode,
+        never_block,
+        bans,
+        lists,
+        domains,
+        senders,
+        recipients,
+        relay,
+        authentication,
+        limits,
+        escalation,
+        overload,
+        maintenance,
+    } = policy;
     let mut address_lists = compiler.never_block(&never_block);
     let protected = address_lists.len();
     let (allow, block): (Vec<_>, Vec<_>) = lists.into_iter().partition(|list| list.allow);
@@ -133,7 +148,9 @@ pub(crate) fn compile(
         generation: 0,
         hostname,
         mode,
-        mode_replies: Mode::ALL.map(Mode::reply),
+        mode_replies: Mode::ALL.map(|mode| mode.reply_with(&maintenance)),
+        timed: maintenance.is_timed(),
+        maintenance,
         bans,
         lists: address_lists,
         networks,
@@ -145,6 +162,8 @@ pub(crate) fn compile(
         relay,
         authentication: Authentication::new(authentication, previous),
         limits,
+        escalation,
+        overload,
     };
     (ruleset, diagnostics)
 }

@@ -58,6 +58,8 @@ struct InForce {
     bans: Arc<Bans>,
     /// The mode, if it is not that of the policy.
     mode: Option<Mode>,
+    /// The host has found itself overloaded.
+    overloaded: bool,
     /// What limits have counted.
     limits: Arc<Limits>,
     /// When the clock began by which they count.
@@ -160,7 +162,15 @@ impl Gate {
     pub fn with_progress(progress: fn(&str, u64)) -> Gate {
         let (ruleset, _) = compile(Policy::default(), &"".into(), &Disk::new(Path::new(""), &Given::new(), progress), None, None);
         let (limits, began) = (Arc::new(Limits::none()), Instant::now());
-        let in_force = InForce { ruleset: Arc::new(ruleset), bans: Arc::default(), mode: None, limits, began, origin: Arc::default() };
+        let in_force = InForce {
+            ruleset: Arc::new(ruleset),
+            bans: Arc::default(),
+            mode: None,
+            overloaded: false,
+            limits,
+            began,
+            origin: Arc::default(),
+        };
         Gate { in_force: Published::new(in_force), turn: Turn::default(), tallies: Tallies::default(), progress }
     }
 
@@ -400,16 +410,34 @@ impl Gate {
         bans
     }
 
+    /// How many bans that have not ended are such ones.
+    pub fn count_bans(&self, counts: impl Fn(&Ban) -> bool) -> usize {
+        let now = seconds(SystemTime::now());
+        self.in_force().bans.iter().filter(|ban| !ban.is_over(now) && counts(ban)).count()
+    }
+
     /// Puts a mode in force, whatever the policy says; `None` leaves it to the policy again. It stays over loads.
     pub fn set_mode(&self, mode: Option<Mode>) {
         let _turn = self.turn.take();
         self.publish(InForce { mode, ..self.in_force() });
     }
 
+    /// Whether the host has found itself overloaded: then all are told so (421) but those that the never-block set or an
+    /// allow list has. It counts while the mode is open because the policy says so, not because of [`Gate::set_mode`].
+    pub fn set_overloaded(&self, overloaded: bool) {
+        let _turn = self.turn.take();
+        self.publish(InForce { overloaded, ..self.in_force() });
+    }
+
     /// The mode in force.
     pub fn mode(&self) -> Mode {
-        let in_force = self.in_force.look();
-        in_force.mode.unwrap_or(in_force.ruleset.mode())
+        self.in_force.look().decide(|ruleset, live| ruleset.mode_now(live))
+    }
+
+    /// Whether the mode in force has come by itself: it is neither that of the policy, nor has somebody set it.
+    pub fn is_mode_automatic(&self) -> bool {
+        let in_force = self.in_force();
+        in_force.mode.is_none() && in_force.decide(|ruleset, live| ruleset.mode_now(live)) != in_force.ruleset.mode()
     }
 
     /// Decides about a client that has just connected.
@@ -544,6 +572,8 @@ impl Gate {
 
 impl InForce {
     fn decide<T>(&self, ask: impl FnOnce(&Ruleset, &Live<'_>) -> T) -> T {
-        ask(&self.ruleset, &Live { mode: self.mode, bans: Some(&self.bans), limits: Some(&self.limits), began: Some(self.began) })
+        let InForce { ruleset, bans, mode, overloaded, limits, began, .. } = self;
+        let (bans, limits, began) = (Some(&**bans), Some(&**limits), Some(*began));
+        ask(ruleset, &Live { mode: *mode, overloaded: *overloaded, bans, limits, began })
     }
 }

@@ -60,6 +60,7 @@ mod covering;
 mod resolve;
 mod rules;
 
+mod automatic;
 pub mod ban_file;
 mod bans;
 mod bytes;
@@ -94,7 +95,7 @@ pub use explain::Explanation;
 pub use facts::{AuthResult, Facts};
 pub use gate::{Counts, Gate, LoadError};
 pub use mode::Mode;
-pub use policy::parse_duration;
+pub use policy::{Escalation, Overload, Subnet, parse_duration};
 pub use ruleset::{Ruleset, Stages};
 pub use stage::Stage;
 pub use verdict::{Decider, Entry, Rejection, Verdict};

@@ -1,5 +1,6 @@
 //! Modes: what the host tells everybody, whoever asks.
 
+use crate::policy::Maintenance;
 use crate::reply::Reply;
 use std::fmt;
 
@@ -37,6 +38,11 @@ impl Mode {
     /// The mode of that name.
     pub fn named(name: &str) -> Option<Mode> {
         Mode::ALL.into_iter().find(|mode| mode.name() == name)
+    }
+
+    /// What everybody is told by the policy; `None` if the rules decide.
+    pub(crate) fn reply_with(self, maintenance: &Maintenance) -> Option<Reply> {
+        maintenance.reply.clone().filter(|_| self == Mode::Maintenance).or_else(|| self.reply())
     }
 
     /// What everybody is told; `None` if the rules decide.

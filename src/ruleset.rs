@@ -12,7 +12,7 @@ use crate::limits::{self, Exceeded, Nanoseconds};
 use crate::mailbox::Mailbox;
 use crate::mode::Mode;
 use crate::networks::{Chains, Cover, NetworkTable};
-use crate::policy::{At, BanRule, Exempt, Limits, NEVER_BLOCK, PRIVATE};
+use crate::policy::{At, BanRule, Escalation, Exempt, Limits, Maintenance, NEVER_BLOCK, Overload, PRIVATE};
 use crate::prefix::unmap;
 use crate::reply::Reply;
 use crate::rules::authentication::{AUTHENTICATION, Authentication};
@@ -32,6 +32,9 @@ pub struct Ruleset {
     pub(crate) mode: Mode,
     /// What everybody is told in each mode.
     pub(crate) mode_replies: [Option<Reply>; Mode::ALL.len()],
+    /// When it is maintenance by itself, and whether that is ever.
+    pub(crate) maintenance: Maintenance,
+    pub(crate) timed: bool,
     /// How banned clients are refused.
     pub(crate) bans: BanRule,
     /// Never-block set, allow lists, block lists: the order in which they decide.
@@ -47,6 +50,8 @@ pub struct Ruleset {
     pub(crate) authentication: Authentication,
     /// How much is too much. What has been counted is no rule, and stands in [`crate::limits::Limits`].
     pub(crate) limits: Limits,
+    pub(crate) escalation: Option<Escalation>,
+    pub(crate) overload: Option<Overload>,
 }
 
 /// What counts beside the rules, and changes while they stay.
@@ -54,6 +59,8 @@ pub struct Ruleset {
 pub(crate) struct Live<'a> {
     /// The mode, if it is not that of the policy.
     pub mode: Option<Mode>,
+    /// The host has found itself overloaded. It counts while nobody has set a mode, and that of the policy is open.
+    pub overloaded: bool,
     pub bans: Option<&'a Bans>,
     pub limits: Option<&'a limits::Limits>,
     /// When the clock began by which limits count: monotonic, the same for all questions.
@@ -134,7 +141,8 @@ impl Ruleset {
 
     /// Decides, and hands over the answer to be written. Only if it is `counted` it is a hit of the lists that come to word.
     pub(crate) fn ask<T>(&self, ask: Ask, facts: &Facts<'_>, live: &Live<'_>, counted: bool, write: impl FnOnce(&Answer<'_>) -> T) -> T {
-        let mode = self.mode_reply(live);
+        let by_itself = self.timed | live.overloaded;
+        let mode = if by_itself { self.reply_by_itself(facts, live) } else { self.mode_reply(live) };
         // In a mode that answers everybody nothing is asked.
         let mut place = Folded::new();
         let mut question = self.question(if mode.is_some() { Ask::Connect } else { ask }, facts);
@@ -458,7 +466,7 @@ impl Ruleset {
     }
 
     #[inline(always)]
-    fn by_address<'a>(&'a self, question: &Question<'_>) -> Decision<'a> {
+    pub(crate) fn by_address<'a>(&'a self, question: &Question<'_>) -> Decision<'a> {
         let Some(address) = &question.facts.address else { return Decision::default() };
         let cover = self.networks.get(address);
         if cover.is_none() {

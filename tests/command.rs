@@ -118,9 +118,12 @@ fn the_reference_policy_is_complete() {
     assert_eq!(gate.load_text(reference, "mxgate.toml").map_err(|error| error.to_string()), Ok(vec![]));
     for section in [
         "",
+        "[maintenance]",
         "[never_block]",
         "[guards]",
         "[limits]",
+        "[escalation]",
+        "[overload]",
         "[[list]]",
         "[[domains]]",
         "[[senders]]",

@@ -31,7 +31,7 @@ const NAMED: usize = 3;
 /// What changes from one ruleset to another.
 #[derive(Clone, Debug)]
 pub struct Diff {
-    /// Keys of the policy that are not about one list: `hostname`, `mode`, `limits`, `order of lists`.
+    /// Keys of the policy that are not about one list: `hostname`, `mode`, `limits`, `escalation`, `overload`, `maintenance`, `order of lists`.
     pub settings: Vec<&'static str>,
     /// The lists that are not the same, in the order of the new ruleset; those that are gone come last.
     pub changes: Vec<Change>,
@@ -113,6 +113,9 @@ pub fn diff(old: &Ruleset, new: &Ruleset) -> Diff {
         ("mode", old.mode != new.mode),
         ("bans", old.bans != new.bans),
         ("limits", old.limits != new.limits),
+        ("escalation", old.escalation != new.escalation),
+        ("overload", old.overload != new.overload),
+        ("maintenance", old.maintenance != new.maintenance),
         ("order of lists", !same_order(old, new)),
     ];
     let settings = settings.iter().filter(|(_, differs)| *differs).map(|(key, _)| *key).collect();

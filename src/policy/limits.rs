@@ -32,7 +32,7 @@ impl Reader<'_> {
         let concurrent = self.integer(fields.take("concurrent"), "concurrent", 1..=u16::MAX.into());
         let bits = |number: Option<u64>, default| number.and_then(|bits| u8::try_from(bits).ok()).unwrap_or(default);
         let settings = Settings {
-            memory: self.memory(fields.take("memory")).unwrap_or(default.memory),
+            memory: self.memory(fields.take("memory"), "\"16 MiB\"").unwrap_or(default.memory),
             v4_prefix: bits(v4_prefix, default.v4_prefix),
             v6_prefix: bits(v6_prefix, default.v6_prefix),
             connections: self.rate(fields.take("connections"), "connections"),
@@ -54,7 +54,7 @@ impl Reader<'_> {
         Limits { settings, reply, exempt }
     }
 
-    fn rate(&mut self, value: Option<Value<'_>>, key: &str) -> Option<Rate> {
+    pub(super) fn rate(&mut self, value: Option<Value<'_>>, key: &str) -> Option<Rate> {
         let item = self.string(value, key, "\"100/min\"")?;
         Rate::parse(&item.text).map_err(|fault| self.report_at(&item, fault)).ok()
     }
@@ -75,8 +75,8 @@ impl Reader<'_> {
     }
 
     /// An amount of memory such as `"16 MiB"`, in bytes.
-    fn memory(&mut self, value: Option<Value<'_>>) -> Option<usize> {
-        let item = self.string(value, "memory", "\"16 MiB\"")?;
+    pub(super) fn memory(&mut self, value: Option<Value<'_>>, example: &str) -> Option<usize> {
+        let item = self.string(value, "memory", example)?;
         let quoted = quote(item.text.as_bytes());
         let fault = match parse_memory(&item.text) {
             Some(bytes) if MEMORY.contains(&bytes) => match usize::try_from(bytes) {

@@ -3,9 +3,12 @@
 //! The document is read with the span-keeping, error-recovering parser of the `toml` crate and walked by hand:
 //! deserializing into structs would stop at the first mistake.
 
+mod escalation;
 mod fields;
 mod limits;
 mod lists;
+mod maintenance;
+mod overload;
 mod rules;
 
 use crate::diagnostic::{Diagnostic, Fault, Lines, quote};
@@ -15,10 +18,13 @@ use crate::mode::Mode;
 use crate::reply::Reply;
 use crate::verdict::MAX_LIST_NAME;
 use arrayvec::ArrayString;
+pub use escalation::{Escalation, Subnet};
 pub use fields::parse_duration;
 use fields::{Fields, Reader};
 pub(crate) use limits::Limits;
 use lists::{EXEMPT, GUARDS, SOURCE};
+pub(crate) use maintenance::Maintenance;
+pub use overload::Overload;
 pub(crate) use rules::{AuthRule, Authentication, Check, NameList, Relay};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -55,6 +61,9 @@ pub(crate) struct Policy {
     pub relay: Relay,
     pub authentication: Authentication,
     pub limits: Limits,
+    pub escalation: Option<Escalation>,
+    pub overload: Option<Overload>,
+    pub maintenance: Maintenance,
 }
 
 /// `[never_block]`: what no list can refuse.
@@ -244,6 +253,7 @@ impl Reader<'_> {
     fn policy(&mut self, mut top: Fields<'_>) -> Policy {
         let hostname = self.hostname(&mut top);
         let mode = self.mode(&mut top);
+        let maintenance = self.maintenance(&mut top, mode);
         let never_block = self.never_block(&mut top);
         let mut guards = Guards::default();
         if let Some(mut fields) = self.table(top.take("guards"), "guards") {
@@ -265,11 +275,14 @@ impl Reader<'_> {
         let relay = self.relay(&mut top);
         let authentication = self.authentication(&mut top);
         let limits = self.limits(&mut top);
-        let known = "hostname, mode, [never_block], [guards], [bans], [limits], [relay], [authentication], [[list]], [[domains]], \
-                     [[senders]], [[recipients]]";
+        let escalation = self.escalation(&mut top, &guards);
+        let overload = self.overload(&mut top);
+        let known = "hostname, mode, [maintenance], [never_block], [guards], [bans], [limits], [escalation], [overload], [relay], \
+                     [authentication], [[list]], [[domains]], [[senders]], [[recipients]]";
         self.finish(top, "the policy", known);
         let mut policy =
             Policy { hostname, mode, never_block, bans, lists, domains, senders, relay, authentication, limits, ..Policy::default() };
+        (policy.escalation, policy.overload, policy.maintenance) = (escalation, overload, maintenance);
         policy.recipients = self.opt_outs(recipients, &mut policy);
         policy
     }

@@ -89,5 +89,8 @@ pub(crate) fn mode(gate: &Gate, wish: &Wish) -> Done {
     }
     let (mode, policy) = (gate.mode(), gate.ruleset().mode());
     let of = if mode == policy { String::new() } else { format!(" (that of the policy is {policy})") };
-    Done { result: json!({ "mode": mode.name(), "policy": policy.name() }), text: format!("the mode is {mode}{of}\n") }
+    let automatic = gate.is_mode_automatic();
+    let by_itself = if automatic { ", by itself" } else { "" };
+    let result = json!({ "mode": mode.name(), "policy": policy.name(), "automatic": automatic });
+    Done { result, text: format!("the mode is {mode}{by_itself}{of}\n") }
 }

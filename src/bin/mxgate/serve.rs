@@ -5,6 +5,7 @@
 
 use crate::control;
 use crate::descriptors;
+use crate::escalation::{self, Offenders};
 use crate::handover::{self, Sockets};
 use crate::heap;
 use crate::http;
@@ -12,13 +13,14 @@ use crate::listen::{Address, Listener, Stream, parse_path};
 use crate::logger::{self, Format};
 use crate::manager;
 use crate::metrics::{Metrics, Traffic};
+use crate::overload;
 use crate::privileges::User;
 use crate::protocol::{Conversation, Protocol};
 use crate::refusals::{self, Refusals};
 use crate::rules::Rules;
 use crate::state;
 use mxgate::Gate;
-use mxgate::milter::Progress;
+use mxgate::milter::{Progress, Refusal};
 use std::future::ready;
 use std::io::{self, ErrorKind, Write as _};
 use std::mem;
@@ -190,6 +192,9 @@ async fn serve(arguments: Arguments) -> Result<(), String> {
         }
     }
 
+    let (offenders, to_ban) = Offenders::new(Arc::clone(&rules));
+    let offenders = Arc::new(offenders);
+    tokio::spawn(escalation::carry_out(Arc::clone(&rules), to_ban));
     let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS as usize));
     let metrics = Arc::new(Metrics::new(Arc::clone(&rules)));
     let (stopping, stopped) = watch::channel(false);
@@ -199,8 +204,9 @@ async fn serve(arguments: Arguments) -> Result<(), String> {
     let policy_service = policy_service.into_iter().map(|listener| (listener, Protocol::PolicyService));
     for ((listener, protocol), address) in milter.chain(policy_service).zip(&addresses) {
         log::info!("{protocol}: listening on {address}");
-        let (gate, traffic) = (Arc::clone(&rules.gate), metrics.traffic(&address.to_string()));
-        let port = Port { listener, protocol, address: address.clone(), gate, traffic, connections: Arc::clone(&connections) };
+        let (gate, connections) = (Arc::clone(&rules.gate), Arc::clone(&connections));
+        let told = Told { traffic: metrics.traffic(&address.to_string()), offenders: Arc::clone(&offenders) };
+        let port = Port { listener, protocol, address: address.clone(), gate, told, connections };
         accepting.push(tokio::spawn(port.accept(stopped.clone())));
     }
     for listener in control {
@@ -215,6 +221,7 @@ async fn serve(arguments: Arguments) -> Result<(), String> {
     // Each listener holds a permit for the connection that it waits for.
     let (permits, idle) = (Arc::clone(&connections), addresses.len());
     let open = move || (MAX_CONNECTIONS as usize).saturating_sub(permits.available_permits() + idle);
+    tokio::spawn(overload::watch(Arc::clone(&rules), open.clone()));
     tokio::spawn(manager::inform(Arc::clone(&rules.gate), open));
 
     stop.requested().await;
@@ -279,13 +286,29 @@ async fn reload(rules: Arc<Rules>, mut hangup: Signal) {
     }
 }
 
+/// Who is told of answers.
+#[derive(Clone)]
+struct Told {
+    traffic: Traffic,
+    offenders: Arc<Offenders>,
+}
+
+impl Told {
+    fn answer(&self, answer: &Refusal<'_>) {
+        self.traffic.refusals.answered(answer);
+        if !answer.reply.is_empty() {
+            self.offenders.note(answer);
+        }
+    }
+}
+
 /// A listener, and what its connections need.
 struct Port {
     listener: Listener,
     protocol: Protocol,
     address: Address,
     gate: Arc<Gate>,
-    traffic: Traffic,
+    told: Told,
     connections: Arc<Semaphore>,
 }
 
@@ -355,30 +378,24 @@ impl Port {
     }
 
     fn spawn(&self, stream: Stream, permit: OwnedSemaphorePermit, stopped: watch::Receiver<bool>) {
-        let (gate, traffic, address, protocol) = (Arc::clone(&self.gate), self.traffic.clone(), self.address.clone(), self.protocol);
+        let (gate, told, address, protocol) = (Arc::clone(&self.gate), self.told.clone(), self.address.clone(), self.protocol);
         tokio::spawn(async move {
-            traffic.sessions.inc();
+            told.traffic.sessions.inc();
             // Whoever connects without being a mail server, a port scanner or a monitor, is no news.
-            match converse(&stream, protocol, &gate, &traffic, stopped).await {
+            match converse(&stream, protocol, &gate, &told, stopped).await {
                 Ok(()) => log::debug!("{address}: connection closed"),
                 Err(cause) => log::debug!("{address}: connection dropped: {cause}"),
             }
-            traffic.sessions.dec();
+            told.traffic.sessions.dec();
             drop(permit);
         });
     }
 }
 
 /// One connection, from the first byte to the last. Says why it was ended if it was not the peer who ended it.
-async fn converse(
-    stream: &Stream,
-    protocol: Protocol,
-    gate: &Gate,
-    traffic: &Traffic,
-    stopped: watch::Receiver<bool>,
-) -> Result<(), String> {
-    let mut session = Conversation::new(protocol, gate, &traffic.refusals.ids);
-    let ended = exchange(stream, &mut session, gate, traffic, stopped).await;
+async fn converse(stream: &Stream, protocol: Protocol, gate: &Gate, told: &Told, stopped: watch::Receiver<bool>) -> Result<(), String> {
+    let mut session = Conversation::new(protocol, gate, &told.traffic.refusals.ids);
+    let ended = exchange(stream, &mut session, gate, told, stopped).await;
     session.end(gate);
     ended
 }
@@ -388,7 +405,7 @@ async fn exchange(
     stream: &Stream,
     session: &mut Conversation,
     gate: &Gate,
-    traffic: &Traffic,
+    told: &Told,
     mut stopped: watch::Receiver<bool>,
 ) -> Result<(), String> {
     let mut answers = Vec::new();
@@ -400,7 +417,7 @@ async fn exchange(
             ready = timeout_at(deadline, stream.readable()) => ready.map_err(|_| "it took too long")?.map_err(show)?,
             _ = stopped.changed(), if session.may_be_closed() => return Ok(()),
         }
-        let heard = match hear(stream, session, gate, traffic, &mut answers) {
+        let heard = match hear(stream, session, gate, told, &mut answers) {
             Err(error) if error.kind() == ErrorKind::WouldBlock => continue,
             heard => heard.map_err(show)?,
         };
@@ -427,7 +444,7 @@ fn hear(
     stream: &Stream,
     session: &mut Conversation,
     gate: &Gate,
-    traffic: &Traffic,
+    told: &Told,
     answers: &mut Vec<u8>,
 ) -> io::Result<Result<Progress, String>> {
     let mut buffer = [0; READ_SIZE];
@@ -437,11 +454,11 @@ fn hear(
         return Ok(Ok(Progress::Closed));
     }
     let input = buffer.get(..length).unwrap_or_default();
-    session.tell_all(traffic.refusals.traces.any());
+    session.tell_all(told.traffic.refusals.traces.any());
     let begun = Instant::now();
-    let heard = session.feed(gate, input, answers, &mut |answer| traffic.refusals.answered(answer));
+    let heard = session.feed(gate, input, answers, &mut |answer| told.answer(answer));
     if !answers.is_empty() {
-        traffic.answers.observe(begun.elapsed().as_secs_f64());
+        told.traffic.answers.observe(begun.elapsed().as_secs_f64());
     }
     Ok(heard)
 }
