@@ -58,5 +58,5 @@ pub(crate) fn network(random: u32, networks: u32) -> u32 {
 
 /// The first address of a network. They do not touch each other, or else they would be compiled into fewer.
 pub(crate) fn address(number: u32) -> Ipv6Addr {
-    Ipv6Addr::from_bits(0x2001_0db8 << 96 | u128::from(number) * 3 << 64)
+    Ipv6Addr::from_bits(0x2001_0db8 << 96 | (u128::from(number) * 3) << 64)
 }
