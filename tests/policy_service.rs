@@ -145,9 +145,9 @@ fn a_greeting_of_our_own_and_refusals_at_each_stage() {
     assert_eq!(delivered.len(), 2);
     let log = server.log();
     for line in [
-        "reject: CONNECT from [127.0.0.40]: 521 5.3.2 This host takes no mail from you; list=botnets line=",
-        "reject: MAIL from [127.0.0.10]: 550 5.7.1 Sender address rejected: blocked using spammers; from=<sender@spam.example> list=spammers",
-        "reject: RCPT from [127.0.0.10]: 556 5.1.10 nomx.example does not accept mail; from=<> to=<user@nomx.example> list=null-mx",
+        "reject: CONNECT from unknown[127.0.0.40]: 521 5.3.2 Service unavailable; Client host [127.0.0.40] blocked using botnets; list=botnets entry=127.0.0.40 line=",
+        "reject: MAIL from unknown[127.0.0.10]: 550 5.7.1 Sender address rejected: blocked using spammers; from=<sender@spam.example> helo=<client.example> list=spammers",
+        "reject: RCPT from unknown[127.0.0.10]: 556 5.1.10 <user@nomx.example>: nomx.example does not accept mail; from=<> to=<user@nomx.example> helo=<client.example> list=null-mx",
     ] {
         assert!(log.contains(line), "{line}\n{log}");
     }
