@@ -144,7 +144,7 @@ fn write(directory: &Path, policy: &str) {
 }
 
 fn note(said: &Mutex<Said>, line: String) {
-    if line.starts_with("info: reject: ") {
+    if line.starts_with("NOQUEUE: reject: ") || line.contains(" more refusal") {
         return;
     }
     let mut said = said.lock().unwrap();
