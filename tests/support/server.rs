@@ -2,7 +2,7 @@
 
 use super::daemon::Daemon;
 use std::fs;
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -42,7 +42,8 @@ impl Server {
         let arguments = ["serve".as_ref(), "--config".as_ref(), file.as_os_str(), option.as_ref(), listen.as_ref()];
         let daemon = Daemon::start(program, arguments, &output);
         let server = Server { daemon, port, policy: file, output, _directory: directory };
-        server.wait(|| TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok(), "does not listen");
+        // It listens before it has loaded, and says so behind that.
+        server.wait(|| server.log().contains("listening on "), "does not listen");
         server
     }
 
