@@ -31,6 +31,12 @@ pub struct Fault {
     pub remedy: String,
 }
 
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}; {}", self.cause, self.remedy)
+    }
+}
+
 impl Fault {
     /// A mistake in a text.
     pub fn new(cause: impl Into<String>, remedy: impl Into<String>) -> Fault {

@@ -1,6 +1,6 @@
 //! The client's end of the control socket: asks a daemon, and says what to do if there is none.
 
-use crate::check::load;
+use crate::check::{ERROR, load, print_or_fail};
 use crate::commands::{Done, Request, parse_answer};
 use crate::listen::parse_path;
 use clap::Args;
@@ -8,6 +8,7 @@ use mxgate::Gate;
 use std::io::{self, BufRead, BufReader, ErrorKind, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 /// Where the control socket is if nothing is said.
 const DEFAULT_PATH: &str = "/run/mxgate/control.sock";
@@ -59,6 +60,26 @@ impl Daemon {
     /// As [`ask`].
     pub(crate) fn ask(&self, request: &Request) -> Option<Done> {
         ask(&self.control, request)
+    }
+}
+
+/// The daemon that is asked, and how its answer is shown.
+#[derive(Debug, Args)]
+pub(crate) struct Asked {
+    #[command(flatten)]
+    daemon: Daemon,
+    /// For programs: JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Asked {
+    /// Asks, prints.
+    pub(crate) fn run(&self, request: &Request) -> ExitCode {
+        match self.daemon.ask(request) {
+            Some(done) => print_or_fail(&done.show(self.json), 0),
+            None => ExitCode::from(ERROR),
+        }
     }
 }
 

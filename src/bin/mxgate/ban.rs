@@ -9,7 +9,7 @@ use crate::rules::Rules;
 use crate::state::{Kept, Record};
 use clap::Args;
 use mxgate::ban_file::{self, Listed};
-use mxgate::diagnostic::{Fault, render};
+use mxgate::diagnostic::render;
 use mxgate::prefix::parse_network;
 use mxgate::{Ban, Gate, parse_duration};
 use serde_json::{Map, Value, json};
@@ -66,7 +66,7 @@ impl Networks {
         for text in &self.prefixes {
             match parse_network(text) {
                 Ok(network) => listed.push(Listed { network, reason: String::new(), line: 0, column: 0 }),
-                Err(Fault { cause, remedy, .. }) => mistakes.push_str(&format!("{cause}; {remedy}\n")),
+                Err(fault) => mistakes.push_str(&format!("{fault}\n")),
             }
         }
         if let (Some(file), Some(name)) = (&self.file, self.name()) {
@@ -108,7 +108,7 @@ impl TryFrom<String> for Span {
         match parse_duration(&text) {
             Ok(seconds @ ..=LONGEST) => Ok(Span(text, Duration::from_secs(seconds))),
             Ok(_) => Err("more than a hundred years; leave it out for a ban that does not end by itself".into()),
-            Err(Fault { cause, remedy, .. }) => Err(format!("{cause}; {remedy}")),
+            Err(fault) => Err(fault.to_string()),
         }
     }
 }
@@ -223,7 +223,7 @@ pub(crate) fn ban(rules: &Rules, wanted: &Wanted) -> Result<Done, String> {
     }
     let until = bans.first().map_or(0, |ban| ban.until);
     let (networks, kept) = rules.state.change(&rules.gate, || {
-        rules.gate.put_bans(bans.iter().cloned()).map_err(|Fault { cause, remedy, .. }| format!("{cause}; {remedy}"))?;
+        rules.gate.put_bans(bans.iter().cloned()).map_err(|fault| fault.to_string())?;
         let networks: Vec<String> = bans.iter().map(|ban| ban.network.to_string()).collect();
         Ok((networks, bans.into_iter().map(Record::Ban).collect()))
     })?;
@@ -243,7 +243,7 @@ fn plan(gate: &Gate, wanted: &Wanted) -> Result<Vec<Ban>, String> {
             Ok(network) => bans.push(Ban::new(network, wanted.duration.as_ref().map(|span| span.1), reason)),
             Err(fault) => mistakes.push_str(&match (&file, place) {
                 (Some(file), Some((line, column))) => render(&[fault.at(file, *line, *column)]),
-                _ => format!("{}; {}\n", fault.cause, fault.remedy),
+                _ => format!("{fault}\n"),
             }),
         }
     }

@@ -1,12 +1,10 @@
 //! `mxgate bans`: the bans of the daemon that have not ended.
 
-use crate::ask::Daemon;
+use crate::ask::Asked;
 use crate::ban::time;
-use crate::check::{ERROR, print_or_fail};
 use crate::commands::{Done, Request};
 use clap::Args;
 use ipnet::IpNet;
-use mxgate::diagnostic::Fault;
 use mxgate::prefix::parse_network;
 use mxgate::{Ban, Gate};
 use serde_json::{Value, json};
@@ -18,10 +16,7 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     which: Which,
     #[command(flatten)]
-    daemon: Daemon,
-    /// For programs: JSON
-    #[arg(long)]
-    json: bool,
+    asked: Asked,
 }
 
 /// Which to show; the request too.
@@ -57,16 +52,13 @@ impl std::str::FromStr for Within {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Within, String> {
-        parse_network(text).map(Within).map_err(|Fault { cause, remedy, .. }| format!("{cause}; {remedy}"))
+        parse_network(text).map(Within).map_err(|fault| fault.to_string())
     }
 }
 
 /// Asks, prints.
 pub(crate) fn run(arguments: &Arguments) -> ExitCode {
-    match arguments.daemon.ask(&Request::Bans(arguments.which.clone())) {
-        Some(done) => print_or_fail(&done.show(arguments.json), 0),
-        None => ExitCode::from(ERROR),
-    }
+    arguments.asked.run(&Request::Bans(arguments.which.clone()))
 }
 
 /// The bans of a gate, by network.

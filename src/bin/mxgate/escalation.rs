@@ -64,7 +64,7 @@ impl Offenders {
         let mut counted = self.counted.lock();
         if counted.generation != ruleset.generation() {
             let refusals = refusals(ruleset, escalation, counted.refusals.as_ref());
-            let refusals = refusals.map_err(|Fault { cause, remedy, .. }| log::error!("[escalation]: {cause}; {remedy}")).ok();
+            let refusals = refusals.map_err(|fault| log::error!("[escalation]: {fault}")).ok();
             *counted = Counted { generation: ruleset.generation(), refusals };
         }
         let now = u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX);
@@ -134,7 +134,7 @@ fn ban(rules: &Rules, network: IpNet, duration: Duration, reason: &str) -> bool 
         if gate.count_bans(|ban| ban.network.contains(&network)) > 0 {
             return Ok((None, Vec::new()));
         }
-        let made = gate.ban(network, Some(duration), reason).map_err(|Fault { cause, remedy, .. }| format!("{cause}; {remedy}"))?;
+        let made = gate.ban(network, Some(duration), reason).map_err(|fault| fault.to_string())?;
         Ok((Some(made.clone()), vec![Record::Ban(made)]))
     });
     match changed {

@@ -8,8 +8,8 @@ use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 /// The sockets of the daemon, by what they are for.
 #[derive(Debug, Default)]
 pub(crate) struct Sockets {
-    pub(crate) milter: Vec<Listener>,
-    pub(crate) policy_service: Vec<Listener>,
+    /// Those for mail servers, and how these speak there.
+    pub(crate) mail_servers: Vec<(Listener, Protocol)>,
     pub(crate) control: Vec<Listener>,
     /// For monitoring; never handed over.
     pub(crate) metrics: Option<Listener>,
@@ -17,13 +17,7 @@ pub(crate) struct Sockets {
 
 impl Sockets {
     pub(crate) fn all(&self) -> impl Iterator<Item = &Listener> {
-        self.mail_servers().map(|(listener, _)| listener).chain(&self.control).chain(&self.metrics)
-    }
-
-    /// Those for mail servers, and how these speak there.
-    pub(crate) fn mail_servers(&self) -> impl Iterator<Item = (&Listener, Protocol)> {
-        let milter = self.milter.iter().map(|listener| (listener, Protocol::Milter));
-        milter.chain(self.policy_service.iter().map(|listener| (listener, Protocol::PolicyService)))
+        self.mail_servers.iter().map(|(listener, _)| listener).chain(&self.control).chain(&self.metrics)
     }
 }
 
@@ -43,8 +37,8 @@ pub(crate) fn take() -> Result<Sockets, String> {
                     .into());
             }
             "control" => sockets.control.push(listener),
-            "policy-service" => sockets.policy_service.push(listener),
-            _ => sockets.milter.push(listener),
+            "policy-service" => sockets.mail_servers.push((listener, Protocol::PolicyService)),
+            _ => sockets.mail_servers.push((listener, Protocol::Milter)),
         }
     }
     Ok(sockets)

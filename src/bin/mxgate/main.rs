@@ -39,7 +39,6 @@ mod protocol;
 mod question;
 mod refusal;
 mod refusals;
-mod reload;
 mod rules;
 mod serve;
 mod state;
@@ -48,7 +47,9 @@ mod top;
 mod trace;
 mod unban;
 
+use ask::Asked;
 use clap::{Parser, Subcommand};
+use commands::Request;
 use std::process::ExitCode;
 
 /// SMTP policy engine: 521, 421 or 5.7.1 by address lists and no-mail domains.
@@ -76,11 +77,11 @@ enum Command {
     /// Show or set the mode of the daemon. Exit status: 0 done, 2 error.
     Mode(mode::Arguments),
     /// Show the state of the daemon: rules, lists, bans, counters. Exit status: 0 done, 2 error.
-    Status(status::Arguments),
+    Status(Asked),
     /// Have the daemon load its policy again, as SIGHUP does, and show what changes. Exit status: 0 done, 2 error.
-    Reload(reload::Arguments),
+    Reload(Asked),
     /// Show whom a daemon has refused most often, and by which rules and lists.
-    Top(top::Arguments),
+    Top(Asked),
     /// Follow clients: show each answer of the daemon as it is given. Exit status: 0 the time is over, 2 error.
     Trace(trace::Arguments),
     /// Show the lists of a policy: size, age, and how much of each no other list covers.
@@ -106,9 +107,9 @@ fn main() -> ExitCode {
         Command::Unban(arguments) => unban::run(&arguments),
         Command::Bans(arguments) => bans::run(&arguments),
         Command::Mode(arguments) => mode::run(&arguments),
-        Command::Status(arguments) => status::run(&arguments),
-        Command::Reload(arguments) => reload::run(&arguments),
-        Command::Top(arguments) => top::run(&arguments),
+        Command::Status(asked) => asked.run(&Request::Status {}),
+        Command::Reload(asked) => asked.run(&Request::Reload {}),
+        Command::Top(asked) => asked.run(&Request::Top {}),
         Command::Trace(arguments) => trace::run(&arguments),
         Command::Lists(arguments) => lists::run(&arguments),
         Command::Diff(arguments) => diff::run(&arguments),

@@ -1,7 +1,6 @@
 //! `mxgate mode`: shows the mode of the daemon, or sets it.
 
-use crate::ask::Daemon;
-use crate::check::{ERROR, print_or_fail};
+use crate::ask::Asked;
 use crate::commands::{Done, Request};
 use clap::Args;
 use mxgate::{Gate, Mode};
@@ -18,10 +17,7 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     wish: Wish,
     #[command(flatten)]
-    daemon: Daemon,
-    /// For programs: JSON
-    #[arg(long)]
-    json: bool,
+    asked: Asked,
 }
 
 /// What to do; the request too.
@@ -75,10 +71,7 @@ impl std::str::FromStr for Choice {
 
 /// Asks, prints.
 pub(crate) fn run(arguments: &Arguments) -> ExitCode {
-    match arguments.daemon.ask(&Request::Mode(arguments.wish.clone())) {
-        Some(done) => print_or_fail(&done.show(arguments.json), 0),
-        None => ExitCode::from(ERROR),
-    }
+    arguments.asked.run(&Request::Mode(arguments.wish.clone()))
 }
 
 /// Sets the mode of a gate if one is asked for, and says which is in force.

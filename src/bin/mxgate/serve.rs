@@ -154,16 +154,14 @@ async fn serve(arguments: Arguments) -> Result<(), String> {
     let mut rules = Rules::new(config);
     rules.refusals = Arc::new(Refusals::new(log_format, log_lines));
     let mut open = handover::take()?;
-    if listen.is_empty() && policy_service.is_empty() && open.mail_servers().next().is_none() {
+    if listen.is_empty() && policy_service.is_empty() && open.mail_servers.is_empty() {
         listen.push(DEFAULT_ADDRESS.parse()?);
     }
     // The sockets first: they may need privileges that the load must not have. Who connects meanwhile waits.
     let started = async {
-        for address in &listen {
-            open.milter.push(Listener::bind(address, socket_mode).await?);
-        }
-        for address in &policy_service {
-            open.policy_service.push(Listener::bind(address, socket_mode).await?);
+        let milter = listen.iter().map(|address| (address, Protocol::Milter));
+        for (address, protocol) in milter.chain(policy_service.iter().map(|address| (address, Protocol::PolicyService))) {
+            open.mail_servers.push((Listener::bind(address, socket_mode).await?, protocol));
         }
         if let Some(address) = &metrics {
             open.metrics = Some(http::bind(address, socket_mode, metrics_any).await?);
@@ -183,11 +181,12 @@ async fn serve(arguments: Arguments) -> Result<(), String> {
     };
     let rules: Result<Rules, String> = started.await;
     let rules = Arc::new(rules.inspect_err(|_| open.all().for_each(Listener::hide))?);
-    let addresses: Vec<Address> = open.mail_servers().filter_map(|(listener, _)| listener.address().ok()).collect();
-    let is_milter = !open.milter.is_empty();
+    let addresses: Vec<Address> = open.mail_servers.iter().filter_map(|(listener, _)| listener.address().ok()).collect();
+    let milter = open.mail_servers.iter().find(|(_, protocol)| *protocol == Protocol::Milter);
+    let milter = milter.and_then(|(listener, _)| listener.address().ok());
     if is_example {
         log::warn!("no --config is given: the built-in example policy is in force");
-        if let Some(address) = addresses.first().filter(|_| is_milter).cloned() {
+        if let Some(address) = milter {
             say(&format!("For Postfix, in main.cf:\n    smtpd_milters = {}\n    milter_default_action = accept", reachable(address)));
         }
     }
@@ -199,10 +198,8 @@ async fn serve(arguments: Arguments) -> Result<(), String> {
     let metrics = Arc::new(Metrics::new(Arc::clone(&rules)));
     let (stopping, stopped) = watch::channel(false);
     let mut accepting = Vec::new();
-    let Sockets { milter, policy_service, control, metrics: monitored } = open;
-    let milter = milter.into_iter().map(|listener| (listener, Protocol::Milter));
-    let policy_service = policy_service.into_iter().map(|listener| (listener, Protocol::PolicyService));
-    for ((listener, protocol), address) in milter.chain(policy_service).zip(&addresses) {
+    let Sockets { mail_servers, control, metrics: monitored } = open;
+    for ((listener, protocol), address) in mail_servers.into_iter().zip(&addresses) {
         log::info!("{protocol}: listening on {address}");
         let (gate, connections) = (Arc::clone(&rules.gate), Arc::clone(&connections));
         let told = Told { traffic: metrics.traffic(&address.to_string()), offenders: Arc::clone(&offenders) };

@@ -1,41 +1,19 @@
 //! `mxgate top`: what a daemon has had most of since it started: clients that were refused, rules that refused them, lists
 //! that decided.
 
-use crate::ask::Daemon;
-use crate::check::{ERROR, print_or_fail};
-use crate::commands::{Done, Request};
+use crate::commands::Done;
 use crate::flood;
 use crate::most::Counted;
 use crate::refusal::seconds;
 use crate::rules::Rules;
-use clap::Args;
 use mxgate::status::Status;
 use serde_json::{Value, json};
 use std::fmt::{Display, Write as _};
-use std::process::ExitCode;
 
 /// So many of each are shown to people, ...
 const SHOWN: usize = 10;
 /// ... and so many to programs.
 const MOST: usize = 100;
-
-/// Whom to ask.
-#[derive(Debug, Args)]
-pub(crate) struct Arguments {
-    #[command(flatten)]
-    daemon: Daemon,
-    /// For programs: JSON
-    #[arg(long)]
-    json: bool,
-}
-
-/// Asks, prints.
-pub(crate) fn run(arguments: &Arguments) -> ExitCode {
-    match arguments.daemon.ask(&Request::Top {}) {
-        Some(done) => print_or_fail(&done.show(arguments.json), 0),
-        None => ExitCode::from(ERROR),
-    }
-}
 
 /// What a daemon has had most of.
 pub(crate) fn top(rules: &Rules) -> Done {

@@ -82,7 +82,7 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
 
 /// Reads whom to follow.
 pub(crate) fn network(text: &str) -> Result<IpNet, String> {
-    parse_network(text).map_err(|fault| format!("{}; {}", fault.cause, fault.remedy))
+    parse_network(text).map_err(|fault| fault.to_string())
 }
 
 /// The first line.

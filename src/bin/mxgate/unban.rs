@@ -7,7 +7,6 @@ use crate::commands::{Done, Request};
 use crate::rules::Rules;
 use crate::state::Record;
 use clap::Args;
-use mxgate::diagnostic::Fault;
 use mxgate::prefix::parse_network;
 use serde_json::{Map, Value, json};
 use std::process::ExitCode;
@@ -70,7 +69,7 @@ pub(crate) fn unban(rules: &Rules, unwanted: &Unwanted) -> Result<Done, String> 
     for text in &unwanted.networks {
         match parse_network(text) {
             Ok(network) => networks.push(network),
-            Err(Fault { cause, remedy, .. }) => mistakes.push_str(&format!("{cause}; {remedy}\n")),
+            Err(fault) => mistakes.push_str(&format!("{fault}\n")),
         }
     }
     if !mistakes.is_empty() {

@@ -53,7 +53,7 @@ impl State {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let (mut journal, bans) = Journal::open(Directory::take(path)?, LEAST_APPENDED, now)?;
         let count = bans.len();
-        gate.put_bans(bans).map_err(|fault| format!("{}: {}; {}", path.display(), fault.cause, fault.remedy))?;
+        gate.put_bans(bans).map_err(|fault| format!("{}: {fault}", path.display()))?;
         log::info!("{count} bans of {} are in force", path.display());
         if !journal.is_saved()
             && let Err(error) = journal.rewrite(gate.bans())
