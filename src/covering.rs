@@ -3,13 +3,14 @@
 use crate::compile::seconds;
 use crate::contents::{Contents, Entry as ListEntry};
 use crate::facts::Facts;
+use crate::line::Padded;
 use crate::list::Seconds;
 use crate::networks::{Chains, Cover, EntryId, Link};
 use crate::policy::{Conduct, Exempt, ListName, RESERVED};
 use crate::reply::Reply;
 use crate::ruleset::Ruleset;
 use crate::tally::Tally;
-use crate::verdict::{Decider, Entry, Verdict};
+use crate::verdict::{Decider, Entry, MAX_LIST_NAME, Verdict};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -18,6 +19,8 @@ use std::time::SystemTime;
 pub struct List {
     /// Its name in the policy.
     pub name: ListName,
+    /// The name once more.
+    pub(crate) shown_name: Padded<MAX_LIST_NAME>,
     pub(crate) role: Decider,
     pub(crate) conduct: Conduct,
     pub(crate) contents: Arc<Contents>,
@@ -36,7 +39,8 @@ impl List {
         // Only a list that refuses can be passed over.
         let refuses = matches!(role, Decider::Block | Decider::Sender | Decider::Recipient);
         let conduct = if refuses { conduct } else { Conduct { exempt: Exempt::default(), shadow: false, ..conduct } };
-        List { name, role, conduct, contents, opt_out: Exempt::default(), base: 0, replies: [None, None], hits: Arc::default() }
+        let shown_name = Padded::of(name.as_bytes());
+        List { name, shown_name, role, conduct, contents, opt_out: Exempt::default(), base: 0, replies: [None, None], hits: Arc::default() }
     }
 
     /// Prepares what it answers, on the host of that name.
@@ -98,6 +102,7 @@ impl List {
     }
 
     /// What it answers: that of the line first, then that of the stage.
+    #[inline(always)]
     pub(crate) fn reply(&self, entry: &ListEntry, connect: bool) -> Option<&Reply> {
         if matches!(self.role, Decider::NeverBlock | Decider::Allow) {
             return None;
@@ -135,6 +140,7 @@ impl<'a> Covering<'a> {
     }
 
     /// The list, by its place, and the entry with a number.
+    #[inline(always)]
     fn locate(&self, entry: EntryId) -> Option<(usize, &'a List, &'a ListEntry)> {
         let at = self.lists.partition_point(|list| list.base < entry).checked_sub(1)?;
         let list = self.lists.get(at)?;

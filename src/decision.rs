@@ -70,6 +70,7 @@ impl<'a> Decision<'a> {
     }
 
     /// What an entry of a list comes to.
+    #[inline(always)]
     pub(crate) fn by_entry(list: &'a List, entry: &'a ListEntry, connect: bool) -> Decision<'a> {
         Decision { by: By::Entry(list, entry), reply: list.reply(entry, connect), ..Decision::default() }
     }
@@ -116,7 +117,6 @@ impl<'a> Decision<'a> {
 
 impl Answer<'_> {
     /// Writes what a list says about the entry that decided, or which checks failed. Says whether that is anything.
-    #[inline(always)]
     pub(crate) fn write_reason(&self, line: &mut Line<'_>) -> bool {
         let failures;
         let reason = match self.decision.by {
@@ -134,23 +134,24 @@ impl Answer<'_> {
     }
 
     /// Writes the entry that decided.
-    #[inline(always)]
     pub(crate) fn write_entry(&self, line: &mut Line<'_>) {
         match self.decision.by {
-            By::Entry(list, entry) => {
-                let whole = if list.role == Decider::Domain && !list.contents.is_mapped() {
-                    self.question.place.map(Place::as_bytes)
-                } else {
-                    None
-                };
-                list.contents.write_entry(entry, whole, line);
-            }
+            By::Entry(list, entry) => self.write_entry_of(list, entry, line),
             By::Ban(ban) => line.push_network(ban.network),
             By::Nothing | By::Mode | By::Relay | By::Authentication | By::Limit(_) => {}
         }
     }
 
+    /// Writes an entry that has decided.
+    #[inline(always)]
+    pub(crate) fn write_entry_of(&self, list: &List, entry: &ListEntry, line: &mut Line<'_>) {
+        let is_about_place = list.role == Decider::Domain && !list.contents.is_mapped();
+        let whole = if is_about_place { self.question.place.map(Place::as_bytes) } else { None };
+        list.contents.write_entry(entry, whole, line);
+    }
+
     /// Writes the text of the reply. What is not known reads as a word, so that no reply has a gap.
+    #[inline(always)]
     pub(crate) fn write_text(&self, reply: &Reply, line: &mut Line<'_>) {
         reply.fill_in(line, |placeholder, line| match (placeholder, &self.question.facts.address) {
             (Placeholder::Ip, Some(IpAddr::V4(v4))) => line.push_v4(v4.to_bits()),

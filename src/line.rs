@@ -14,6 +14,42 @@ pub(crate) struct Line<'a> {
     length: usize,
 }
 
+/// A text of at most N bytes, and NULs behind it: it is copied as a whole, which takes less than to look how long it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Padded<const N: usize> {
+    bytes: [u8; N],
+    length: u8,
+}
+
+impl<const N: usize> Padded<N> {
+    pub(crate) const fn new() -> Padded<N> {
+        const { assert!(N <= u8::MAX as usize) }
+        Padded { bytes: [0; N], length: 0 }
+    }
+
+    /// What fits of a text.
+    pub(crate) fn of(text: &[u8]) -> Padded<N> {
+        let mut padded = Padded::new();
+        text.iter().for_each(|byte| padded.push(*byte));
+        padded
+    }
+
+    pub(crate) fn push(&mut self, byte: u8) {
+        if let Some(place) = self.bytes.get_mut(usize::from(self.length)) {
+            *place = byte;
+            self.length += 1;
+        }
+    }
+
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        self.bytes.get(..self.length.into()).unwrap_or_default()
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        usize::from(self.length) == N
+    }
+}
+
 impl<'a> Line<'a> {
     /// An empty line.
     pub(crate) fn new(place: &'a mut [u8]) -> Line<'a> {
@@ -53,7 +89,14 @@ impl<'a> Line<'a> {
         }
     }
 
+    /// Appends a text. Where there is room all of its array is written.
+    #[inline(always)]
+    pub(crate) fn push_padded<const N: usize>(&mut self, text: &Padded<N>) {
+        self.push_first(text.length.into(), &text.bytes);
+    }
+
     /// Appends the first bytes of an array. Where there is room all of it is written, which takes one instruction.
+    #[inline(always)]
     pub(crate) fn push_first<const N: usize>(&mut self, length: usize, ascii: &[u8; N]) {
         self.push_written(|place| {
             *place = *ascii;
@@ -162,7 +205,8 @@ mod tests {
             let mut place = [0; 20];
             let mut line = Line::new(&mut place[..room]);
             line.push(b"one ");
-            line.push_first(3, b"two    ");
+            line.push_first(1, b"tw");
+            line.push_padded(&Padded::<7>::of(b"wo"));
             line.push_harmless(b"\t%\xff!");
             line.push(b" three");
             let whole = "one two ??! three";

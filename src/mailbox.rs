@@ -132,12 +132,19 @@ impl<'a> Mailbox<'a> {
         Some(name)
     }
 
+    #[inline(always)]
     fn is(&self, name: &[u8]) -> bool {
-        if self.local.starts_with(b"\"") {
-            self.bare().map(|byte| byte.to_ascii_lowercase()).eq(name.iter().copied())
-        } else {
-            self.local.eq_ignore_ascii_case(name)
-        }
+        if self.local.starts_with(b"\"") { self.is_quoted(name) } else { self.local.len() == name.len() && self.is_bare(name) }
+    }
+
+    #[inline(never)]
+    fn is_quoted(&self, name: &[u8]) -> bool {
+        self.bare().map(|byte| byte.to_ascii_lowercase()).eq(name.iter().copied())
+    }
+
+    #[inline(never)]
+    fn is_bare(&self, name: &[u8]) -> bool {
+        self.local.eq_ignore_ascii_case(name)
     }
 
     /// The local part without quotation marks, and the backslashes in them.

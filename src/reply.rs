@@ -6,7 +6,7 @@
 
 use crate::diagnostic::{Fault, quote};
 use crate::image::{Reader, Stored, Writer};
-use crate::line::Line;
+use crate::line::{Line, Padded};
 use arrayvec::ArrayString;
 
 /// Longest text of a reply, without code and enhanced status code, in octets. With `521 5.999.999 ` before
@@ -34,15 +34,16 @@ pub struct Reply {
     pub status: Status,
     /// Whether the connection is to be closed after the reply.
     pub hang_up: bool,
+    /// The status once more.
+    shown_status: Padded<15>,
     parts: Vec<Part>,
 }
 
 /// A part of a text, and what is to be filled in behind it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Part {
-    /// Printable ASCII, and zeros: it is copied as a whole, which takes less than to look how long it is.
-    text: [u8; LONGEST_PART],
-    length: u8,
+    /// Printable ASCII.
+    text: Padded<LONGEST_PART>,
     then: Option<Placeholder>,
 }
 
@@ -204,7 +205,7 @@ impl Reply {
 
     /// Takes a text apart that has passed its check.
     fn new(code: u16, status: Status, hang_up: bool, text: &str) -> Reply {
-        let mut reply = Reply { code, status, hang_up, parts: Vec::new() };
+        let mut reply = Reply { code, status, hang_up, shown_status: Padded::of(status.as_bytes()), parts: Vec::new() };
         for (nth, part) in text.split(['{', '}']).enumerate() {
             match Placeholder::named(part).filter(|_| nth % 2 == 1) {
                 Some(placeholder) => reply.push_placeholder(placeholder),
@@ -216,13 +217,9 @@ impl Reply {
 
     fn push_text(&mut self, text: &[u8]) {
         for byte in text {
-            match self.parts.last_mut().filter(|last| last.then.is_none() && usize::from(last.length) < LONGEST_PART) {
-                Some(last) => last.push(*byte),
-                None => {
-                    let mut part = Part { text: [0; LONGEST_PART], length: 0, then: None };
-                    part.push(*byte);
-                    self.parts.push(part);
-                }
+            match self.parts.last_mut().filter(|last| last.then.is_none() && !last.text.is_full()) {
+                Some(last) => last.text.push(*byte),
+                None => self.parts.push(Part { text: Padded::of(&[*byte]), then: None }),
             }
         }
     }
@@ -230,21 +227,21 @@ impl Reply {
     fn push_placeholder(&mut self, placeholder: Placeholder) {
         match self.parts.last_mut().filter(|last| last.then.is_none()) {
             Some(last) => last.then = Some(placeholder),
-            None => self.parts.push(Part { text: [0; LONGEST_PART], length: 0, then: Some(placeholder) }),
+            None => self.parts.push(Part { text: Padded::new(), then: Some(placeholder) }),
         }
     }
 
     /// The text with its placeholders.
     fn text(&self) -> String {
         let placeholder = |part: &Part| part.then.map_or_else(String::new, |it| format!("{{{}}}", it.name()));
-        self.parts.iter().map(|part| String::from_utf8_lossy(part.as_bytes()).into_owned() + &placeholder(part)).collect()
+        self.parts.iter().map(|part| String::from_utf8_lossy(part.text.as_bytes()).into_owned() + &placeholder(part)).collect()
     }
 
     /// The same reply for a list of that name on that host: only what the question says is left to be filled in.
     pub(crate) fn settled(&self, list: &str, hostname: &str) -> Reply {
         let mut settled = Reply { parts: Vec::new(), ..*self };
         for part in &self.parts {
-            settled.push_text(part.as_bytes());
+            settled.push_text(part.text.as_bytes());
             match part.then {
                 Some(Placeholder::List) => settled.push_text(clean(list.as_bytes()).as_bytes()),
                 Some(Placeholder::Hostname) => settled.push_text(clean(hostname.as_bytes()).as_bytes()),
@@ -273,6 +270,12 @@ impl Reply {
         Reply { hang_up: self.code == 421, ..self }
     }
 
+    /// Writes the status.
+    #[inline(always)]
+    pub(crate) fn write_status(&self, line: &mut Line<'_>) {
+        line.push_padded(&self.shown_status);
+    }
+
     /// The text with its placeholders filled in: printable ASCII, never empty, at most [`MAX_TEXT`] octets.
     pub fn fill(&self, values: &Values<'_>) -> Text {
         let mut place = [0; MAX_TEXT];
@@ -285,7 +288,7 @@ impl Reply {
     /// stands for, made harmless.
     pub(crate) fn fill_in(&self, line: &mut Line<'_>, mut value: impl FnMut(Placeholder, &mut Line<'_>)) {
         for part in &self.parts {
-            line.push_first(part.length.into(), &part.text);
+            line.push_padded(&part.text);
             if let Some(placeholder) = part.then {
                 value(placeholder, line);
             }
@@ -293,19 +296,6 @@ impl Reply {
         if line.as_bytes().iter().all(|byte| *byte == b' ') {
             line.clear();
             line.push(NO_TEXT.as_bytes());
-        }
-    }
-}
-
-impl Part {
-    fn as_bytes(&self) -> &[u8] {
-        self.text.get(..self.length.into()).unwrap_or_default()
-    }
-
-    fn push(&mut self, byte: u8) {
-        if let Some(place) = self.text.get_mut(usize::from(self.length)) {
-            *place = byte;
-            self.length += 1;
         }
     }
 }

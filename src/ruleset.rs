@@ -233,12 +233,13 @@ impl Ruleset {
     }
 
     /// The limits of recipients.
-    #[inline]
+    #[inline(always)]
     fn by_recipient_limits<'a>(&'a self, question: &Question<'_>, live: &Live<'_>) -> Option<Decision<'a>> {
         if live.has_limits() { self.exceeds_as_recipient(question, live).and_then(|which| self.by_limit(which)) } else { None }
     }
 
     /// The limit of recipients that one exceeds, by its key in the policy.
+    #[inline(never)]
     fn exceeds_as_recipient(&self, question: &Question<'_>, live: &Live<'_>) -> Option<&'static str> {
         let (limits, now) = live.limits().filter(|_| question.counted && !self.limits.exempt.meets(question.situation))?;
         let sender = question.facts.sender.filter(|_| limits.settings().sender_domain.is_some());
@@ -330,7 +331,7 @@ impl Ruleset {
                 return refusal;
             }
         }
-        self.by_authentication(question, shadow)
+        if self.authentication.policy.rules.is_empty() { None } else { self.by_authentication(question, shadow) }
     }
 
     fn by_sender_lists<'a>(&'a self, question: &Question<'_>, shadow: &mut &'a str) -> Option<Decision<'a>> {
@@ -340,6 +341,7 @@ impl Ruleset {
     }
 
     /// The rule about what authentication came to. If it is only watched, its name is that of the list that would refuse.
+    #[inline(never)]
     pub(crate) fn by_authentication<'a>(&'a self, question: &Question<'_>, shadow: &mut &'a str) -> Option<Decision<'a>> {
         let reply = self.authentication.decide(question.facts, question.situation, question.counted)?;
         if !self.authentication.policy.shadow {
@@ -523,6 +525,7 @@ impl<'a> Question<'a> {
 }
 
 /// Who asks, as far as lists pass somebody over for it.
+#[inline(always)]
 fn situation(facts: &Facts<'_>, mailbox: &Mailbox<'_>) -> Exempt {
     let mut situation = Exempt::default();
     for (holds, bit) in

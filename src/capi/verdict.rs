@@ -2,7 +2,7 @@
 
 use super::strings::{Output, put, string_in, write_line, written};
 use super::{MXGATE_ACCEPT, MXGATE_REJECT};
-use crate::decision::Answer;
+use crate::decision::{Answer, By};
 use crate::domain::{Folded, MAX_NAME};
 use crate::mailbox::MAX_MAILBOX;
 use crate::reply::{MAX_TEXT, MAX_VALUE, Status, Text};
@@ -237,20 +237,36 @@ pub(super) fn store(verdict: &mut mxgate_verdict, answer: &Answer<'_>) -> c_int 
     if decision.by.is_nothing() {
         return MXGATE_ACCEPT;
     }
-    verdict.decider = decision.decider() as u16;
-    verdict.line = decision.line();
-    write_line(&mut verdict.entry, |line| answer.write_entry(line));
-    put(&mut verdict.list, decision.list());
-    write_line(&mut verdict.reason, |line| {
-        answer.write_reason(line);
-    });
+    // Nearly all that decides is an entry of a list: that case has code of its own, without looking at each field what decided.
+    if let By::Entry(list, entry) = decision.by {
+        verdict.decider = list.role as u16;
+        verdict.line = entry.line;
+        write_line(&mut verdict.entry, |line| answer.write_entry_of(list, entry, line));
+        write_line(&mut verdict.list, |line| line.push_padded(&list.shown_name));
+        write_line(&mut verdict.reason, |line| {
+            list.contents.write_reason(entry, line);
+        });
+    } else {
+        store_other(verdict, answer);
+    }
     let Some(reply) = decision.reply else { return MXGATE_ACCEPT };
     verdict.code = reply.code;
     verdict.hangup = reply.hang_up.into();
-    put(&mut verdict.status, &reply.status);
+    write_line(&mut verdict.status, |line| reply.write_status(line));
     put(&mut verdict.host, ruleset.hostname());
     write_line(&mut verdict.text, |line| answer.write_text(reply, line));
     MXGATE_REJECT
+}
+
+/// Stores what decided if it is not an entry of a list.
+#[inline(never)]
+fn store_other(verdict: &mut mxgate_verdict, answer: &Answer<'_>) {
+    verdict.decider = answer.decision.decider() as u16;
+    write_line(&mut verdict.entry, |line| answer.write_entry(line));
+    put(&mut verdict.list, answer.decision.list());
+    write_line(&mut verdict.reason, |line| {
+        answer.write_reason(line);
+    });
 }
 
 /// The objection in a verdict that came back from the caller, if it is whole.

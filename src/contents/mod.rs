@@ -65,7 +65,7 @@ pub(crate) struct Entry {
     /// Address of an IPv4 network; else the place in `v6_starts` or of the name.
     subject: u32,
     pub line: u32,
-    /// Which of `notes`.
+    /// Which of `notes`; [`UNNOTED`] if its line says nothing of its own.
     note: u32,
     /// Which of `files`.
     file: u16,
@@ -74,6 +74,9 @@ pub(crate) struct Entry {
     /// What it is about, and the marks below.
     marks: u8,
 }
+
+/// The note of entries whose lines give neither a reason nor a reply.
+const UNNOTED: u32 = 0;
 
 // There are millions of them.
 const _: () = assert!(size_of::<Entry>() == 16 && size_of::<Note>() == 12);
@@ -159,18 +162,9 @@ impl Contents {
 
     /// What an entry is about.
     pub(crate) fn about(&self, entry: &Entry) -> Option<About<'_>> {
-        self.about_part_of(entry, None)
-    }
-
-    /// As [`Contents::about`], of an entry about the end of that name, if there is one: it is read from there.
-    #[inline(always)]
-    fn about_part_of<'a>(&'a self, entry: &Entry, whole: Option<&'a [u8]>) -> Option<About<'a>> {
         let name = || {
-            let (start, length) = (entry.subject as usize, usize::from(entry.length));
-            match whole {
-                Some(whole) => whole.get(whole.len().checked_sub(length)?..),
-                None => self.names.get(start..start + length),
-            }
+            let start = entry.subject as usize;
+            self.names.get(start..start + usize::from(entry.length))
         };
         Some(match entry.kind() {
             Kind::Nothing => return None,
@@ -179,9 +173,7 @@ impl Contents {
                 let start = self.v6_starts.get(entry.subject as usize)?;
                 About::Network(Ipv6Net::new(Ipv6Addr::from_bits(*start), entry.length).ok()?.into())
             }
-            Kind::Exact => About::Domain(Form::Exact, name()?),
-            Kind::Below => About::Domain(Form::Below, name()?),
-            Kind::Both => About::Domain(Form::Both, name()?),
+            kind @ (Kind::Exact | Kind::Below | Kind::Both) => About::Domain(kind.form()?, name()?),
             Kind::Mailbox => About::Mailbox(name()?),
         })
     }
@@ -197,7 +189,19 @@ impl Contents {
             if entry.length < 32 {
                 line.push_length(entry.length);
             }
-        } else if let Some(about) = self.about_part_of(entry, whole) {
+        } else if let Some(form) = entry.kind().form()
+            && let Some(name) = whole.and_then(|whole| whole.get(whole.len().checked_sub(entry.length.into())?..))
+        {
+            line.push(form.prefix().as_bytes());
+            line.push(name);
+        } else {
+            self.write_about(entry, line);
+        }
+    }
+
+    #[inline(never)]
+    fn write_about(&self, entry: &Entry, line: &mut Line<'_>) {
+        if let Some(about) = self.about(entry) {
             about.write(line);
         }
     }
@@ -250,7 +254,13 @@ impl Contents {
     }
 
     /// Writes what the list says about an entry, and says whether it says anything.
+    #[inline(always)]
     pub(crate) fn write_reason(&self, entry: &Entry, line: &mut Line<'_>) -> bool {
+        entry.note != UNNOTED && self.write_noted_reason(entry, line)
+    }
+
+    #[inline(never)]
+    fn write_noted_reason(&self, entry: &Entry, line: &mut Line<'_>) -> bool {
         let note = self.note(entry);
         let start = note.reason_start as usize;
         let text = self.reasons.get(start..start + usize::from(note.reason_length)).unwrap_or_default();
@@ -278,7 +288,13 @@ impl Contents {
     }
 
     /// The reply that the line of an entry asks for.
+    #[inline(always)]
     pub(crate) fn reply(&self, entry: &Entry) -> Option<&Reply> {
+        if entry.note == UNNOTED { None } else { self.noted_reply(entry) }
+    }
+
+    #[inline(never)]
+    fn noted_reply(&self, entry: &Entry) -> Option<&Reply> {
         self.replies.get(self.reply_number(entry).checked_sub(1)?)
     }
 
@@ -313,6 +329,18 @@ impl Contents {
     /// The entries that count, holes among them.
     pub(crate) fn live(&self) -> impl Iterator<Item = (EntryId, &Entry)> + Clone {
         (1..).zip(self.entries.iter()).filter(|(_, entry)| !entry.is_deleted())
+    }
+}
+
+impl Kind {
+    /// The form of the domains that it is about.
+    fn form(self) -> Option<Form> {
+        Some(match self {
+            Kind::Exact => Form::Exact,
+            Kind::Below => Form::Below,
+            Kind::Both => Form::Both,
+            Kind::Nothing | Kind::V4 | Kind::V6 | Kind::Mailbox => return None,
+        })
     }
 }
 

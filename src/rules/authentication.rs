@@ -28,7 +28,7 @@ impl Authentication {
     /// The reply to a message, as [`policy::Authentication::refuses`]; whether it refuses or is only watched is
     /// `policy.shadow`. In any case it is a hit, if it is `counted`.
     pub(crate) fn decide(&self, facts: &Facts<'_>, situation: Exempt, counted: bool) -> Option<&Reply> {
-        if self.policy.rules.is_empty() || self.policy.exempt.meets(situation) {
+        if self.policy.exempt.meets(situation) {
             return None;
         }
         let reply = self.policy.refuses(facts)?;

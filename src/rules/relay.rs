@@ -46,7 +46,7 @@ impl Relay {
     /// No domain is local. A place that is neither a domain nor an address is nobody's. A way on in the local part
     /// (`user%other.example@example.org`) is refused whatever the domain: servers that follow it would relay
     /// (RFC 2505 section 2.1).
-    #[inline]
+    #[inline(always)]
     pub(crate) fn refuses(
         &self,
         recipient: &Mailbox<'_>,
@@ -57,6 +57,7 @@ impl Relay {
         self.reply.as_ref().filter(|_| self.is_refused(recipient, place, situation, facts))
     }
 
+    #[inline(never)]
     fn is_refused(&self, recipient: &Mailbox<'_>, place: Option<Place<'_>>, situation: Exempt, facts: &Facts<'_>) -> bool {
         if situation.meets(Exempt::AUTHENTICATED.and(Exempt::TRUSTED)) {
             return false;
