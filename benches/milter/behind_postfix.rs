@@ -12,56 +12,82 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// Clients side by side.
-const CLIENTS: usize = 16;
+pub(crate) const CLIENTS: usize = 16;
 
-#[derive(Clone, Copy)]
-enum Session {
-    Envelope,
-    Message,
+/// An SMTP client.
+pub(crate) struct Client {
+    heard: BufReader<TcpStream>,
+    line: String,
 }
 
-/// Sessions, one after the other, for so long: how many.
-fn client(server: SocketAddr, kind: Session, end: Instant) -> u32 {
-    let body = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcd\r\n".repeat(16);
-    let mut count = 0;
-    while Instant::now() < end {
+impl Client {
+    pub(crate) fn connect(server: SocketAddr) -> Client {
         let stream = TcpStream::connect(server).unwrap();
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
-        let mut heard = BufReader::new(&stream);
-        let mut line = String::new();
-        let mut expect = |code: &str| loop {
-            line.clear();
-            heard.read_line(&mut line).unwrap();
-            assert!(line.starts_with(code), "{line} instead of {code}");
-            if line.as_bytes()[3] == b' ' {
+        Client { heard: BufReader::new(stream), line: String::new() }
+    }
+
+    pub(crate) fn say(&mut self, text: &str) {
+        self.heard.get_mut().write_all(text.as_bytes()).unwrap();
+    }
+
+    /// Reads a reply, which has to have that code.
+    pub(crate) fn expect(&mut self, code: &str) {
+        loop {
+            self.line.clear();
+            self.heard.read_line(&mut self.line).unwrap();
+            assert!(self.line.starts_with(code), "{} instead of {code}", self.line);
+            if self.line.as_bytes()[3] == b' ' {
                 break;
             }
-        };
-        let say = |text: &str| (&stream).write_all(text.as_bytes()).unwrap();
-        expect("220");
-        for command in ["EHLO client.example.org\r\n", "MAIL FROM:<user@example.org>\r\n", "RCPT TO:<other@example.org>\r\n"] {
-            say(command);
-            expect("250");
         }
-        if let Session::Message = kind {
-            say("DATA\r\n");
-            expect("354");
-            say(&format!("Subject: test\r\n\r\n{body}.\r\n"));
-            expect("250");
-        }
-        say("QUIT\r\n");
-        expect("221");
-        count += 1;
     }
-    count
+
+    fn envelope(server: SocketAddr) -> Client {
+        let mut client = Client::connect(server);
+        client.expect("220");
+        for command in ["EHLO client.example.org\r\n", "MAIL FROM:<user@example.org>\r\n", "RCPT TO:<other@example.org>\r\n"] {
+            client.say(command);
+            client.expect("250");
+        }
+        client
+    }
+
+    pub(crate) fn quit(mut self) {
+        self.say("QUIT\r\n");
+        self.expect("221");
+    }
 }
 
-/// Sessions a second.
-fn rate(server: SocketAddr, kind: Session, time: Duration) -> (u32, f64) {
+/// An envelope, and then the client thinks better of it.
+fn envelope(server: SocketAddr) {
+    Client::envelope(server).quit();
+}
+
+fn message(server: SocketAddr) {
+    let mut client = Client::envelope(server);
+    client.say("DATA\r\n");
+    client.expect("354");
+    let body = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcd\r\n".repeat(16);
+    client.say(&format!("Subject: test\r\n\r\n{body}.\r\n"));
+    client.expect("250");
+    client.quit();
+}
+
+/// Sessions one after the other by each client: how many, and how many a second.
+pub(crate) fn rate(server: SocketAddr, session: fn(SocketAddr), time: Duration) -> (u32, f64) {
     let start = Instant::now();
+    let client = || {
+        let mut count = 0;
+        while start.elapsed() < time {
+            session(server);
+            count += 1;
+        }
+        count
+    };
     let count = thread::scope(|scope| {
-        let clients: Vec<_> = (0..CLIENTS).map(|_| scope.spawn(|| client(server, kind, start + time))).collect();
+        let clients: Vec<_> = (0..CLIENTS).map(|_| scope.spawn(client)).collect();
         clients.into_iter().map(|client| client.join().unwrap()).sum::<u32>()
     });
     (count, f64::from(count) / start.elapsed().as_secs_f64())
@@ -80,14 +106,14 @@ pub(crate) fn compare(all: &[Opponent], directory: &Path) {
         servers.push((opponent.name, Some(&opponent.tcp.0), postfix));
     }
     let (rounds, time) = if quick() { (3, Duration::from_secs(2)) } else { (7, Duration::from_secs(4)) };
-    for (kind, name) in [(Session::Envelope, "EHLO, MAIL, RCPT, QUIT"), (Session::Message, "whole messages of 1 kB")] {
+    for (session, name) in [(envelope as fn(SocketAddr), "EHLO, MAIL, RCPT, QUIT"), (message, "whole messages of 1 kB")] {
         println!("\n### Behind Postfix, {CLIENTS} clients: {name}\n");
         println!("| milter | sessions a second | of those without | \u{b5}s of the milter a session |\n|---|--:|--:|--:|");
         let mut rates = vec![(Vec::new(), Vec::new()); servers.len()];
         for _ in 0..rounds {
             for ((_, milter, postfix), (rates, used)) in servers.iter().zip(&mut rates) {
                 let before = milter.map_or(0.0, processor_time);
-                let (count, rate) = rate(postfix.smtp(), kind, time);
+                let (count, rate) = rate(postfix.smtp(), session, time);
                 rates.push(rate);
                 used.push((milter.map_or(0.0, processor_time) - before) * 1e6 / f64::from(count));
             }

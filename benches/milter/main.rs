@@ -1,5 +1,5 @@
 //! `make bench-milter`: the daemon beside filters that do nothing, under the same load of milter sessions, and behind a real
-//! Postfix. `MXGATE_BENCH=quick` for a short run.
+//! Postfix; and as its policy service, beside a table of its own. `MXGATE_BENCH=quick` for a short run.
 //!
 //! What counts is the processor time of the milter a session: the generator and the milter share the cores, so that the
 //! rate says as much about the generator. All take turns; printed are medians.
@@ -28,6 +28,7 @@ mod mail_server;
 #[path = "../support/measure.rs"]
 mod measure;
 mod opponents;
+mod refusing;
 #[path = "../support/sets.rs"]
 mod sets;
 #[path = "../../tests/support/mod.rs"]
@@ -49,11 +50,7 @@ fn main() {
     let directory = tempfile::Builder::new().prefix("mxgate-bench-").tempdir().unwrap();
     let directory = directory.path();
     let set = sets::v4("made up", MILLION, &mut random);
-    let list = set.networks.iter().fold(String::new(), |mut lines, (start, length)| {
-        writeln!(lines, "{}/{length}", Ipv4Addr::from_bits(*start)).unwrap();
-        lines
-    });
-    std::fs::write(directory.join("list.txt"), list).unwrap();
+    std::fs::write(directory.join("list.txt"), lines(&set)).unwrap();
     let policy = directory.join("mxgate.toml");
     std::fs::write(&policy, "hostname = \"mx.example.org\"\n[[list]]\nname = \"local\"\nfile = \"list.txt\"\n").unwrap();
     // Clients that are not listed, so that all let all of them go on.
@@ -62,6 +59,15 @@ fn main() {
     let all = opponents::start(directory, &policy);
     raw(&all, &clients.into());
     behind_postfix::compare(&all, directory);
+    refusing::compare(directory);
+}
+
+/// A network a line.
+pub(crate) fn lines(set: &sets::Set<u32>) -> String {
+    set.networks.iter().fold(String::new(), |mut lines, (start, length)| {
+        writeln!(lines, "{}/{length}", Ipv4Addr::from_bits(*start)).unwrap();
+        lines
+    })
 }
 
 /// Milter sessions without a mail server.

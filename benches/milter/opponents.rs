@@ -27,21 +27,12 @@ pub(crate) fn start(directory: &Path, policy: &Path) -> Vec<Opponent> {
     assert!(built.unwrap().success(), "nothing.c needs libmilter-dev");
     let mxgate = Path::new(env!("CARGO_BIN_EXE_mxgate"));
     let mut all = vec![opponent("mxgate", directory, |target| {
-        let listen = match target {
-            Target::Unix(path) => format!("unix:{}", path.display()),
-            Target::Tcp(port) => format!("inet:{port}@127.0.0.1"),
-        };
-        // As in production nobody reads of each refusal that is not there.
-        let arguments = ["serve", "--config", policy.to_str().unwrap(), "--socket-mode", "0666", "--listen", &listen];
+        let arguments = ["serve", "--config", policy.to_str().unwrap(), "--socket-mode", "0666", "--listen", &address(target)];
         (mxgate.to_path_buf(), arguments.map(str::to_owned).to_vec())
     })];
-    let libmilter = |target: &Target| match target {
-        Target::Unix(path) => format!("unix:{}", path.display()),
-        Target::Tcp(port) => format!("inet:{port}@127.0.0.1"),
-    };
-    all.push(opponent("libmilter (C), does nothing", directory, |target| (nothing.clone(), vec![libmilter(target)])));
+    all.push(opponent("libmilter (C), does nothing", directory, |target| (nothing.clone(), vec![address(target)])));
     all.push(opponent("libmilter, asks for CONNECT and RCPT alone", directory, |target| {
-        (nothing.clone(), vec![libmilter(target), "CR".to_owned()])
+        (nothing.clone(), vec![address(target), "CR".to_owned()])
     }));
     if let Some(miltr) = std::env::var_os("MXGATE_MILTR").map(PathBuf::from) {
         all.push(opponent("miltr-server (Rust), does nothing", directory, |target| {
@@ -53,6 +44,14 @@ pub(crate) fn start(directory: &Path, policy: &Path) -> Vec<Opponent> {
         }));
     }
     all
+}
+
+/// As Sendmail writes it.
+fn address(target: &Target) -> String {
+    match target {
+        Target::Unix(path) => format!("unix:{}", path.display()),
+        Target::Tcp(port) => format!("inet:{port}@127.0.0.1"),
+    }
 }
 
 fn opponent(name: &'static str, directory: &Path, command: impl Fn(&Target) -> (PathBuf, Vec<String>)) -> Opponent {
