@@ -2,15 +2,15 @@
 
 # The compilers, the mail server and the tools that the tests use; and the target for which they build with musl.
 PACKAGES = postfix gcc g++ clang binutils valgrind python3 python3-venv python3-aiosmtpd mypy libmilter-dev miltertest \
-	abigail-tools pkgconf cmake musl-tools m4 systemd groff-base fail2ban
+	abigail-tools pkgconf cmake musl-tools m4 systemd groff-base fail2ban debootstrap iproute2
 # Mail servers that Debian does not install beside Postfix: package and program, or another file of it.
 HOSTS = exim4-daemon-heavy/usr/sbin/exim4 opensmtpd/usr/sbin/smtpd sendmail-bin/usr/libexec/sendmail/sendmail \
 	sendmail-cf/usr/share/sendmail/cf/m4/cf.m4
 MUSL = $(shell uname -m)-unknown-linux-musl
 
-.PHONY: test checks demo bench bench-milter bench-python storm hosts loom library manual deb install packages wheel
+.PHONY: test checks demo bench bench-milter bench-python storm hosts debian-root loom library manual deb install packages wheel
 
-test: packages hosts
+test: packages hosts debian-root
 	cargo fmt --all --check
 	cargo clippy --locked --all-targets -- -D warnings
 	cargo clippy --locked --no-default-features --lib -- -D warnings
@@ -156,3 +156,20 @@ hosts:
 	        $$(dpkg-deb -f $${package}_*.deb Depends | tr ',' '\n' | sed -n 's/^ *\(lib[^ |]*\).*/\1/p') >/dev/null; \
 	    dpkg-deb -x $${package}_*.deb $$package; chmod ug-s $$program; \
 	done
+
+# The root of a clean Debian with Postfix, for the test that installs the package: of the release of this machine, whose C library
+# the command is built with, and from where its apt has it. What is mounted on the way goes with the namespace.
+debian-root: packages
+	@set -e; root=target/debian-root; ID= VERSION_CODENAME=; [ ! -r /etc/os-release ] || . /etc/os-release; \
+	if [ "$$ID" != debian ] || [ -z "$$VERSION_CODENAME" ] || [ "$$(id -u)" != 0 ] || ! command -v debootstrap >/dev/null; then \
+	    echo "not made: $$root (as root, on Debian: make debian-root); the test that needs it is skipped" >&2; exit 0; \
+	fi; \
+	if grep -qsx "VERSION_CODENAME=$$VERSION_CODENAME" $$root/etc/os-release; then exit 0; fi; \
+	mirror=$$(apt-get indextargets --format '$$(REPO_URI)' 'Created-By: Packages' 'Origin: Debian' 'Component: main' \
+	    "Codename: $$VERSION_CODENAME" | head -n 1); \
+	echo "Debian $$VERSION_CODENAME is installed in $$root"; mkdir -p target; rm -rf $$root $$root.new; \
+	if unshare --mount debootstrap --variant=minbase --include=postfix $$VERSION_CODENAME $$root.new $$mirror >$$root.log 2>&1; then \
+	    rm -f $$root.new/var/cache/apt/archives/*.deb; mv $$root.new $$root; \
+	else \
+	    tail -n 5 $$root.log >&2; echo "not made: $$root; the test that needs it is skipped" >&2; \
+	fi
