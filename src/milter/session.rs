@@ -2,7 +2,7 @@
 //! once its buffers are warm, and answers exactly the events that wait for an answer: one answer too many or too few
 //! and the mail server gives each later one to the wrong recipient.
 
-use crate::conversation::{Progress, Refusal};
+use crate::conversation::{Progress, Refusal, Telling};
 use crate::facts::Facts;
 use crate::gate::Gate;
 use crate::id::Ids;
@@ -47,10 +47,7 @@ pub struct Session {
 #[derive(Debug)]
 struct Dialogue {
     stages: Stages,
-    /// Also who is let in is told of.
-    tells_all: bool,
-    /// Where questions get their names from.
-    ids: Option<Arc<Ids>>,
+    telling: Telling,
     /// What was agreed upon; `None` before the option negotiation.
     options: Option<Options>,
     closed: bool,
@@ -88,20 +85,20 @@ impl Session {
         let (client, message) = (Client::default(), Message::default());
         Session {
             packets: Packets::default(),
-            dialogue: Dialogue { stages, tells_all: false, ids: None, options: None, closed: false, client, message },
+            dialogue: Dialogue { stages, telling: Telling::default(), options: None, closed: false, client, message },
         }
     }
 
     /// A session in which each question has a name, for `{id}` in replies.
     pub fn with_ids(stages: Stages, ids: Arc<Ids>) -> Session {
         let mut session = Session::new(stages);
-        session.dialogue.ids = Some(ids);
+        session.dialogue.telling.ids = Some(ids);
         session
     }
 
     /// From now on [`Session::feed`] tells also of those that are let in, or does not.
     pub fn tell_all(&mut self, all: bool) {
-        self.dialogue.tells_all = all;
+        self.dialogue.telling.all = all;
     }
 
     /// Takes what the mail server has sent, cut anywhere. Appends the answers to `out`, and tells of each refused
@@ -240,15 +237,15 @@ impl Dialogue {
     /// Answers CONNECT, which waits for it if a list is to refuse there.
     fn connect(&self, gate: &Gate, out: &mut Vec<u8>, refused: &mut dyn FnMut(&Refusal<'_>)) {
         let client = &self.client;
-        let id = self.ids.as_ref().map(|ids| ids.draw());
+        let id = self.telling.id();
         let facts = Facts { address: client.address, id: id.as_deref(), ..Facts::default() };
         let verdict = if client.submission || !self.stages.early { Verdict::accept(0) } else { gate.check_early(&facts) };
-        answer(&verdict, &facts, None, self.tells_all, out, refused);
+        self.telling.answer(&verdict, &facts, None, |reply| encode(reply, out), refused);
     }
 
     fn rcpt(&mut self, argument: &[u8], gate: &Gate, out: &mut Vec<u8>, refused: &mut dyn FnMut(&Refusal<'_>)) {
-        let Dialogue { client, message, ids, tells_all, .. } = self;
-        let id = ids.as_ref().map(|ids| ids.draw());
+        let Dialogue { client, message, telling, .. } = self;
+        let id = telling.id();
         let macros = Macros(&message.recipient);
         let sender = message.has_sender.then_some(message.sender.as_slice());
         let facts = Facts {
@@ -266,30 +263,15 @@ impl Dialogue {
             None if client.submission => Verdict::accept(0),
             None => gate.check_rcpt(&facts),
         };
-        answer(&verdict, &facts, Some(argument), *tells_all, out, refused);
+        telling.answer(&verdict, &facts, Some(argument), |reply| encode(reply, out), refused);
         // They were about this recipient alone.
         forget(&mut message.recipient);
     }
 }
 
-/// Answers, and tells of it. `recipient` is what the client wrote.
-fn answer(
-    verdict: &Verdict,
-    facts: &Facts<'_>,
-    recipient: Option<&[u8]>,
-    tells_all: bool,
-    out: &mut Vec<u8>,
-    tell: &mut dyn FnMut(&Refusal<'_>),
-) {
-    let reply = verdict.rejection.map(|rejection| rejection.reply()).unwrap_or_default();
-    if reply.is_empty() {
-        encode_continue(out)
-    } else {
-        encode_reply(&reply, out)
-    }
-    if tells_all || !reply.is_empty() {
-        tell(&Refusal { client: facts.address, sender: facts.sender, recipient, reply: &reply, verdict, facts });
-    }
+/// Writes a reply, or that the client goes on if it is empty.
+fn encode(reply: &str, out: &mut Vec<u8>) {
+    if reply.is_empty() { encode_continue(out) } else { encode_reply(reply, out) }
 }
 
 impl Client {

@@ -6,7 +6,7 @@
 //! the client go on, a recipient at the first one that lets it through. What is refused is not charged, as everywhere.
 
 use super::codec::{ProtocolError, Request, Requests, encode_action};
-use crate::conversation::{Progress, Refusal};
+use crate::conversation::{Progress, Refusal, Telling};
 use crate::facts::{AuthResult, Facts};
 use crate::gate::Gate;
 use crate::id::Ids;
@@ -32,10 +32,7 @@ pub struct Session {
 #[derive(Debug, Default)]
 struct Dialogue {
     closed: bool,
-    /// Also who is let in is told of.
-    tells_all: bool,
-    /// Where questions get their names from.
-    ids: Option<Arc<Ids>>,
+    telling: Telling,
     /// A whole request has come.
     asked: bool,
     /// The client whose connection has been counted.
@@ -60,13 +57,13 @@ impl Session {
     /// A session in which each question has a name, for `{id}` in replies.
     pub fn with_ids(ids: Arc<Ids>) -> Session {
         let mut session = Session::new();
-        session.dialogue.ids = Some(ids);
+        session.dialogue.telling.ids = Some(ids);
         session
     }
 
     /// From now on [`Session::feed`] tells also of those that are let in, or does not.
     pub fn tell_all(&mut self, all: bool) {
-        self.dialogue.tells_all = all;
+        self.dialogue.telling.all = all;
     }
 
     /// Takes what the policy client has sent, cut anywhere. Appends the answers to `out`, and tells of each refusal.
@@ -116,23 +113,17 @@ impl Dialogue {
             encode_action(None, out);
             return Ok(());
         };
-        let id = self.ids.as_ref().map(|ids| ids.draw());
+        let id = self.telling.id();
         let facts = Facts { id: id.as_deref(), ..facts(&request, stage) };
         // At RCPT Postfix asks again, word by word, where several lists of restrictions name the service.
         let again = request.instance.is_some_and(|instance| !instance.is_empty()) && lines == self.passed;
         let verdict = if again { gate.ask_again(ask(stage), &facts) } else { self.decide(stage, &facts, gate) };
         self.passed.clear();
-        let reply = verdict.rejection.map(|rejection| rejection.reply());
-        encode_action(reply.as_deref(), out);
-        if reply.is_none() {
+        if verdict.is_accept() {
             self.passed.shrink_to(KEPT);
             self.passed.extend_from_slice(lines);
         }
-        if self.tells_all || reply.is_some() {
-            let Facts { address: client, sender, recipient, .. } = facts;
-            let reply = reply.as_deref().unwrap_or_default();
-            refused(&Refusal { client, sender, recipient, reply, verdict: &verdict, facts: &facts });
-        }
+        self.telling.answer(&verdict, &facts, facts.recipient, |reply| encode_action((!reply.is_empty()).then_some(reply), out), refused);
         Ok(())
     }
 
