@@ -143,7 +143,7 @@ fn a_greeting_of_our_own_and_refusals_at_each_stage() {
     let delivered = postfix.wait_delivered(2, Duration::from_secs(20));
     assert!(delivered[0].contains("<postmaster@example.org>") && delivered[1].contains("<user@example.org>"), "{delivered:?}");
     assert_eq!(delivered.len(), 2);
-    let log = server.log();
+    let log = support::wait_for("the last line", || Some(server.log()).filter(|log| log.contains("list=null-mx")));
     for line in [
         "reject: CONNECT from unknown[127.0.0.40]: 521 5.3.2 Service unavailable; Client host [127.0.0.40] blocked using botnets; list=botnets entry=127.0.0.40 line=",
         "reject: MAIL from unknown[127.0.0.10]: 550 5.7.1 Sender address rejected: blocked using spammers; from=<sender@spam.example> helo=<client.example> list=spammers",

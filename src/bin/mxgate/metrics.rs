@@ -3,6 +3,7 @@
 //! Most numbers are counted elsewhere and gathered when they are asked for. Lists are labels; addresses, mailboxes and names
 //! from strangers are not, so that nobody outside makes a series.
 
+use crate::logger;
 use crate::refusals::Refusals;
 use crate::rules::Rules;
 use mxgate::overview::{Overview, overview};
@@ -135,6 +136,7 @@ impl Metrics {
         counter(registry, "refusals_logged", "Refusals with a log line of their own", read(&refusals.told));
         let help = "Refusals without a log line of their own, summed up each minute";
         counter(registry, "refusals_suppressed", help, read(&refusals.untold));
+        counter(registry, "log_lines_lost", "Log lines that were lost, because the log was not read", logger::lost());
     }
 
     fn of_lists(&self, registry: &mut Registry) {
