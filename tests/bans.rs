@@ -6,7 +6,7 @@
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -95,6 +95,16 @@ impl Place {
 
     fn networks(&self) -> Vec<String> {
         self.bans().into_iter().map(|(network, ..)| network).collect()
+    }
+
+    /// What monitoring reads.
+    fn health(&self) -> String {
+        let mut stream = UnixStream::connect(self.path("metrics.sock")).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.write_all(b"GET /health HTTP/1.0\r\n\r\n").unwrap();
+        let mut response = String::new();
+        stream.read_to_string(&mut response).unwrap();
+        response.split_once("\r\n\r\n").unwrap().1.to_owned()
     }
 
     /// A file for `--file`.
@@ -374,7 +384,13 @@ fn where_the_disk_is_full_bans_hold_in_memory_until_there_is_room() {
     fs::create_dir(&state).unwrap();
     let script = "mount -t tmpfs -o size=64k tmpfs \"$1\" && shift && exec \"$@\"";
     let before = ["--mount", "--propagation", "private", "sh", "-c", script, "sh", &state, PROGRAM];
-    let server = place.start_by("unshare", &before, &["--state", &state]);
+    let metrics = format!("unix:{}", place.shown("metrics.sock"));
+    let server = place.start_by("unshare", &before, &["--state", &state, "--metrics", &metrics]);
+    // The state at a glance, for people and programs, and what monitoring reads.
+    let alarms = || {
+        let status: Value = serde_json::from_str(&place.ask(&["status", "--json"]).out).unwrap();
+        (place.ask(&["status"]).out.lines().nth(1).unwrap().to_owned(), status["alarms"].clone(), place.health())
+    };
     // The directory as the daemon sees it.
     let inside = PathBuf::from(format!("/proc/{}/root{state}", server.daemon.pid()));
     let on_disk = |network: &str| fs::read_to_string(inside.join("bans.journal")).unwrap().contains(&format!(" ban {network}/32 "));
@@ -393,7 +409,10 @@ fn where_the_disk_is_full_bans_hold_in_memory_until_there_is_room() {
         "200 networks are banned\nnot on disk: cannot write {state}/bans.journal: No space left on device (os error 28); free some space there\n"
     );
     assert_eq!((shown.out, shown.status), (said, Some(1)));
-    server.wait_for_line(&format!("error: cannot write {state}/bans.journal: No space left on device"));
+    let line = server.wait_for_line(&format!("error: cannot write {state}/bans.journal: No space left on device"));
+    assert!(line.ends_with("; free some space there; bans hold in memory, and it is tried again every 5 s"), "{line}");
+    let alarm = line.strip_prefix("error: ").unwrap();
+    assert_eq!(alarms(), (format!("211-Alarm: {alarm}"), json!([alarm]), format!("degraded: {alarm}\n")));
     assert!(place.rcpt("198.51.100.7").starts_with("550 "), "it holds");
     assert!(place.rcpt("192.0.2.1").starts_with("550 ") && on_disk("192.0.2.1"), "what was there is there");
     let shown = place.ask(&["unban", "192.0.2.1"]);
@@ -404,6 +423,8 @@ fn where_the_disk_is_full_bans_hold_in_memory_until_there_is_room() {
     assert_eq!(place.ask(&["ban", "192.0.2.2"]), done("192.0.2.2/32 is banned\n"));
     assert!(on_disk("192.0.2.2") && on_disk("198.51.100.7") && !on_disk("192.0.2.1"));
     server.wait_for_line("info: all bans are on disk again");
+    let (second, in_json, health) = alarms();
+    assert!(second.starts_with("211-Rules of load 1, ") && in_json == json!([]) && health == "ok\n", "{second} {in_json} {health}");
 
     // Or the daemon does, by itself.
     fill();
