@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "what goes wrong here ends the test, with a message")]
 
-use asking::{PROGRAM, Session};
+use asking::{PROGRAM, Server, Session};
 use std::fs::{self, OpenOptions};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::{UnixDatagram, UnixStream};
@@ -194,6 +194,36 @@ fn syslog_has_lines_as_mail_servers_write_them() {
     let took = ended(&daemon);
     assert!(took < Duration::from_secs(10), "{took:?}");
     next(&socket, "info: stopping; ");
+}
+
+#[test]
+fn maintenance_is_told_when_it_begins_and_when_it_is_over() {
+    let server = Server::start(POLICY, &[]);
+    let load = |before: &str, after: &str| {
+        fs::write(server.path("mxgate.toml"), format!("{before}{POLICY}{after}")).unwrap();
+        let loaded = server.ask(&["reload"]);
+        assert!(loaded.status.success(), "{loaded:?}");
+    };
+    // Besides what loads say of the section.
+    let is_told = |line: &&str| line.starts_with("info: maintenance ") && *line != "info: maintenance changed";
+    let told = || server.log().lines().filter(is_told).map(str::to_owned).collect::<Vec<_>>();
+    let wait = |number| wait_for("it is told", || Some(told()).filter(|lines| lines.len() >= number));
+    let begin = jiff::Timestamp::now();
+    let end = jiff::Timestamp::from_second(begin.as_second() + 5).unwrap();
+    load("mode = \"maintenance\"\n", &format!("[maintenance]\nuntil = {end}\n"));
+    assert_eq!(wait(1), [format!("info: maintenance until {end}: everybody is told so (421)")]);
+    assert!(server.connect("203.0.113.7").rcpt(b"<user@example.org>").starts_with("421 "));
+    assert_eq!(wait(2)[1], "info: maintenance is over");
+    assert!(jiff::Timestamp::now() >= end);
+    assert_eq!(server.connect("203.0.113.7").rcpt(b"<user@example.org>"), "");
+
+    // Each time of the day is in a window, unless somebody sets the mode.
+    load("", "[maintenance]\nwindows = [\"daily 00:00-12:00\", \"daily 12:00-24:00\"]\n");
+    let line = wait(3)[2].clone();
+    assert!(line.contains("T12:00:00Z: everybody") || line.contains("T00:00:00Z: everybody"), "{line}");
+    assert!(server.ask(&["mode", "open"]).status.success());
+    assert_eq!(wait(4)[3], "info: maintenance is over");
+    assert_eq!(told().len(), 4);
 }
 
 #[test]

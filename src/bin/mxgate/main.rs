@@ -27,6 +27,7 @@ mod listen;
 mod lists;
 mod log_queue;
 mod logger;
+mod maintenance;
 mod manager;
 #[cfg(test)]
 mod manual;
