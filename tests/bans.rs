@@ -9,11 +9,12 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 use support::daemon::Daemon;
 use support::session::rcpt;
+use support::shown::Shown;
 use support::{PATIENCE, available, root, wait_for};
 use tempfile::TempDir;
 
@@ -89,8 +90,12 @@ impl Place {
         let shown = self.ask(&["bans", "--json"]);
         assert_eq!(shown.status, Some(0), "{shown:?}");
         let text = |ban: &Value, key: &str| ban[key].as_str().map(str::to_owned);
-        let bans: Vec<Value> = serde_json::from_str(&shown.out).unwrap();
-        bans.iter().map(|ban| (text(ban, "network").unwrap(), text(ban, "until"), text(ban, "reason").unwrap())).collect()
+        let bans = shown.json();
+        bans.as_array()
+            .unwrap()
+            .iter()
+            .map(|ban| (text(ban, "network").unwrap(), text(ban, "until"), text(ban, "reason").unwrap()))
+            .collect()
     }
 
     fn networks(&self) -> Vec<String> {
@@ -133,21 +138,6 @@ impl Server<'_> {
     fn stop(self) {
         self.daemon.signal("TERM");
         wait_for("the daemon ends", || (!self.daemon.running()).then_some(()));
-    }
-}
-
-/// What a subcommand has written, and its exit status.
-#[derive(Debug, PartialEq)]
-struct Shown {
-    out: String,
-    error: String,
-    status: Option<i32>,
-}
-
-impl From<Output> for Shown {
-    fn from(output: Output) -> Shown {
-        let text = |bytes| String::from_utf8(bytes).unwrap();
-        Shown { out: text(output.stdout), error: text(output.stderr), status: output.status.code() }
     }
 }
 
@@ -298,7 +288,7 @@ fn the_mode_and_the_state() {
     assert!(lines[0].starts_with("211-mx.example.org mxgate ") && lines[0].ends_with(", mode no-mail"), "{shown:?}");
     assert!(lines[1].starts_with("211-Rules of load 2, 2") && lines[2] == "211-0 networks, 0 domains, 1 bans; 0 loads failed", "{shown:?}");
     assert_eq!((lines.last(), shown.out.contains('\r'), shown.status), (Some(&"211 End of status"), false, Some(0)));
-    let status: Value = serde_json::from_str(&place.ask(&["status", "--json"]).out).unwrap();
+    let status = place.ask(&["status", "--json"]).json();
     assert_eq!((&status["mode"], &status["bans"], &status["generation"]), (&json!("no-mail"), &json!(1), &json!(2)));
 
     assert_eq!(place.ask(&["mode", "policy"]), done("the mode is open\n"));
@@ -388,7 +378,7 @@ fn where_the_disk_is_full_bans_hold_in_memory_until_there_is_room() {
     let server = place.start_by("unshare", &before, &["--state", &state, "--metrics", &metrics]);
     // The state at a glance, for people and programs, and what monitoring reads.
     let alarms = || {
-        let status: Value = serde_json::from_str(&place.ask(&["status", "--json"]).out).unwrap();
+        let status = place.ask(&["status", "--json"]).json();
         (place.ask(&["status"]).out.lines().nth(1).unwrap().to_owned(), status["alarms"].clone(), place.health())
     };
     // The directory as the daemon sees it.
