@@ -227,11 +227,14 @@ fn maintenance_is_told_when_it_begins_and_when_it_is_over() {
 }
 
 #[test]
-fn what_keeps_it_from_starting_is_told_on_standard_error() {
+fn what_keeps_it_from_starting_is_told_on_standard_error_and_in_syslog() {
     let place = Place::new();
     fs::write(place.path("mxgate.toml"), "hostname = 3\n").unwrap();
+    let socket = UnixDatagram::bind(place.path("syslog")).unwrap();
+    let to = format!("syslog:{}", place.path("syslog").display());
     for (arguments, part) in [
-        (&["--log-to", "syslog:/nonexistent/log"][..], "mxgate.toml:1:12: "),
+        (&["--log-to", &to][..], "mxgate.toml:1:12: "),
+        (&["--log-to", "syslog:/nonexistent/log"], "mxgate.toml:1:12: "),
         (&["--log-to", "udp:192.0.2.1:514"], "write stderr, syslog for the socket /dev/log, or syslog:/path for another one"),
     ] {
         let started = Instant::now();
@@ -242,4 +245,9 @@ fn what_keeps_it_from_starting_is_told_on_standard_error() {
         assert!(error.contains(part) && output.status.code() == Some(2), "{error}");
         assert!(started.elapsed() < Duration::from_secs(10));
     }
+    socket.set_nonblocking(true).unwrap();
+    let mut message = [0; 10_000];
+    let length = socket.recv(&mut message).unwrap();
+    let message = String::from_utf8_lossy(&message[..length]);
+    assert!(message.starts_with("<19>") && message.contains("]: error: ") && message.contains("mxgate.toml:1:12: "), "{message}");
 }

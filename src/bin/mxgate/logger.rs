@@ -16,6 +16,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
+use std::panic;
 use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
@@ -63,7 +64,10 @@ pub(crate) fn parse_place(text: &str) -> Result<Place, String> {
 pub(crate) fn start(format: Format, place: Place) -> Result<(), String> {
     let mut output = match place {
         Place::Stderr => Output::Stderr { is_journal: format == Format::Text && is_journal() },
-        Place::Syslog(path) => Output::Syslog(Syslog::new(path)),
+        Place::Syslog(path) => {
+            tell_panics();
+            Output::Syslog(Syslog::new(path))
+        }
     };
     let mut filter = Builder::new();
     match env::var("RUST_LOG") {
@@ -84,6 +88,30 @@ pub(crate) fn start(format: Format, place: Place) -> Result<(), String> {
         log::set_max_level(most);
     }
     Ok(())
+}
+
+/// Says why the daemon cannot go on: on standard error at once, behind the lines that go there; in syslog too.
+pub(crate) fn give_up(cause: &str, place: &Place) {
+    match place {
+        Place::Stderr => {
+            finish();
+            say(cause);
+        }
+        Place::Syslog(_) => {
+            say(cause);
+            log::error!("{cause}");
+            finish();
+        }
+    }
+}
+
+/// Has syslog know of panics too: who logs there may read nothing else.
+fn tell_panics() {
+    let told = panic::take_hook();
+    panic::set_hook(Box::new(move |panic| {
+        told(panic);
+        log::error!("{panic}");
+    }));
 }
 
 /// Waits until all lines are written, for a second at most.

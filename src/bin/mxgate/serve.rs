@@ -119,18 +119,21 @@ fn parse_mode(text: &str) -> Result<u32, String> {
 /// Serves until SIGTERM or SIGINT.
 pub(crate) fn run(arguments: Arguments) -> ExitCode {
     heap::give_back_large_arrays();
-    let logged = logger::start(arguments.log_format, arguments.log_to.clone());
+    let place = arguments.log_to.clone();
+    let logged = logger::start(arguments.log_format, place.clone());
     let served = logged.and_then(|()| runtime()).and_then(|runtime| {
         let served = runtime.block_on(serve(arguments));
         // A load that is under way is not waited for.
         runtime.shutdown_background();
         served
     });
-    logger::finish();
     match served {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => {
+            logger::finish();
+            ExitCode::SUCCESS
+        }
         Err(message) => {
-            say(&message);
+            logger::give_up(&message, &place);
             ExitCode::from(CANNOT_START)
         }
     }
