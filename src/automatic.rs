@@ -58,6 +58,19 @@ impl Ruleset {
         }
     }
 
+    /// Until when the maintenance lasts that is there at a moment because the policy says when (`[maintenance]`), in seconds
+    /// since 1970-01-01 UTC; `None` if there is none.
+    pub fn maintenance_until(&self, now: Seconds) -> Option<Seconds> {
+        let Maintenance { until, windows, .. } = &self.maintenance;
+        match self.at(Some(now)) {
+            (Mode::Maintenance, _) if self.timed => {
+                let window = || windows.iter().find(|window| window.has(now)).map(|window| window.end(now));
+                until.as_ref().map(|(end, _)| *end).filter(|end| now < *end).or_else(window)
+            }
+            _ => None,
+        }
+    }
+
     /// When the host is to ban clients by itself; `None` for never.
     pub fn escalation(&self) -> Option<&Escalation> {
         self.escalation.as_ref()
@@ -124,6 +137,10 @@ mod tests {
             // Allow lists are no exception, as with the mode.
             assert_eq!([told("192.0.2.1", now), told("203.0.113.7", now)], [expected; 2], "{now}");
         }
+        let until = |now| gate.ruleset().maintenance_until(now);
+        let end = Some(SUNDAY + 7200);
+        assert_eq!([SUNDAY - 1, SUNDAY, SUNDAY + 7199, SUNDAY + 7200].map(until), [None, end, end, None]);
+        assert_eq!(until(SUNDAY + 20 * 3600 + 60), Some(SUNDAY + 20 * 3600 + 1800));
         // Overload comes after it; what is set by hand before both.
         gate.set_overloaded(true);
         assert_eq!(told("203.0.113.7", SUNDAY), window);
@@ -143,6 +160,8 @@ mod tests {
             assert_eq!(reply(&gate, "203.0.113.7", now), format!("{text}{end}"));
         }
         assert_eq!([SUNDAY, SUNDAY + 7200].map(|now| reply(&gate, "192.0.2.1", now)), [""; 2]);
+        let ends = [SUNDAY - 1, SUNDAY, SUNDAY + 3600, SUNDAY + 7200].map(|now| gate.ruleset().maintenance_until(now));
+        assert_eq!(ends, [Some(SUNDAY), None, Some(SUNDAY + 7200), None]);
     }
 
     #[test]

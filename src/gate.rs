@@ -527,6 +527,11 @@ impl Gate {
         Arc::clone(&self.in_force.look().ruleset)
     }
 
+    /// Whether clients are to be banned that are refused again and again (`[escalation]`). Made to be asked at each refusal.
+    pub fn escalates(&self) -> bool {
+        self.in_force.look().ruleset.escalation().is_some()
+    }
+
     /// What the gate has done and has in force. Each number is right by itself; checks go on meanwhile.
     pub fn counts(&self) -> Counts {
         let InForce { ruleset, bans, .. } = self.in_force();

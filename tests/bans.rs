@@ -6,14 +6,15 @@
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 use support::daemon::Daemon;
 use support::session::rcpt;
+use support::shown::Shown;
 use support::{PATIENCE, available, root, wait_for};
 use tempfile::TempDir;
 
@@ -89,12 +90,26 @@ impl Place {
         let shown = self.ask(&["bans", "--json"]);
         assert_eq!(shown.status, Some(0), "{shown:?}");
         let text = |ban: &Value, key: &str| ban[key].as_str().map(str::to_owned);
-        let bans: Vec<Value> = serde_json::from_str(&shown.out).unwrap();
-        bans.iter().map(|ban| (text(ban, "network").unwrap(), text(ban, "until"), text(ban, "reason").unwrap())).collect()
+        let bans = shown.json();
+        bans.as_array()
+            .unwrap()
+            .iter()
+            .map(|ban| (text(ban, "network").unwrap(), text(ban, "until"), text(ban, "reason").unwrap()))
+            .collect()
     }
 
     fn networks(&self) -> Vec<String> {
         self.bans().into_iter().map(|(network, ..)| network).collect()
+    }
+
+    /// What monitoring reads.
+    fn health(&self) -> String {
+        let mut stream = UnixStream::connect(self.path("metrics.sock")).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.write_all(b"GET /health HTTP/1.0\r\n\r\n").unwrap();
+        let mut response = String::new();
+        stream.read_to_string(&mut response).unwrap();
+        response.split_once("\r\n\r\n").unwrap().1.to_owned()
     }
 
     /// A file for `--file`.
@@ -126,21 +141,6 @@ impl Server<'_> {
     }
 }
 
-/// What a subcommand has written, and its exit status.
-#[derive(Debug, PartialEq)]
-struct Shown {
-    out: String,
-    error: String,
-    status: Option<i32>,
-}
-
-impl From<Output> for Shown {
-    fn from(output: Output) -> Shown {
-        let text = |bytes| String::from_utf8(bytes).unwrap();
-        Shown { out: text(output.stdout), error: text(output.stderr), status: output.status.code() }
-    }
-}
-
 fn done(out: &str) -> Shown {
     Shown { out: out.into(), error: String::new(), status: Some(0) }
 }
@@ -163,8 +163,8 @@ fn a_ban_is_what_the_client_reads_and_a_restart_keeps_it() {
     let networks = ["192.0.2.0/24", "203.0.113.7/32", "2001:db8::/48"];
     assert_eq!(before.iter().map(|(network, ..)| network.as_str()).collect::<Vec<_>>(), networks);
     assert_eq!((before[0].2.as_str(), &before[1].1), ("sent spam", &None));
-    assert!(server.log().contains("info: 192.0.2.0/24 is banned until 2"), "{}", server.log());
-    assert!(server.log().contains("info: control: ban asked for by user "), "{}", server.log());
+    server.wait_for_line("info: 192.0.2.0/24 is banned until 2");
+    server.wait_for_line("info: control: ban asked for by user ");
     let table = place.ask(&["bans", "--within", "192.0.0.0/16"]).out;
     assert!(table.starts_with("NETWORK       SINCE ") && table.lines().count() == 2 && table.ends_with("  sent spam\n"), "{table}");
 
@@ -288,7 +288,7 @@ fn the_mode_and_the_state() {
     assert!(lines[0].starts_with("211-mx.example.org mxgate ") && lines[0].ends_with(", mode no-mail"), "{shown:?}");
     assert!(lines[1].starts_with("211-Rules of load 2, 2") && lines[2] == "211-0 networks, 0 domains, 1 bans; 0 loads failed", "{shown:?}");
     assert_eq!((lines.last(), shown.out.contains('\r'), shown.status), (Some(&"211 End of status"), false, Some(0)));
-    let status: Value = serde_json::from_str(&place.ask(&["status", "--json"]).out).unwrap();
+    let status = place.ask(&["status", "--json"]).json();
     assert_eq!((&status["mode"], &status["bans"], &status["generation"]), (&json!("no-mail"), &json!(1), &json!(2)));
 
     assert_eq!(place.ask(&["mode", "policy"]), done("the mode is open\n"));
@@ -374,7 +374,13 @@ fn where_the_disk_is_full_bans_hold_in_memory_until_there_is_room() {
     fs::create_dir(&state).unwrap();
     let script = "mount -t tmpfs -o size=64k tmpfs \"$1\" && shift && exec \"$@\"";
     let before = ["--mount", "--propagation", "private", "sh", "-c", script, "sh", &state, PROGRAM];
-    let server = place.start_by("unshare", &before, &["--state", &state]);
+    let metrics = format!("unix:{}", place.shown("metrics.sock"));
+    let server = place.start_by("unshare", &before, &["--state", &state, "--metrics", &metrics]);
+    // The state at a glance, for people and programs, and what monitoring reads.
+    let alarms = || {
+        let status = place.ask(&["status", "--json"]).json();
+        (place.ask(&["status"]).out.lines().nth(1).unwrap().to_owned(), status["alarms"].clone(), place.health())
+    };
     // The directory as the daemon sees it.
     let inside = PathBuf::from(format!("/proc/{}/root{state}", server.daemon.pid()));
     let on_disk = |network: &str| fs::read_to_string(inside.join("bans.journal")).unwrap().contains(&format!(" ban {network}/32 "));
@@ -393,7 +399,10 @@ fn where_the_disk_is_full_bans_hold_in_memory_until_there_is_room() {
         "200 networks are banned\nnot on disk: cannot write {state}/bans.journal: No space left on device (os error 28); free some space there\n"
     );
     assert_eq!((shown.out, shown.status), (said, Some(1)));
-    server.wait_for_line(&format!("error: cannot write {state}/bans.journal: No space left on device"));
+    let line = server.wait_for_line(&format!("error: cannot write {state}/bans.journal: No space left on device"));
+    assert!(line.ends_with("; free some space there; bans hold in memory, and it is tried again every 5 s"), "{line}");
+    let alarm = line.strip_prefix("error: ").unwrap();
+    assert_eq!(alarms(), (format!("211-Alarm: {alarm}"), json!([alarm]), format!("degraded: {alarm}\n")));
     assert!(place.rcpt("198.51.100.7").starts_with("550 "), "it holds");
     assert!(place.rcpt("192.0.2.1").starts_with("550 ") && on_disk("192.0.2.1"), "what was there is there");
     let shown = place.ask(&["unban", "192.0.2.1"]);
@@ -404,6 +413,8 @@ fn where_the_disk_is_full_bans_hold_in_memory_until_there_is_room() {
     assert_eq!(place.ask(&["ban", "192.0.2.2"]), done("192.0.2.2/32 is banned\n"));
     assert!(on_disk("192.0.2.2") && on_disk("198.51.100.7") && !on_disk("192.0.2.1"));
     server.wait_for_line("info: all bans are on disk again");
+    let (second, in_json, health) = alarms();
+    assert!(second.starts_with("211-Rules of load 1, ") && in_json == json!([]) && health == "ok\n", "{second} {in_json} {health}");
 
     // Or the daemon does, by itself.
     fill();
@@ -412,7 +423,7 @@ fn where_the_disk_is_full_bans_hold_in_memory_until_there_is_room() {
     fs::remove_file(inside.join("filler")).unwrap();
     wait_for("it is tried again", || (!on_disk("198.51.100.7") && on_disk("192.0.2.2")).then_some(()));
     assert!(freed.elapsed() < Duration::from_secs(8), "{:?}", freed.elapsed());
-    assert_eq!(server.log().matches("all bans are on disk again").count(), 2, "{}", server.log());
+    wait_for("it is told each time", || (server.log().matches("all bans are on disk again").count() == 2).then_some(()));
 }
 
 /// A daemon that is killed when this goes.

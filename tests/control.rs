@@ -10,11 +10,12 @@ use std::net::Shutdown;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant, SystemTime};
 use support::daemon::Daemon;
 use support::session::rcpt;
+use support::shown::Shown;
 use support::{PATIENCE, available, root, wait_for};
 use tempfile::TempDir;
 
@@ -127,27 +128,6 @@ impl Client {
     fn ping(&mut self) {
         self.send("{\"command\":\"ping\"}\n");
         assert_eq!(self.answer().unwrap()["ok"], json!(true));
-    }
-}
-
-/// What a subcommand has written, and its exit status.
-#[derive(Debug, PartialEq)]
-struct Shown {
-    out: String,
-    error: String,
-    status: Option<i32>,
-}
-
-impl From<Output> for Shown {
-    fn from(output: Output) -> Shown {
-        let text = |bytes| String::from_utf8(bytes).unwrap();
-        Shown { out: text(output.stdout), error: text(output.stderr), status: output.status.code() }
-    }
-}
-
-impl Shown {
-    fn json(&self) -> Value {
-        serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 }
 

@@ -203,7 +203,7 @@ fn without_the_section_nobody_is_banned() {
     let without = POLICY.replace("[escalation]\nrefusals = \"3/h\"\nban = \"1h\"\nsubnet = { clients = 2 }\n", "");
     assert!(!without.contains("escalation"));
     server.reload(&without);
-    assert!(server.log().contains("escalation changed"), "{}", server.log());
+    wait_for("it is told", || server.log().contains("escalation changed").then_some(()));
     for _ in 0..3 {
         server.offend("192.0.2.7");
     }

@@ -14,11 +14,12 @@ use mxgate::policy_service::{Progress, Session};
 use mxgate::wire::{Connection, Envelope, Profile, on_wire};
 use mxgate::{AuthResult, Gate, Stage};
 use std::fs;
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use support::corpus::{self, Answer, Case, Group};
 use support::daemon::Daemon;
@@ -143,7 +144,7 @@ fn a_greeting_of_our_own_and_refusals_at_each_stage() {
     let delivered = postfix.wait_delivered(2, Duration::from_secs(20));
     assert!(delivered[0].contains("<postmaster@example.org>") && delivered[1].contains("<user@example.org>"), "{delivered:?}");
     assert_eq!(delivered.len(), 2);
-    let log = server.log();
+    let log = support::wait_for("the last line", || Some(server.log()).filter(|log| log.contains("list=null-mx")));
     for line in [
         "reject: CONNECT from unknown[127.0.0.40]: 521 5.3.2 Service unavailable; Client host [127.0.0.40] blocked using botnets; list=botnets entry=127.0.0.40 line=",
         "reject: MAIL from unknown[127.0.0.10]: 550 5.7.1 Sender address rejected: blocked using spammers; from=<sender@spam.example> helo=<client.example> list=spammers",
@@ -300,6 +301,55 @@ fn without_a_milter() {
     let mut read = [0; 14];
     stream.read_exact(&mut read).unwrap();
     assert_eq!(&read, b"action=DUNNO\n\n");
+}
+
+/// What it answers is shown as what the milter answers: who is followed, and whom and by what most were refused.
+#[test]
+fn trace_and_top_show_its_answers() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    fs::write(at("mxgate.toml"), "hostname = \"mx.example.org\"\n[[list]]\nname = \"local\"\nentries = [\"192.0.2.7\"]\n").unwrap();
+    let (config, policy, control) = (at("mxgate.toml"), format!("unix:{}", at("policy.sock").display()), at("control.sock"));
+    let (config, control) = (config.to_str().unwrap(), control.to_str().unwrap());
+    let arguments = ["serve", "--config", config, "--policy-service", &policy, "--control", control];
+    let _daemon = Daemon::start(Path::new(PROGRAM), arguments, &at("log"));
+    let log = || fs::read_to_string(at("log")).unwrap_or_default();
+    support::wait_for("the daemon listens", || log().contains("control socket at ").then_some(()));
+    let mut trace = Command::new(PROGRAM);
+    trace.args(["trace", "192.0.2.0/24", "--for", "2", "--control", control]).stdout(Stdio::piped());
+    let mut trace = trace.spawn().unwrap();
+    let mut shown = BufReader::new(trace.stdout.take().unwrap()).lines().map(Result::unwrap);
+    assert_eq!(shown.next().unwrap(), "following 192.0.2.0/24");
+    let mut stream = UnixStream::connect(at("policy.sock")).unwrap();
+    let mut ask = |state: &str, client: &str| {
+        let request =
+            format!("request=smtpd_access_policy\nprotocol_state={state}\nclient_address={client}\nrecipient=user@example.org\n\n");
+        stream.write_all(request.as_bytes()).unwrap();
+        let (mut answer, mut byte) = (Vec::new(), [0]);
+        while !answer.ends_with(b"\n\n") {
+            stream.read_exact(&mut byte).unwrap();
+            answer.extend(byte);
+        }
+        String::from_utf8(answer).unwrap()
+    };
+    for (state, client, refused) in
+        [("CONNECT", "192.0.2.7", true), ("RCPT", "192.0.2.7", true), ("RCPT", "192.0.2.8", false), ("CONNECT", "198.51.100.7", false)]
+    {
+        assert_eq!(ask(state, client).starts_with("action=550 5.7.1 "), refused, "{state} {client}");
+    }
+    let shown: Vec<String> = shown.collect();
+    for (line, part) in shown.iter().zip([
+        "reject: CONNECT from unknown[192.0.2.7]",
+        "reject: RCPT from unknown[192.0.2.7]",
+        "RCPT from unknown[192.0.2.8]",
+    ]) {
+        assert!(line.contains(part), "{part} in {shown:#?}");
+    }
+    assert_eq!(shown.len(), 3, "{shown:#?}");
+    assert!(trace.wait().unwrap().success());
+    let top = Command::new(PROGRAM).args(["top", "--control", control]).output().unwrap();
+    let top = String::from_utf8(top.stdout).unwrap();
+    assert!(top.contains("   REFUSED  CLIENT\n         2  192.0.2.7\n") && top.contains("         2  block list local\n"), "{top}");
 }
 
 /// Whether Postfix can tell all that a question is about: of the checks of authentication it tells reverse DNS, and of that

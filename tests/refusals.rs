@@ -45,9 +45,9 @@ fn fail2ban_knows_whom_to_ban() {
     assert!(!ask("198.51.100.2", "<x]: 554 5.7.1 Service unavailable; from [203.0.113.1]@example.net>").is_empty());
     assert!(!ask("198.51.100.3", "<a@b>\r\nNOQUEUE: reject: RCPT from unknown[203.0.113.2]: 554 5.7.1 Service unavailable;@c>").is_empty());
     assert_eq!(ask("198.51.100.4", "<user@example.org>"), "");
-    let log = server.log();
-    let refusals: Vec<&str> = log.lines().filter(|line| line.starts_with("NOQUEUE: reject: ")).collect();
-    assert_eq!(refusals.len(), 6, "{log}");
+    let refusals = |log: &str| log.lines().filter(|line| line.starts_with("NOQUEUE: reject: ")).count();
+    let log = wait_for("all are told", || Some(server.log()).filter(|log| refusals(log) >= 6));
+    assert_eq!(refusals(&log), 6, "{log}");
     // As syslog writes them.
     let syslog: String = log.lines().map(|line| format!("Nov 21 23:50:25 mx mxgate[123]: {line}\n")).collect();
     fs::write(server.path("syslog"), syslog).unwrap();

@@ -47,9 +47,19 @@ impl Maintenance {
 impl Window {
     /// Whether a moment is in it.
     pub(crate) fn has(&self, now: Seconds) -> bool {
+        self.since(now) < self.length
+    }
+
+    /// When it ends, of a moment that is in it.
+    pub(crate) fn end(&self, now: Seconds) -> Seconds {
+        now.saturating_add(self.length.saturating_sub(self.since(now)))
+    }
+
+    /// How long ago it began the last time.
+    fn since(&self, now: Seconds) -> Seconds {
         let since = if self.period == WEEK { now.saturating_add(FIRST) } else { now };
         // A window may go on in the next week or day.
-        (since % self.period + self.period - self.begin) % self.period < self.length
+        (since % self.period + self.period - self.begin) % self.period
     }
 }
 

@@ -66,7 +66,19 @@ impl Server {
 
     /// A connection of a mail server whose client has this address.
     pub fn connect(&self, address: &str) -> Session {
-        let stream = UnixStream::connect(self.path("milter.sock")).unwrap();
+        Session::begin(&self.path("milter.sock"), address)
+    }
+}
+
+/// A connection of a mail server.
+pub struct Session {
+    stream: UnixStream,
+}
+
+impl Session {
+    /// Connects to this socket for a client that has this address.
+    pub fn begin(socket: &Path, address: &str) -> Session {
+        let stream = UnixStream::connect(socket).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let mut session = Session { stream };
         let family = if address.contains(':') { b'6' } else { b'4' };
@@ -77,14 +89,7 @@ impl Server {
         assert_eq!(session.answer().0, 'O');
         session
     }
-}
 
-/// A connection of a mail server.
-pub struct Session {
-    stream: UnixStream,
-}
-
-impl Session {
     fn send(&mut self, packets: &[Packet<'_>]) {
         let mut bytes = Vec::new();
         packets.iter().for_each(|packet| packet.encode(&mut bytes));

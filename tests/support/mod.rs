@@ -34,6 +34,7 @@ pub mod scenario;
 pub mod sendmail;
 pub mod server;
 pub mod session;
+pub mod shown;
 pub mod smtp;
 
 /// Where to look for a program besides `PATH`: an ordinary user's `PATH` often lacks the sbin directories.

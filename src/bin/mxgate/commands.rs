@@ -120,7 +120,7 @@ impl Request {
             Request::Unban(unwanted) => unban(rules, unwanted),
             Request::Bans(which) => Ok(bans(&rules.gate, which)),
             Request::Mode(wish) => Ok(mode(&rules.gate, wish)),
-            Request::Status {} => Ok(status(&rules.gate)),
+            Request::Status {} => Ok(status(rules)),
         }
     }
 }

@@ -52,6 +52,9 @@ impl Offenders {
 
     /// Counts a refusal.
     pub(crate) fn note(&self, refusal: &Refusal<'_>) {
+        if !self.rules.gate.escalates() {
+            return;
+        }
         let ruleset = self.rules.gate.ruleset();
         let (Some(client), Some(escalation)) = (refusal.client, ruleset.escalation()) else { return };
         if counts(refusal, escalation) && !ruleset.vouches_for(client) && self.is_too_much(client, &ruleset, escalation) {

@@ -105,7 +105,7 @@ async fn respond(request: Request<Incoming>, metrics: Arc<Metrics>) -> Result<Re
         },
         "/health" => match metrics.health() {
             Health::Well => response(StatusCode::OK, TEXT, "ok\n".into()),
-            Health::Degraded(cause) => response(StatusCode::OK, TEXT, format!("degraded: {cause}\n")),
+            Health::Degraded(alarms) => response(StatusCode::OK, TEXT, alarms.iter().map(|alarm| format!("degraded: {alarm}\n")).collect()),
             Health::Stopping => response(StatusCode::SERVICE_UNAVAILABLE, TEXT, "stopping\n".into()),
         },
         _ => response(StatusCode::NOT_FOUND, TEXT, "there are /metrics and /health\n".into()),

@@ -2,8 +2,8 @@
 //!
 //! The daemon: `serve` moves bytes, `protocol` knows whose they are, `listen` has its sockets, `rules` what it loads, `control` the
 //! socket over which `commands` come from `ask`, `state` what it keeps on disk, `refusals` what is said of answers, `logger` where
-//! log lines go, `metrics` what monitoring reads over `http`. `handover`, `manager` and `privileges` are what it has to do with
-//! systemd and with root.
+//! log lines go (by way of `log_queue`, and of `syslog` where that is asked for), `metrics` what monitoring reads over `http`.
+//! `handover`, `manager` and `privileges` are what it has to do with systemd and with root.
 
 mod ask;
 mod ban;
@@ -25,7 +25,9 @@ mod http;
 mod lint;
 mod listen;
 mod lists;
+mod log_queue;
 mod logger;
+mod maintenance;
 mod manager;
 #[cfg(test)]
 mod manual;
@@ -43,6 +45,7 @@ mod rules;
 mod serve;
 mod state;
 mod status;
+mod syslog;
 mod top;
 mod trace;
 mod unban;

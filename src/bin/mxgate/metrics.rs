@@ -3,6 +3,7 @@
 //! Most numbers are counted elsewhere and gathered when they are asked for. Lists are labels; addresses, mailboxes and names
 //! from strangers are not, so that nobody outside makes a series.
 
+use crate::logger;
 use crate::refusals::Refusals;
 use crate::rules::Rules;
 use mxgate::overview::{Overview, overview};
@@ -48,7 +49,7 @@ pub(crate) struct Traffic {
 pub(crate) enum Health {
     Well,
     /// It serves, but not as it was told to: what is wrong, and what to do.
-    Degraded(String),
+    Degraded(Vec<String>),
     Stopping,
 }
 
@@ -79,12 +80,8 @@ impl Metrics {
         if self.stopping.load(Ordering::Relaxed) {
             return Health::Stopping;
         }
-        if self.rules.stale.load(Ordering::Relaxed) {
-            let generation = self.rules.gate.ruleset().generation();
-            let cause = format!("the last load failed, and the rules of load {generation} stay in force");
-            return Health::Degraded(format!("{cause}; see the log, mend the policy, and run mxgate reload"));
-        }
-        Health::Well
+        let alarms = self.rules.alarms();
+        if alarms.is_empty() { Health::Well } else { Health::Degraded(alarms) }
     }
 
     /// All numbers. Takes as long as it takes to look at every entry, the first time after a load.
@@ -108,6 +105,7 @@ impl Metrics {
     fn of_rules(&self, registry: &mut Registry) {
         let Status { counts, loaded, .. } = Status::of(&self.rules.gate);
         let current = u64::from(!self.rules.stale.load(Ordering::Relaxed));
+        let saved = u64::from(self.rules.state.alarm().is_none());
         for (name, help, value) in [
             ("rules_generation", "Number of the load whose rules are in force", counts.generation),
             ("rules_loaded_timestamp_seconds", "When the rules in force were loaded", loaded),
@@ -115,6 +113,7 @@ impl Metrics {
             ("networks", "Networks that the lists of the policy have", counts.networks),
             ("domains", "Names that the lists of domains have", counts.domains),
             ("bans", "Bans that have not ended", counts.bans),
+            ("bans_saved", "Whether all bans are on disk that are to be", saved),
         ] {
             gauge(registry, name, help, value);
         }
@@ -135,6 +134,7 @@ impl Metrics {
         counter(registry, "refusals_logged", "Refusals with a log line of their own", read(&refusals.told));
         let help = "Refusals without a log line of their own, summed up each minute";
         counter(registry, "refusals_suppressed", help, read(&refusals.untold));
+        counter(registry, "log_lines_lost", "Log lines that were lost, because the log was not read", logger::lost());
     }
 
     fn of_lists(&self, registry: &mut Registry) {

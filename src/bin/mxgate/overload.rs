@@ -3,7 +3,10 @@
 //!
 //! How long a question waits for its turn is measured by how late a timer is: sessions and timers take turns on the same
 //! thread. What a session itself could measure begins when its turn has come, and leaves the waiting out.
+//!
+//! The same timer looks whether maintenance has begun or is over.
 
+use crate::maintenance::Maintenance;
 use crate::rules::Rules;
 use mxgate::Overload;
 use std::sync::Arc;
@@ -20,8 +23,9 @@ const WEIGHT: u32 = 5;
 
 /// Looks as long as the daemon runs. `open` says how many connections there are.
 pub(crate) async fn watch(rules: Arc<Rules>, open: impl Fn() -> usize) {
-    let (mut judge, mut latency) = (Judge::default(), Duration::ZERO);
+    let (mut judge, mut latency, mut maintenance) = (Judge::default(), Duration::ZERO, Maintenance::default());
     loop {
+        maintenance.look(&rules.gate);
         let Some(thresholds) = rules.gate.ruleset().overload().copied() else {
             if judge.overloaded {
                 judge = Judge::default();

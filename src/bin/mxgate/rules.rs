@@ -67,6 +67,16 @@ impl Rules {
         Ok(self)
     }
 
+    /// What is not as it was asked for, while the daemon serves: each with its cause, and what to do.
+    pub(crate) fn alarms(&self) -> Vec<String> {
+        let stale = self.stale.load(Ordering::Relaxed).then(|| {
+            let generation = self.gate.ruleset().generation();
+            let cause = format!("the last load failed, and the rules of load {generation} stay in force");
+            format!("{cause}; see the log, mend the policy, and run mxgate reload")
+        });
+        stale.into_iter().chain(self.state.alarm()).collect()
+    }
+
     /// Loads the policy, and says in the log what is in force and what has changed.
     pub(crate) fn load(&self) -> Result<Loaded, LoadError> {
         let _held = self.loading.lock();

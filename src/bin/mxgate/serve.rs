@@ -10,7 +10,7 @@ use crate::handover::{self, Sockets};
 use crate::heap;
 use crate::http;
 use crate::listen::{Address, Listener, Stream, parse_path};
-use crate::logger::{self, Format};
+use crate::logger::{self, Format, Place, say};
 use crate::manager;
 use crate::metrics::{Metrics, Traffic};
 use crate::overload;
@@ -22,7 +22,7 @@ use crate::state;
 use mxgate::Gate;
 use mxgate::milter::{Progress, Refusal};
 use std::future::ready;
-use std::io::{self, ErrorKind, Write as _};
+use std::io::{self, ErrorKind};
 use std::mem;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -95,6 +95,9 @@ pub(crate) struct Arguments {
     /// The form of log lines.
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
     log_format: Format,
+    /// Where log lines go: stderr, syslog (the daemon of this host, at /dev/log), or syslog:/path for another socket of it.
+    #[arg(long, value_name = "PLACE", default_value = "stderr", value_parser = logger::parse_place)]
+    log_to: Place,
     /// Refusals of one client (an IPv6 /64) that get a line of their own in a minute. The others are summed up in one.
     #[arg(long, value_name = "NUMBER", default_value_t = refusals::LINES)]
     log_lines: u32,
@@ -116,17 +119,21 @@ fn parse_mode(text: &str) -> Result<u32, String> {
 /// Serves until SIGTERM or SIGINT.
 pub(crate) fn run(arguments: Arguments) -> ExitCode {
     heap::give_back_large_arrays();
-    logger::start(arguments.log_format);
-    let served = runtime().and_then(|runtime| {
+    let place = arguments.log_to.clone();
+    let logged = logger::start(arguments.log_format, place.clone());
+    let served = logged.and_then(|()| runtime()).and_then(|runtime| {
         let served = runtime.block_on(serve(arguments));
         // A load that is under way is not waited for.
         runtime.shutdown_background();
         served
     });
     match served {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => {
+            logger::finish();
+            ExitCode::SUCCESS
+        }
         Err(message) => {
-            say(&message);
+            logger::give_up(&message, &place);
             ExitCode::from(CANNOT_START)
         }
     }
@@ -134,11 +141,6 @@ pub(crate) fn run(arguments: Arguments) -> ExitCode {
 
 fn runtime() -> Result<Runtime, String> {
     runtime::Builder::new_current_thread().enable_all().build().map_err(|error| format!("cannot start: {error}"))
-}
-
-/// Writes to standard error, without what the log puts before a line. If nobody reads it that is no reason to stop.
-fn say(text: &str) {
-    let _ = writeln!(io::stderr().lock(), "{text}");
 }
 
 async fn serve(arguments: Arguments) -> Result<(), String> {
@@ -187,6 +189,7 @@ async fn serve(arguments: Arguments) -> Result<(), String> {
     if is_example {
         log::warn!("no --config is given: the built-in example policy is in force");
         if let Some(address) = milter {
+            logger::finish();
             say(&format!("For Postfix, in main.cf:\n    smtpd_milters = {}\n    milter_default_action = accept", reachable(address)));
         }
     }

@@ -17,7 +17,6 @@ use parking_lot::Mutex;
 pub(crate) use records::Record;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
@@ -32,8 +31,8 @@ const LEAST_APPENDED: usize = 1000;
 pub(crate) struct State {
     /// Held while bans change, so that the file has the changes in the order in which they came into force.
     journal: Mutex<Option<Journal<Directory>>>,
-    /// Whether something could not be written.
-    unsaved: AtomicBool,
+    /// Why bans are not on disk that should be; `None` if all is well.
+    unsaved: Mutex<Option<String>>,
 }
 
 /// What became of a change that is in force.
@@ -55,13 +54,14 @@ impl State {
         let count = bans.len();
         gate.put_bans(bans).map_err(|fault| format!("{}: {fault}", path.display()))?;
         log::info!("{count} bans of {} are in force", path.display());
+        let mut state = State::default();
         if !journal.is_saved()
             && let Err(error) = journal.rewrite(gate.bans())
         {
-            log::error!("{error}; bans hold in memory, and it is tried again every {} s", RETRY.as_secs());
+            state.failed(&error);
         }
-        let unsaved = AtomicBool::new(!journal.is_saved());
-        Ok(State { journal: Mutex::new(Some(journal)), unsaved })
+        state.journal = Mutex::new(Some(journal));
+        Ok(state)
     }
 
     /// Makes a change, which puts bans in force or lifts them, and returns when it is on disk. `make` says what it has
@@ -74,32 +74,40 @@ impl State {
             return Ok((made, Kept::OnDisk));
         }
         let written = journal.record(&changes, || gate.bans());
-        self.tell(journal.is_saved());
-        let kept = match written {
-            Ok(()) => Kept::OnDisk,
-            Err(error) => {
-                log::error!("{error}; what was asked for holds in memory, and it is tried again every {} s", RETRY.as_secs());
-                Kept::NotOnDisk(error)
-            }
-        };
-        Ok((made, kept))
+        match &written {
+            Ok(()) if journal.is_saved() => self.saved(),
+            Ok(()) => self.failed("the file of bans has to be written anew"),
+            Err(error) => self.failed(error),
+        }
+        Ok((made, written.map_or_else(Kept::NotOnDisk, |()| Kept::OnDisk)))
     }
 
     /// Tries again to write what could not be written.
     fn retry(&self, gate: &Gate) {
         if let Some(journal) = &mut *self.journal.lock()
             && !journal.is_saved()
-        {
             // Why it could not be written stands in the log already.
-            let _ = journal.rewrite(gate.bans());
-            self.tell(journal.is_saved());
+            && journal.rewrite(gate.bans()).is_ok()
+        {
+            self.saved();
         }
     }
 
-    fn tell(&self, saved: bool) {
-        if self.unsaved.swap(!saved, Ordering::Relaxed) && saved {
+    fn saved(&self) {
+        if self.unsaved.lock().take().is_some() {
             log::info!("all bans are on disk again");
         }
+    }
+
+    fn failed(&self, error: &str) {
+        let alarm = format!("{error}; bans hold in memory, and it is tried again every {} s", RETRY.as_secs());
+        log::error!("{alarm}");
+        *self.unsaved.lock() = Some(alarm);
+    }
+
+    /// Why bans are not on disk that should be.
+    pub(crate) fn alarm(&self) -> Option<String> {
+        self.unsaved.lock().clone()
     }
 }
 
@@ -107,7 +115,7 @@ impl State {
 pub(crate) async fn retry(rules: Arc<Rules>) {
     loop {
         sleep(RETRY).await;
-        if rules.state.unsaved.load(Ordering::Relaxed) {
+        if rules.state.alarm().is_some() {
             let rules = Arc::clone(&rules);
             // One that comes to a sudden end is followed by the next.
             let _ = spawn_blocking(move || rules.state.retry(&rules.gate)).await;
