@@ -186,7 +186,8 @@ mod tests {
         assert_eq!(told(&reply(&open, "192.0.2.1", SUNDAY), &before("maintenance")), 0);
         // All are told, and not the same.
         open.set_mode(Some(Mode::Draining));
-        let mut all: Vec<u64> = (0..100).map(|host| told(&reply(&open, &format!("198.51.100.{host}"), SUNDAY), &before("shutting down"))).collect();
+        let mut all: Vec<u64> =
+            (0..100).map(|host| told(&reply(&open, &format!("198.51.100.{host}"), SUNDAY), &before("shutting down"))).collect();
         all.sort_unstable();
         all.dedup();
         assert!(all.len() > 20, "{all:?}");

@@ -107,7 +107,8 @@ impl<'a> Refusing<'a> {
 
     fn rule(&self, ruleset: &Ruleset, profiles: &[Profile]) -> Rule {
         let (decider, hostname) = (self.decider, ruleset.hostname());
-        let list = if self.name.is_empty() || matches!(decider, Decider::Authentication | Decider::Limit) { "local policy" } else { self.name };
+        let list =
+            if self.name.is_empty() || matches!(decider, Decider::Authentication | Decider::Limit) { "local policy" } else { self.name };
         // At RCPT there is always a domain; other rules are asked at CONNECT too.
         let domain = if is_at_rcpt(decider) { SAMPLE.domain } else { hostname };
         let failures = failures(self.checks.iter().copied());

@@ -61,7 +61,8 @@ fn when_to_come_back_is_said_where_it_is_known() {
     let list = |reply: &str| policy(&format!("[[list]]\nname = \"slow\"\nreply = \"{reply}\"\nentries = [\"192.0.2.7\"]\n"));
     let output = mxgate(&list("450 4.7.1 Come back {retry}"), &["--mta", "abi"]);
     assert!(text(&output.stdout).starts_with("list slow: 450 4.7.1 Come back later\n"), "{output:?}");
-    let warning = "mxgate.toml:4:9: warning: {retry} is known of limits and modes alone; here clients read \"later\"; write that, or when they";
+    let warning =
+        "mxgate.toml:4:9: warning: {retry} is known of limits and modes alone; here clients read \"later\"; write that, or when they";
     assert!(text(&output.stderr).starts_with(warning), "{output:?}");
     assert_eq!(text(&mxgate(&list("throttle"), &["--mta", "abi"]).stderr), "");
     // Who is refused for good is not to come back.

@@ -186,7 +186,15 @@ impl Limits {
     /// None at all.
     pub(crate) fn none() -> Limits {
         let settings = Settings::default();
-        Limits { settings, connections: None, concurrent: None, recipients: None, sender_domain: None, recipient_domain: None, returns: None }
+        Limits {
+            settings,
+            connections: None,
+            concurrent: None,
+            recipients: None,
+            sender_domain: None,
+            recipient_domain: None,
+            returns: None,
+        }
     }
 
     /// What is limited.

@@ -1,8 +1,8 @@
 //! Who was told when to come back, and came too early: such a client is told to stay away for longer.
 //!
 //! Each client whom a limit has refused has a number in a table: the moment at which it may come back, how long it was told to
-//! wait, and whether it came too early before. Each time it is refused too early the wait doubles, up to an hour. Who comes
-//! late, or is let through, is told what everybody is told.
+//! wait, and whether it came too early before. Each time it is refused too early the wait doubles, up to an hour. Who waits
+//! begins anew. Nobody is refused because of it: what the limits have room for they let through, however early it comes.
 //!
 //! The table is a part of the memory of all limits, whatever strangers send; who finds no room in it, or is forgotten there, is
 //! refused as for the first time.
@@ -209,9 +209,13 @@ mod tests {
     #[test]
     fn recipients_are_put_off_and_not_hung_up_on() {
         let limits = limits(1 << 20);
-        for (number, which, hangs_up) in
-            [(1, "connections", true), (2, "concurrent", true), (3, "recipients", false), (4, "sender_domain", false), (5, "recipient_domain", false)]
-        {
+        for (number, which, hangs_up) in [
+            (1, "connections", true),
+            (2, "concurrent", true),
+            (3, "recipients", false),
+            (4, "sender_domain", false),
+            (5, "recipient_domain", false),
+        ] {
             let put_off = |second: u64| limits.put_off(client(number), exceeded(which, 100), second * SECOND, |wait| wait);
             let (first, second) = (put_off(100), put_off(110));
             assert_eq!((first.hangs_up(), second.hangs_up(), second.again), (false, hangs_up, true), "{which}");
