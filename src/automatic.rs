@@ -9,6 +9,7 @@ use crate::list::Seconds;
 use crate::mode::Mode;
 use crate::policy::{Escalation, Exempt, Maintenance, Overload};
 use crate::reply::Reply;
+use crate::retry::{SOON, Wait};
 use crate::ruleset::{Live, Question, Ruleset};
 use crate::verdict::Decider;
 use std::net::IpAddr;
@@ -16,59 +17,61 @@ use std::time::SystemTime;
 
 impl Ruleset {
     /// What everybody is told where the time counts, or the host has found itself overloaded. In the latter case only those
-    /// whom neither the never-block set nor an allow list has.
+    /// whom neither the never-block set nor an allow list has. And how long it will last, if that is known.
     #[cold]
-    pub(crate) fn reply_by_itself(&self, facts: &Facts<'_>, live: &Live<'_>) -> Option<&Reply> {
+    pub(crate) fn reply_by_itself(&self, facts: &Facts<'_>, live: &Live<'_>) -> Option<(&Reply, Option<Wait>)> {
         if live.mode.is_some() {
-            return self.mode_reply(live);
+            return self.reply_by_hand(live);
         }
         match self.at(facts.now) {
-            (Mode::Open, _) if live.overloaded => {
+            (Mode::Open, ..) if live.overloaded => {
                 let decider = self.by_address(&Question::of_connection(facts)).decider();
                 let overloaded = self.mode_replies.get(Mode::Overloaded as usize)?.as_ref();
-                overloaded.filter(|_| !matches!(decider, Decider::NeverBlock | Decider::Allow))
+                Some((overloaded.filter(|_| !matches!(decider, Decider::NeverBlock | Decider::Allow))?, Some(SOON)))
             }
-            (_, reply) => reply,
+            (_, reply, left) => Some((reply?, left.and_then(|left| Wait::try_from(left).ok()))),
         }
+    }
+
+    /// What everybody is told in the mode that the policy asks for, or somebody has set. Who drains a host, or finds it
+    /// overloaded, while it runs is about to change that; what the policy says stays nobody knows how long.
+    pub(crate) fn reply_by_hand(&self, live: &Live<'_>) -> Option<(&Reply, Option<Wait>)> {
+        let is_passing = matches!(live.mode, Some(Mode::Draining | Mode::Overloaded));
+        Some((self.mode_reply(live)?, is_passing.then_some(SOON)))
     }
 
     /// The mode in force.
     pub(crate) fn mode_now(&self, live: &Live<'_>) -> Mode {
         match (live.mode, self.at(None)) {
             (Some(mode), _) => mode,
-            (None, (Mode::Open, _)) if live.overloaded => Mode::Overloaded,
-            (None, (mode, _)) => mode,
+            (None, (Mode::Open, ..)) if live.overloaded => Mode::Overloaded,
+            (None, (mode, ..)) => mode,
         }
     }
 
-    /// The mode that the policy asks for at a moment, and its reply. Reads the clock only if time makes a difference.
-    fn at(&self, now: Option<Seconds>) -> (Mode, Option<&Reply>) {
+    /// The mode that the policy asks for at a moment, its reply, and how long it will last. Reads the clock only if time makes
+    /// a difference.
+    fn at(&self, now: Option<Seconds>) -> (Mode, Option<&Reply>, Option<Seconds>) {
         let Maintenance { until, windows, .. } = &self.maintenance;
         let now = if self.timed { now.unwrap_or_else(|| seconds(SystemTime::now())) } else { 0 };
         if let Some((end, reply)) = until
             && now < *end
         {
-            return (Mode::Maintenance, Some(reply));
+            return (Mode::Maintenance, Some(reply), Some(end - now));
         }
         // What had an end is over.
         let mode = if until.is_some() { Mode::Open } else { self.mode };
         match windows.iter().find(|window| mode == Mode::Open && window.has(now)) {
-            Some(window) => (Mode::Maintenance, Some(&window.reply)),
-            None => (mode, self.mode_replies.get(mode as usize).and_then(Option::as_ref)),
+            Some(window) => (Mode::Maintenance, Some(&window.reply), Some(window.left(now))),
+            None => (mode, self.mode_replies.get(mode as usize).and_then(Option::as_ref), None),
         }
     }
 
     /// Until when the maintenance lasts that is there at a moment because the policy says when (`[maintenance]`), in seconds
     /// since 1970-01-01 UTC; `None` if there is none.
     pub fn maintenance_until(&self, now: Seconds) -> Option<Seconds> {
-        let Maintenance { until, windows, .. } = &self.maintenance;
-        match self.at(Some(now)) {
-            (Mode::Maintenance, _) if self.timed => {
-                let window = || windows.iter().find(|window| window.has(now)).map(|window| window.end(now));
-                until.as_ref().map(|(end, _)| *end).filter(|end| now < *end).or_else(window)
-            }
-            _ => None,
-        }
+        let (_, _, left) = self.at(Some(now));
+        left.map(|left| now.saturating_add(left))
     }
 
     /// When the host is to ban clients by itself; `None` for never.
@@ -162,6 +165,45 @@ mod tests {
         assert_eq!([SUNDAY, SUNDAY + 7200].map(|now| reply(&gate, "192.0.2.1", now)), [""; 2]);
         let ends = [SUNDAY - 1, SUNDAY, SUNDAY + 3600, SUNDAY + 7200].map(|now| gate.ruleset().maintenance_until(now));
         assert_eq!(ends, [Some(SUNDAY), None, Some(SUNDAY + 7200), None]);
+    }
+
+    /// The seconds that a reply says; 0 where it says `later`.
+    fn told(reply: &str, before: &str) -> u64 {
+        let told = reply.strip_prefix(before).unwrap_or_else(|| panic!("{reply}"));
+        if told == "later" { 0 } else { told.strip_prefix("in ").unwrap().strip_suffix(" seconds").unwrap().parse().unwrap() }
+    }
+
+    #[test]
+    fn a_mode_that_will_be_over_says_when() {
+        let windows = "[maintenance]\ntext = \"Moving, back {retry}\"\nwindows = [\"Sun 02:00-04:00\"]\n";
+        let timed = gate(windows);
+        let until = gate(&format!("mode = \"maintenance\"\n{windows}until = 2026-11-22T03:00:00+01:00\n"));
+        // To the end, and up to a quarter of an hour.
+        for (gate, now, left) in [(&timed, SUNDAY, 7200), (&timed, SUNDAY + 7000, 200), (&until, SUNDAY - 86_400, 86_400)] {
+            let seconds = told(&reply(gate, "192.0.2.1", now), "421 4.3.2 mx.example.org Moving, back ");
+            assert!((left..=left + 900.min(left / 2)).contains(&seconds), "{seconds} of {left}");
+            assert_eq!(told(&reply(gate, "192.0.2.1", now), "421 4.3.2 mx.example.org Moving, back "), seconds);
+        }
+        // What comes by itself or is set while the host runs passes; what the policy says stays nobody knows how long.
+        let before = |what| format!("421 4.3.2 mx.example.org Service not available, {what}; try again ");
+        let open = gate("");
+        open.set_overloaded(true);
+        assert!((60..=90).contains(&told(&reply(&open, "192.0.2.1", SUNDAY), &before("overloaded"))));
+        for (mode, what) in [(Mode::Draining, "shutting down"), (Mode::Overloaded, "overloaded")] {
+            open.set_mode(Some(mode));
+            assert!((60..=90).contains(&told(&reply(&open, "192.0.2.1", SUNDAY), &before(what))));
+            let stays = gate(&format!("mode = \"{mode}\"\n"));
+            assert_eq!(told(&reply(&stays, "192.0.2.1", SUNDAY), &before(what)), 0);
+        }
+        open.set_mode(Some(Mode::Maintenance));
+        assert_eq!(told(&reply(&open, "192.0.2.1", SUNDAY), &before("maintenance")), 0);
+        // All are told, and not the same.
+        open.set_mode(Some(Mode::Draining));
+        let mut all: Vec<u64> =
+            (0..100).map(|host| told(&reply(&open, &format!("198.51.100.{host}"), SUNDAY), &before("shutting down"))).collect();
+        all.sort_unstable();
+        all.dedup();
+        assert!(all.len() > 20, "{all:?}");
     }
 
     #[test]

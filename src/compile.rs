@@ -15,6 +15,7 @@ use crate::mode::Mode;
 use crate::networks::{Chains, Cover, EntryId, Interval, NetworkTable, TableBuilder, overlaid, overlay};
 use crate::policy::{self, Conduct, Exempt, Item, ListName, NEVER_BLOCK, NameList, NeverBlock, PRIVATE, Place, Policy, Source};
 use crate::resolve::{Resolver, number};
+use crate::retry::Jitter;
 use crate::rules::authentication::Authentication;
 use crate::rules::names::Names;
 use crate::rules::relay::Relay;
@@ -164,6 +165,7 @@ pub(crate) fn compile(
         limits,
         escalation,
         overload,
+        jitter: Jitter::default(),
     };
     (ruleset, diagnostics)
 }

@@ -5,12 +5,15 @@
 //! in here and nowhere else.
 
 use crate::bans::Ban;
+use crate::compile::seconds;
 use crate::contents::{About, Entry as ListEntry};
 use crate::covering::List;
 use crate::domain::{Folded, Place};
+use crate::limits::PutOff;
 use crate::line::Line;
 use crate::policy::BANS;
 use crate::reply::{MAX_VALUE, Placeholder, Reply};
+use crate::retry::Wait;
 use crate::rules::authentication::failures;
 use crate::ruleset::{Question, Ruleset};
 use crate::tally::Tally;
@@ -18,9 +21,12 @@ use crate::verdict::{Decider, Entry, Rejection, Verdict};
 use arrayvec::ArrayString;
 use std::fmt;
 use std::net::IpAddr;
+use std::time::SystemTime;
 
 /// The longest entry: a mailbox, or a name and what stands before it.
 const MAX_SHOWN: usize = 256;
+/// What stands behind the limit for which a client is refused once more before it was to come back.
+const AGAIN: &[u8] = b", again too soon";
 
 /// What a question came to.
 #[derive(Clone, Copy, Debug, Default)]
@@ -40,13 +46,13 @@ pub(crate) enum By<'a> {
     /// No rule matched: accept.
     #[default]
     Nothing,
-    Mode,
+    /// The mode, and how long it will last, if that is known.
+    Mode(Option<Wait>),
     Entry(&'a List, &'a ListEntry),
     Ban(&'a Ban),
     Relay,
     Authentication,
-    /// A limit, by its key in the policy.
-    Limit(&'a str),
+    Limit(PutOff),
 }
 
 /// A decision, and what it is about.
@@ -82,7 +88,7 @@ impl<'a> Decision<'a> {
     pub(crate) fn decider(&self) -> Decider {
         match self.by {
             By::Nothing => Decider::Nothing,
-            By::Mode => Decider::Mode,
+            By::Mode(_) => Decider::Mode,
             By::Entry(list, _) => list.role,
             By::Ban(_) => Decider::Ban,
             By::Relay => Decider::Relay,
@@ -96,7 +102,7 @@ impl<'a> Decision<'a> {
         match self.by {
             By::Entry(list, _) => &list.name,
             By::Ban(_) => BANS,
-            By::Nothing | By::Mode | By::Relay | By::Authentication | By::Limit(_) => "",
+            By::Nothing | By::Mode(_) | By::Relay | By::Authentication | By::Limit(_) => "",
         }
     }
 
@@ -110,7 +116,7 @@ impl<'a> Decision<'a> {
         match self.by {
             By::Entry(list, entry) => list.contents.about(entry),
             By::Ban(ban) => Some(About::Network(ban.network)),
-            By::Nothing | By::Mode | By::Relay | By::Authentication | By::Limit(_) => None,
+            By::Nothing | By::Mode(_) | By::Relay | By::Authentication | By::Limit(_) => None,
         }
     }
 }
@@ -126,8 +132,12 @@ impl Answer<'_> {
                 failures = self::failures(self.ruleset.authentication.policy.failed(self.question.facts));
                 &failures
             }
-            By::Limit(which) => which,
-            By::Nothing | By::Mode | By::Relay => "",
+            By::Limit(PutOff { which, again, .. }) => {
+                line.push(which.as_bytes());
+                line.push(if again { AGAIN } else { b"" });
+                return true;
+            }
+            By::Nothing | By::Mode(_) | By::Relay => "",
         };
         line.push_harmless(reason.as_bytes());
         !reason.is_empty()
@@ -138,7 +148,7 @@ impl Answer<'_> {
         match self.decision.by {
             By::Entry(list, entry) => self.write_entry_of(list, entry, line),
             By::Ban(ban) => line.push_network(ban.network),
-            By::Nothing | By::Mode | By::Relay | By::Authentication | By::Limit(_) => {}
+            By::Nothing | By::Mode(_) | By::Relay | By::Authentication | By::Limit(_) => {}
         }
     }
 
@@ -191,6 +201,20 @@ impl Answer<'_> {
             }
             Placeholder::Hostname => line.push_harmless(hostname.as_bytes()),
             Placeholder::Id => push(line, facts.id.unwrap_or_default().as_bytes(), "unknown"),
+            Placeholder::Retry => line.push_retry(self.wait()),
+        }
+    }
+
+    /// When to come back, if what decides is over by then.
+    fn wait(&self) -> Option<Wait> {
+        let Question { facts, .. } = self.question;
+        match self.decision.by {
+            By::Limit(PutOff { wait, .. }) => Some(wait),
+            By::Mode(wait) => {
+                let minute = facts.now.unwrap_or_else(|| seconds(SystemTime::now())) / 60;
+                Some(self.ruleset.jitter.add(wait?, facts.address, minute))
+            }
+            By::Nothing | By::Entry(..) | By::Ban(_) | By::Relay | By::Authentication => None,
         }
     }
 }

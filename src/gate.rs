@@ -12,7 +12,7 @@ use crate::disk::{Disk, Given, Seen};
 use crate::explain::{Explanation, explain};
 use crate::facts::Facts;
 use crate::image;
-use crate::limits::{Counters, Limits};
+use crate::limits::{Counters, Exceeded, Limits};
 use crate::list::Seconds;
 use crate::memory::{Watch, with_room};
 use crate::mode::Mode;
@@ -484,19 +484,19 @@ impl Gate {
 
     /// Counts a connection for the limits without deciding about it by lists. Names the limit that it exceeds; else
     /// [`Gate::end_session`] ends it.
-    pub(crate) fn begin_session(&self, facts: &Facts<'_>) -> Option<&'static str> {
+    pub(crate) fn begin_session(&self, facts: &Facts<'_>) -> Option<Exceeded> {
         self.in_force.look().decide(|ruleset, live| ruleset.begin_session(facts, live, Limits::connect))
     }
 
     /// Counts a connection for the limits as [`Gate::check_arrival`] does, without deciding about it by lists. Names the limit
     /// that it exceeds.
-    pub(crate) fn arrive(&self, facts: &Facts<'_>) -> Option<&'static str> {
+    pub(crate) fn arrive(&self, facts: &Facts<'_>) -> Option<Exceeded> {
         self.in_force.look().decide(|ruleset, live| ruleset.begin_session(facts, live, Limits::arrive))
     }
 
     /// The refusal of a recipient whose client exceeds a limit, unless limits do not apply to who asks.
-    pub(crate) fn check_held(&self, facts: &Facts<'_>, which: &str) -> Option<Verdict> {
-        self.in_force.read().decide(|ruleset, _| ruleset.by_held_limit(facts, which, self.counting(verdict)))
+    pub(crate) fn check_held(&self, facts: &Facts<'_>, exceeded: Exceeded) -> Option<Verdict> {
+        self.in_force.read().decide(|ruleset, live| ruleset.by_held_limit(facts, exceeded, live, self.counting(verdict)))
     }
 
     fn counting<T>(&self, write: impl FnOnce(&Answer<'_>) -> T) -> impl FnOnce(&Answer<'_>) -> T {

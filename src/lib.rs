@@ -35,6 +35,7 @@ mod idn;
 mod line;
 pub mod prefix;
 pub mod reply;
+mod retry;
 
 pub mod facts;
 pub mod id;

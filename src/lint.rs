@@ -21,8 +21,13 @@ const SAMPLE: Values<'_> = Values {
     sender: "sender@example.com",
     hostname: "",
     id: "K7Q2M4X0",
+    retry: "later",
 };
 
+/// When a limit that is exceeded lets through again.
+const RETRY: &str = "in 95 seconds";
+/// The name of the reply to those who come back before they were to.
+const AGAIN: &str = "again too soon";
 /// What to write where a reply about one recipient ends the session of them all.
 const ONE_RECIPIENT: &str = "kind = \"null-mx\" (556), or a reply with 550, refuses that recipient alone";
 /// What to do where nobody tells us what a check came to.
@@ -33,7 +38,7 @@ const ELSEWHERE: &str = "let the program that checks it refuse by it";
 pub struct Rule {
     /// The kind of rule.
     pub decider: Decider,
-    /// Name of the list, or key of `[authentication]`; empty for the mode and the relay rule.
+    /// Name of the list, key of `[authentication]`, or which reply of the limits; empty for the mode and the relay rule.
     pub name: String,
     /// Its reply, with sample values.
     pub rejection: Rejection,
@@ -66,7 +71,8 @@ pub fn lint(ruleset: &Ruleset, profiles: &[Profile]) -> Vec<Rule> {
     // Bans without a reply of their own are answered like a block list without one.
     let bans = ruleset.bans.reply.as_ref().filter(|reply| Reply::named("policy").as_ref() != Some(*reply));
     let bans = bans.map(|reply| Refusing::new(Decider::Ban, BANS, reply));
-    let limits = ruleset.limits.reply.as_ref().map(|reply| Refusing::new(Decider::Limit, "", reply));
+    let limits = [("", &ruleset.limits.reply), (AGAIN, &ruleset.limits.reply_again)];
+    let limits = limits.into_iter().filter_map(|(name, reply)| Some(Refusing::new(Decider::Limit, name, reply.as_ref()?)));
     let rules = mode.into_iter().chain(bans).chain(addresses).chain(limits).chain(relay).chain(names).chain(authentication(ruleset));
     rules.map(|refusing| refusing.rule(ruleset, profiles)).collect()
 }
@@ -101,12 +107,14 @@ impl<'a> Refusing<'a> {
 
     fn rule(&self, ruleset: &Ruleset, profiles: &[Profile]) -> Rule {
         let (decider, hostname) = (self.decider, ruleset.hostname());
-        let list = if self.name.is_empty() || decider == Decider::Authentication { "local policy" } else { self.name };
+        let list =
+            if self.name.is_empty() || matches!(decider, Decider::Authentication | Decider::Limit) { "local policy" } else { self.name };
         // At RCPT there is always a domain; other rules are asked at CONNECT too.
         let domain = if is_at_rcpt(decider) { SAMPLE.domain } else { hostname };
         let failures = failures(self.checks.iter().copied());
         let reason = if failures.is_empty() { SAMPLE.reason } else { &failures };
-        let rejection = Rejection::of(self.reply, &Values { list, reason, domain, hostname, ..SAMPLE });
+        let retry = if decider == Decider::Limit { RETRY } else { SAMPLE.retry };
+        let rejection = Rejection::of(self.reply, &Values { list, reason, domain, hostname, retry, ..SAMPLE });
         let stages = |profile| stages(profile, decider, self.early).iter().map(move |stage| (profile, *stage));
         let cells = profiles.iter().flat_map(|profile| stages(*profile)).map(|(profile, stage)| {
             let wire = on_wire(profile, stage, &rejection, &Envelope::EXAMPLE);
@@ -192,7 +200,8 @@ impl fmt::Display for Rule {
             Decider::Relay => f.write_str("relay")?,
             Decider::Authentication => write!(f, "{AUTHENTICATION} {}", self.name)?,
             Decider::Ban => f.write_str("bans")?,
-            Decider::Limit => f.write_str("limits")?,
+            Decider::Limit if self.name.is_empty() => f.write_str("limits")?,
+            Decider::Limit => write!(f, "limits, {}", self.name)?,
             Decider::Nothing | Decider::NeverBlock | Decider::Allow | Decider::Block => write!(f, "list {}", self.name)?,
         }
         writeln!(f, ": {}", self.rejection.reply())?;

@@ -71,6 +71,8 @@ pub enum Placeholder {
     Hostname,
     /// `{id}`
     Id,
+    /// `{retry}`
+    Retry,
 }
 
 /// What the placeholders of a reply stand for.
@@ -92,13 +94,17 @@ pub struct Values<'a> {
     pub hostname: &'a str,
     /// `{id}`: name of the question.
     pub id: &'a str,
+    /// `{retry}`: when to come back, such as `in 95 seconds` or `later`.
+    pub retry: &'a str,
 }
 
 /// Names of the placeholders, for messages.
-const PLACEHOLDERS: &str = "{ip}, {list}, {reason}, {domain}, {helo}, {sender}, {hostname}, {id}";
+const PLACEHOLDERS: &str = "{ip}, {list}, {reason}, {domain}, {helo}, {sender}, {hostname}, {id}, {retry}";
+/// The placeholder of which only a reply that puts off knows anything.
+pub(crate) const RETRY: &str = "{retry}";
 
 impl Placeholder {
-    const ALL: [(&str, Placeholder); 8] = [
+    const ALL: [(&str, Placeholder); 9] = [
         ("ip", Placeholder::Ip),
         ("list", Placeholder::List),
         ("reason", Placeholder::Reason),
@@ -107,6 +113,7 @@ impl Placeholder {
         ("sender", Placeholder::Sender),
         ("hostname", Placeholder::Hostname),
         ("id", Placeholder::Id),
+        ("retry", Placeholder::Retry),
     ];
 
     fn named(name: &str) -> Option<Placeholder> {
@@ -129,6 +136,7 @@ impl<'a> Values<'a> {
             Placeholder::Sender => self.sender,
             Placeholder::Hostname => self.hostname,
             Placeholder::Id => self.id,
+            Placeholder::Retry => self.retry,
         }
     }
 }
@@ -154,11 +162,11 @@ const NAMED: [(&str, &str, bool); 22] = [
     ("rdns-fail", "550 5.7.25 Reverse DNS validation failed", false),
     ("rdns-temperror", "451 4.7.25 Reverse DNS validation error", false),
     ("several-fail", "550 5.7.26 Multiple authentication checks failed", false),
-    ("maintenance", "421 4.3.2 {hostname} Service not available, maintenance; try again later", true),
-    ("draining", "421 4.3.2 {hostname} Service not available, shutting down; try again later", true),
-    ("overloaded", "421 4.3.2 {hostname} Service not available, overloaded; try again later", true),
-    ("throttle", "421 4.7.0 Too much traffic from [{ip}]; try again later", true),
-    ("throttle-soft", "450 4.7.1 Too much mail from [{ip}]; try again later", false),
+    ("maintenance", "421 4.3.2 {hostname} Service not available, maintenance; try again {retry}", true),
+    ("draining", "421 4.3.2 {hostname} Service not available, shutting down; try again {retry}", true),
+    ("overloaded", "421 4.3.2 {hostname} Service not available, overloaded; try again {retry}", true),
+    ("throttle", "421 4.7.0 Too much traffic from [{ip}]; try again {retry}", true),
+    ("throttle-soft", "450 4.7.1 Too much mail from [{ip}]; try again {retry}", false),
 ];
 
 /// What a client reads while this host takes no mail at all (RFC 7504 section 3).
@@ -184,7 +192,7 @@ impl Reply {
                 "write a code (4xx or 5xx), an enhanced status code of the same class and a text, such as \"550 5.7.1 Not here\"",
             )
         })?;
-        check_text(text)?;
+        check_text(code, text)?;
         Ok(Reply::new(code, status, matches!(code, 421 | 521), text))
     }
 
@@ -260,7 +268,7 @@ impl Reply {
     /// Adds where a refused client learns more.
     pub(crate) fn add_contact(&mut self, contact: &str) -> Result<(), Fault> {
         let text = format!("{}; {contact}", self.text());
-        check_text(&text)?;
+        check_text(self.code, &text)?;
         *self = Reply::new(self.code, self.status, self.hang_up, &text);
         Ok(())
     }
@@ -268,6 +276,11 @@ impl Reply {
     /// The same reply, keeping the connection: for a reply that is about one recipient.
     pub(crate) fn without_hang_up(self) -> Reply {
         Reply { hang_up: self.code == 421, ..self }
+    }
+
+    /// The same reply with 421, after which the connection is closed: for a reply that puts off.
+    pub(crate) fn hanging_up(&self) -> Reply {
+        Reply { code: 421, hang_up: true, ..self.clone() }
     }
 
     /// Writes the status.
@@ -334,7 +347,7 @@ fn split(reply: &str) -> Option<(u16, Status, &str)> {
 }
 
 /// Checks the text of a literal reply.
-fn check_text(text: &str) -> Result<(), Fault> {
+fn check_text(code: u16, text: &str) -> Result<(), Fault> {
     if text.trim().is_empty() {
         return Err(Fault::new("the reply has no text", "say after the codes why the mail is not taken"));
     }
@@ -352,6 +365,12 @@ fn check_text(text: &str) -> Result<(), Fault> {
     }
     if text.len() > MAX_TEXT {
         return Err(Fault::new(format!("the text of the reply has {} octets", text.len()), format!("write at most {MAX_TEXT}")));
+    }
+    if code >= 500 && text.contains(RETRY) {
+        return Err(Fault::new(
+            format!("the reply is for good, and says with {RETRY} when to come back"),
+            "leave that out, or write a code from 400 to 499",
+        ));
     }
     let mut rest = text;
     while let Some(at) = rest.find(['{', '}']) {
@@ -405,6 +424,7 @@ mod tests {
             sender: "a@s.example",
             hostname: "mx.example.org",
             id: "K7Q2M4X0",
+            retry: "in 95 seconds",
         };
         for (name, literal, hang_up) in NAMED.into_iter().chain([("", HOST_NO_MAIL.0, HOST_NO_MAIL.1)]) {
             let reply = Reply::default_reply(literal, hang_up).unwrap();
@@ -446,6 +466,7 @@ mod tests {
             ("550 5.7.1 {who}", "not a placeholder"),
             ("550 5.7.1 {ip", "not a placeholder"),
             ("550 5.7.1 ip}", "not a placeholder"),
+            ("550 5.7.1 Come back {retry}", "the reply is for good"),
         ] {
             assert!(Reply::parse(text).unwrap_err().cause.contains(cause), "{text}: {:?}", Reply::parse(text));
         }
@@ -495,11 +516,11 @@ mod tests {
         let placeholder = proptest::sample::select(&Placeholder::ALL[..]).prop_map(|(name, _)| format!("{{{name}}}"));
         let text = (literal(), proptest::collection::vec((placeholder, literal()), 0..5));
         let value = || prop_oneof!["[ -~]{0,40}", " {0,300}", "\\PC{0,300}", any::<String>()];
-        let values = proptest::array::uniform8(value());
+        let values = proptest::array::uniform9(value());
         let checked = runner.run(&(text, values), |((first, parts), values)| {
             let text = parts.into_iter().fold(first, |text, (placeholder, literal)| text + &placeholder + &literal);
-            let [ip, list, reason, domain, helo, sender, hostname, id] = &values;
-            let values = Values { ip, list, reason, domain, helo, sender, hostname, id };
+            let [ip, list, reason, domain, helo, sender, hostname, id, retry] = &values;
+            let values = Values { ip, list, reason, domain, helo, sender, hostname, id, retry };
             let reply = Reply::new(550, Status::from("5.7.1").unwrap(), false, &text);
             prop_assert_eq!(reply.text(), text.clone());
             let filled = reply.fill(&values);

@@ -15,6 +15,7 @@ use crate::networks::{Chains, Cover, NetworkTable};
 use crate::policy::{At, BanRule, Escalation, Exempt, Limits, Maintenance, NEVER_BLOCK, Overload, PRIVATE};
 use crate::prefix::unmap;
 use crate::reply::Reply;
+use crate::retry::Jitter;
 use crate::rules::authentication::{AUTHENTICATION, Authentication};
 use crate::rules::names::Names;
 use crate::rules::relay::Relay;
@@ -52,6 +53,7 @@ pub struct Ruleset {
     pub(crate) limits: Limits,
     pub(crate) escalation: Option<Escalation>,
     pub(crate) overload: Option<Overload>,
+    pub(crate) jitter: Jitter,
 }
 
 /// What counts beside the rules, and changes while they stay.
@@ -79,6 +81,9 @@ impl Live<'_> {
         Some((limits, u64::try_from(self.began?.elapsed().as_nanos()).unwrap_or(u64::MAX)))
     }
 }
+
+/// By the clock of limits.
+const MINUTE: Nanoseconds = 60_000_000_000;
 
 /// What a mail server has to tell us for a ruleset to work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,7 +147,7 @@ impl Ruleset {
     /// Decides, and hands over the answer to be written. Only if it is `counted` it is a hit of the lists that come to word.
     pub(crate) fn ask<T>(&self, ask: Ask, facts: &Facts<'_>, live: &Live<'_>, counted: bool, write: impl FnOnce(&Answer<'_>) -> T) -> T {
         let by_itself = self.timed | live.overloaded;
-        let mode = if by_itself { self.reply_by_itself(facts, live) } else { self.mode_reply(live) };
+        let mode = if by_itself { self.reply_by_itself(facts, live) } else { self.reply_by_hand(live) };
         // In a mode that answers everybody nothing is asked.
         let mut place = Folded::new();
         let mut question = self.question(if mode.is_some() { Ask::Connect } else { ask }, facts);
@@ -150,7 +155,7 @@ impl Ruleset {
         let decision = match mode {
             None => self.decide(ask, &mut question, &mut place, live),
             Some(_) if ask == Ask::Early => Decision::default(),
-            Some(reply) => Decision::refusal(By::Mode, reply),
+            Some((reply, wait)) => Decision::refusal(By::Mode(wait), reply),
         };
         let written = write(&Answer { ruleset: self, question: &question, decision });
         if let Some(hit) = decision.hit {
@@ -197,8 +202,8 @@ impl Ruleset {
     }
 
     /// Counts a connection without deciding about it by lists: for a milter, which decides at RCPT. The limit that it
-    /// exceeds, by its key in the policy; it is counted if it exceeds none.
-    pub(crate) fn begin_session(&self, facts: &Facts<'_>, live: &Live<'_>, count: Count) -> Option<&'static str> {
+    /// exceeds; it is counted if it exceeds none.
+    pub(crate) fn begin_session(&self, facts: &Facts<'_>, live: &Live<'_>, count: Count) -> Option<Exceeded> {
         let question = if live.has_limits() { self.limited(facts) } else { None }?;
         self.exceeds(&Question { counted: true, ..question }, live, count)
     }
@@ -222,42 +227,53 @@ impl Ruleset {
 
     /// The limits of connections and sessions.
     fn by_connection_limits<'a>(&'a self, question: &Question<'_>, live: &Live<'_>, count: Count) -> Option<Decision<'a>> {
-        let which = self.exceeds(question, live, count)?;
-        self.by_limit(which)
+        let exceeded = self.exceeds(question, live, count)?;
+        self.by_limit(exceeded, question.facts, live)
     }
 
-    /// The limit of connections or sessions that a client exceeds, by its key in the policy.
-    fn exceeds(&self, question: &Question<'_>, live: &Live<'_>, count: Count) -> Option<&'static str> {
+    /// The limit of connections or sessions that a client exceeds.
+    fn exceeds(&self, question: &Question<'_>, live: &Live<'_>, count: Count) -> Option<Exceeded> {
         let (limits, now) = live.limits().filter(|_| question.counted && !self.limits.exempt.meets(question.situation))?;
-        count(limits, question.facts.address?, now).map(|exceeded| exceeded.which)
+        count(limits, question.facts.address?, now)
     }
 
     /// The limits of recipients.
     #[inline(always)]
     fn by_recipient_limits<'a>(&'a self, question: &Question<'_>, live: &Live<'_>) -> Option<Decision<'a>> {
-        if live.has_limits() { self.exceeds_as_recipient(question, live).and_then(|which| self.by_limit(which)) } else { None }
+        let exceeded = if live.has_limits() { self.exceeds_as_recipient(question, live) } else { None }?;
+        self.by_limit(exceeded, question.facts, live)
     }
 
-    /// The limit of recipients that one exceeds, by its key in the policy.
+    /// The limit of recipients that one exceeds.
     #[inline(never)]
-    fn exceeds_as_recipient(&self, question: &Question<'_>, live: &Live<'_>) -> Option<&'static str> {
+    fn exceeds_as_recipient(&self, question: &Question<'_>, live: &Live<'_>) -> Option<Exceeded> {
         let (limits, now) = live.limits().filter(|_| question.counted && !self.limits.exempt.meets(question.situation))?;
         let sender = question.facts.sender.filter(|_| limits.settings().sender_domain.is_some());
         let sender = sender.and_then(|sender| Mailbox::parse(sender).place());
         let place = question.place.and_then(|place| str::from_utf8(place.as_bytes()).ok());
-        limits.recipient(question.facts.address, sender.as_deref(), place, now).map(|exceeded| exceeded.which)
+        limits.recipient(question.facts.address, sender.as_deref(), place, now)
     }
 
     /// The refusal of a recipient by a limit that the connection exceeds, unless limits do not apply to who asks.
-    pub(crate) fn by_held_limit<T>(&self, facts: &Facts<'_>, which: &str, write: impl FnOnce(&Answer<'_>) -> T) -> Option<T> {
+    pub(crate) fn by_held_limit<T>(
+        &self,
+        facts: &Facts<'_>,
+        exceeded: Exceeded,
+        live: &Live<'_>,
+        write: impl FnOnce(&Answer<'_>) -> T,
+    ) -> Option<T> {
         let question = self.question(Ask::Rcpt, facts);
-        let decision = if self.limits.exempt.meets(question.situation) { None } else { self.by_limit(which) }?;
+        let decision = if self.limits.exempt.meets(question.situation) { None } else { self.by_limit(exceeded, facts, live) }?;
         Some(write(&Answer { ruleset: self, question: &question, decision }))
     }
 
-    /// The refusal by a limit, named by its key in the policy.
-    fn by_limit<'a>(&'a self, which: &'a str) -> Option<Decision<'a>> {
-        Some(Decision::refusal(By::Limit(which), self.limits.reply.as_ref()?))
+    /// The refusal by a limit: a stronger one for who comes back too early.
+    #[cold]
+    fn by_limit<'a>(&'a self, exceeded: Exceeded, facts: &Facts<'_>, live: &Live<'_>) -> Option<Decision<'a>> {
+        let (reply, (limits, now)) = (self.limits.reply.as_ref()?, live.limits()?);
+        let put_off = limits.put_off(facts.address, exceeded, now, |wait| self.jitter.add(wait, facts.address, now / MINUTE));
+        let stronger = self.limits.reply_again.as_ref().filter(|_| put_off.hangs_up());
+        Some(Decision::refusal(By::Limit(put_off), stronger.unwrap_or(reply)))
     }
 
     /// What bans and lists come to: never-block set and allow lists, then bans, then block lists.

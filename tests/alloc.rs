@@ -16,7 +16,7 @@ use mxgate::capi;
 use mxgate::limits::{Limits, Rate, Settings};
 use mxgate::policy_service::Session;
 use mxgate::policy_service::codec::Request;
-use mxgate::{AuthResult, Facts, Gate};
+use mxgate::{AuthResult, Facts, Gate, Mode};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::fmt::Write;
@@ -270,6 +270,27 @@ fn the_policy_service_allocates_nothing() {
         assert!(answers.starts_with(action.as_bytes()), "{client} {recipient}: {}", answers.escape_ascii());
         assert_eq!(refused, if code == 0 { 0 } else { 21 });
     }
+}
+
+/// Who is put off is told when to come back, by limits and by modes.
+#[test]
+fn to_put_off_allocates_nothing() {
+    let gate = Gate::new();
+    gate.load_text("hostname = \"mx.example.org\"\n[limits]\nconnections = \"1/h\"\nreply = \"throttle-soft\"\n", "p").unwrap();
+    let ask = |code: u16, text: &str| {
+        for client in 1..=200_u8 {
+            let verdict = gate.check_connect(&Facts::of_client(IpAddr::from([198, 51, 100, client])));
+            let rejection = verdict.rejection.unwrap();
+            assert!(rejection.code == code && rejection.text.contains(text) && rejection.text.contains("in "));
+        }
+    };
+    for client in 1..=200_u8 {
+        assert!(gate.check_connect(&Facts::of_client(IpAddr::from([198, 51, 100, client]))).is_accept());
+    }
+    ask(450, "seconds");
+    assert_eq!(allocations(|| ask(450, "seconds")), 0);
+    gate.set_mode(Some(Mode::Draining));
+    assert_eq!(allocations(|| ask(421, "seconds")), 0);
 }
 
 /// Whoever comes: ten million clients, each with a sender domain and a recipient domain of its own.

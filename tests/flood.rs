@@ -12,7 +12,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::time::Instant;
 
 const CLIENTS: u32 = if cfg!(debug_assertions) { 1_000_000 } else { 10_000_000 };
-/// What the policy allows, in KiB: of each of two tables, enough for 524,288 clients.
+/// What the policy allows, in KiB: of each of two tables, enough for 491,520 clients, and of that of those who were refused.
 const MEMORY: usize = 16 << 10;
 /// What everything else of a load may take, in KiB: the policy, its document, what the allocator keeps of both.
 const BESIDE: usize = 1 << 10;

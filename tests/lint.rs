@@ -50,6 +50,28 @@ fn golden_output() {
 }
 
 #[test]
+fn when_to_come_back_is_said_where_it_is_known() {
+    let policy = |rest: &str| format!("hostname = \"mx.example.org\"\n{rest}");
+    // A limit that does not hang up does so at the second time.
+    let output = mxgate(&policy("[limits]\nconcurrent = 5\nreply = \"450 4.7.1 Come back {retry}\"\n"), &["--mta", "abi"]);
+    let shown = text(&output.stdout);
+    assert!(shown.starts_with("limits: 450 4.7.1 Come back in 95 seconds\n"), "{shown}");
+    assert!(shown.contains("\nlimits, again too soon: 421 4.7.1 Come back in 95 seconds\n"), "{shown}");
+    // A list knows nothing of it.
+    let list = |reply: &str| policy(&format!("[[list]]\nname = \"slow\"\nreply = \"{reply}\"\nentries = [\"192.0.2.7\"]\n"));
+    let output = mxgate(&list("450 4.7.1 Come back {retry}"), &["--mta", "abi"]);
+    assert!(text(&output.stdout).starts_with("list slow: 450 4.7.1 Come back later\n"), "{output:?}");
+    let warning =
+        "mxgate.toml:4:9: warning: {retry} is known of limits and modes alone; here clients read \"later\"; write that, or when they";
+    assert!(text(&output.stderr).starts_with(warning), "{output:?}");
+    assert_eq!(text(&mxgate(&list("throttle"), &["--mta", "abi"]).stderr), "");
+    // Who is refused for good is not to come back.
+    let output = mxgate(&list("550 5.7.1 Come back {retry}"), &["--mta", "abi"]);
+    let fault = "mxgate.toml:4:9: the reply is for good, and says with {retry} when to come back; leave that out, or write a code from 400 to 499\n";
+    assert_eq!((text(&output.stderr), output.status.code()), (fault, Some(2)));
+}
+
+#[test]
 fn each_mail_server_alone_is_its_part_of_all() {
     for policy in ["policy.toml", "authentication.toml"] {
         each_alone(&golden(policy));

@@ -142,19 +142,23 @@ fn what_may_not_be_banned() {
 #[test]
 fn a_mode_that_is_set_goes_before_that_of_the_policy_and_over_loads() {
     let gate = gate(POLICY);
+    // What is told differs from client to client, and stays for a minute.
+    let client = |address| Facts { now: Some(1_795_312_800), ..client(address) };
     let answer = |gate: &Gate| reply(&gate.check_connect(&client("203.0.113.1")));
     assert_eq!((gate.mode(), answer(&gate).as_str()), (Mode::Open, "accept"));
     for (mode, expected) in [
         (Mode::Maintenance, "421 4.3.2 mx.example.org Service not available, maintenance; try again later"),
-        (Mode::Draining, "421 4.3.2 mx.example.org Service not available, shutting down; try again later"),
-        (Mode::Overloaded, "421 4.3.2 mx.example.org Service not available, overloaded; try again later"),
+        (Mode::Draining, "421 4.3.2 mx.example.org Service not available, shutting down; try again in "),
+        (Mode::Overloaded, "421 4.3.2 mx.example.org Service not available, overloaded; try again in "),
         (Mode::NoMail, "521 5.3.2 mx.example.org does not accept mail"),
     ] {
         gate.set_mode(Some(mode));
         gate.load_text(POLICY, "policy").unwrap();
-        assert_eq!((gate.mode(), answer(&gate).as_str()), (mode, expected));
+        assert_eq!(gate.mode(), mode);
+        let answer = answer(&gate);
+        assert!(answer.starts_with(expected), "{answer}");
         let explanation = gate.explain(&client("203.0.113.1"), Stage::Connect);
-        assert_eq!(reply(&explanation.verdict), expected);
+        assert_eq!(reply(&explanation.verdict), answer);
     }
     gate.load_text(&format!("mode = \"maintenance\"{POLICY}"), "policy").unwrap();
     gate.set_mode(Some(Mode::Open));
@@ -294,11 +298,12 @@ fn what_is_too_much_is_put_off() {
          [[list]]\nname = \"partners\"\nallow = true\nentries = [\"198.51.100.128/25\"]\n\
          [[list]]\nname = \"local\"\nentries = [\"192.0.2.0/24\"]\n",
     );
-    const MUCH: &str = "421 4.7.0 Too much traffic from [198.51.100.1]; try again later";
+    const MUCH: &str = "421 4.7.0 Too much traffic from [198.51.100.1]; try again in ";
     let connect = |address: &str| gate.check_connect(&client(address));
     assert_eq!([reply(&connect("198.51.100.1")), reply(&connect("198.51.100.1"))], ["accept", "accept"]);
     let verdict = connect("::ffff:198.51.100.1");
-    assert_eq!((reply(&verdict).as_str(), verdict.decider, verdict.reason.as_str()), (MUCH, Decider::Limit, "concurrent"));
+    assert!(reply(&verdict).starts_with(MUCH), "{verdict:?}");
+    assert_eq!((verdict.decider, verdict.reason.as_str()), (Decider::Limit, "concurrent"));
     assert!(verdict.rejection.unwrap().hang_up);
     // An explanation charges nothing, nor does a refused connection.
     gate.explain(&client("198.51.100.1"), Stage::Connect);

@@ -75,6 +75,7 @@ fn replies() -> Vec<(String, String)> {
         sender: "{sender}",
         hostname: "{hostname}",
         id: "{id}",
+        retry: "{retry}",
     };
     let reply = |name: &str| {
         let reply = Reply::named(name).unwrap();
@@ -116,8 +117,16 @@ fn page(sections: &[Section]) -> String {
     page.control("SH", ["REPLIES"]);
     page.text([roman(
         "A reply is one of these names, or whole: a code, an enhanced status code of the same class and a text, such as \"550 5.7.1 Not \
-         here, {ip}\". What is filled in: {ip}, {list}, {reason} of the entry, {domain} of the recipient, {helo}, {sender}, {hostname}, {id} by which mxgate explain --id finds a refusal of the daemon. \
+         here, {ip}\". What is filled in: {ip}, {list}, {reason} of the entry, {domain} of the recipient, {helo}, {sender}, {hostname}, {id} by which mxgate explain --id finds a refusal of the daemon, {retry} in replies of 4xx. \
          After 421 and 521 the connection is closed, where nothing else is said.",
+    )]);
+    page.control("PP", []).text([roman(
+        "{retry} is when to come back, such as \"in 95 seconds\": for limits after what the limit needs, for maintenance at its end; for \
+         overload, and for draining that was set while the daemon runs, after a minute. Where nobody knows, as with lists, it is \
+         \"later\". To the time is added, for each client and each minute another, up to half of it, or up to 10 seconds if that is \
+         more, but never over 15 minutes, so that those who were turned away together do not come back together. It is a word to people \
+         and programs that heed it: SMTP has no field for it, and senders come back by their own schedule (RFC 5321 sections 4.2.1 \
+         and 4.5.4.1).",
     )]);
     for (name, reply) in replies() {
         page.control("TP", []).text([bold(name)]).text([roman(reply)]);

@@ -10,6 +10,7 @@
 //! - Threads that ask at the same moment get no more together than is left; but for one each, at most, whenever their
 //!   places in the table change hands just then. While one of them finds out that a second limit refuses, what it will
 //!   give back to the first is missing to the others.
+//! - Who is refused is told when to come back, and for longer if it comes too early (`returns.rs`).
 //! - The tables are atomic words: after `fork()` each process goes on with its own.
 //!
 //! ```
@@ -26,16 +27,22 @@
 //! ```
 
 mod rate;
+mod returns;
 mod sessions;
 mod table;
 
 use crate::diagnostic::Fault;
 pub use rate::{Nanoseconds, Rate};
+pub(crate) use returns::PutOff;
 use sessions::Sessions;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use table::{Key, Table};
+
+/// The limits of connections and sessions, by their keys in the policy.
+const CONNECTIONS: &str = "connections";
+const CONCURRENT: &str = "concurrent";
 
 /// What is limited, and to how much. By default nothing is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,6 +109,8 @@ pub struct Limits {
     recipients: Option<Limit<Rate>>,
     sender_domain: Option<Limit<Rate>>,
     recipient_domain: Option<Limit<Rate>>,
+    /// Who was told when to come back.
+    returns: Option<Arc<Table>>,
 }
 
 /// A limit, and what it has counted.
@@ -155,7 +164,8 @@ impl Limits {
     /// # Errors
     /// If there is not as much memory.
     pub fn new(settings: &Settings, previous: Option<&Limits>) -> Result<Limits, Fault> {
-        let bytes = settings.memory.checked_div(settings.count()).unwrap_or(0);
+        let of_returns = Limits::memory_of_returns(settings.memory);
+        let bytes = (settings.memory - of_returns).checked_div(settings.count()).unwrap_or(0);
         let prefixes = |settings: &Settings| (settings.v4_prefix, settings.v6_prefix);
         let of_clients = previous.filter(|previous| prefixes(&previous.settings) == prefixes(settings));
         let rate = |name, rate: Option<Rate>, previous: Option<&Option<Limit<Rate>>>| {
@@ -164,18 +174,27 @@ impl Limits {
         let concurrent = of_clients.and_then(|previous| previous.concurrent.as_ref());
         Ok(Limits {
             settings: settings.clone(),
-            connections: rate("connections", settings.connections, of_clients.map(|previous| &previous.connections))?,
-            concurrent: settings.concurrent.map(|most| Limit::new("concurrent", most, bytes, concurrent)).transpose()?,
+            connections: rate(CONNECTIONS, settings.connections, of_clients.map(|previous| &previous.connections))?,
+            concurrent: settings.concurrent.map(|most| Limit::new(CONCURRENT, most, bytes, concurrent)).transpose()?,
             recipients: rate("recipients", settings.recipients, of_clients.map(|previous| &previous.recipients))?,
             sender_domain: rate("sender_domain", settings.sender_domain, previous.map(|previous| &previous.sender_domain))?,
             recipient_domain: rate("recipient_domain", settings.recipient_domain, previous.map(|previous| &previous.recipient_domain))?,
+            returns: if settings.is_empty() { None } else { Limits::returns(of_returns, of_clients) },
         })
     }
 
     /// None at all.
     pub(crate) fn none() -> Limits {
         let settings = Settings::default();
-        Limits { settings, connections: None, concurrent: None, recipients: None, sender_domain: None, recipient_domain: None }
+        Limits {
+            settings,
+            connections: None,
+            concurrent: None,
+            recipients: None,
+            sender_domain: None,
+            recipient_domain: None,
+            returns: None,
+        }
     }
 
     /// What is limited.

@@ -74,6 +74,11 @@ impl Table {
         self.sets.len() == Table::sets_in(bytes)
     }
 
+    /// As many of these bytes as it uses.
+    pub(super) fn whole(bytes: usize) -> usize {
+        Table::sets_in(bytes) * size_of::<Set>()
+    }
+
     fn sets_in(bytes: usize) -> usize {
         bytes / size_of::<Set>()
     }

@@ -6,6 +6,7 @@ use crate::conversation::{Progress, Refusal, Telling};
 use crate::facts::Facts;
 use crate::gate::Gate;
 use crate::id::Ids;
+use crate::limits::Exceeded;
 use crate::mailbox::Mailbox;
 use crate::prefix::parse_address;
 use crate::ruleset::Stages;
@@ -62,8 +63,8 @@ struct Client {
     submission: bool,
     /// It counts as an open session until it ends.
     counted: bool,
-    /// The limit that its connection exceeds, by its key in the policy. It is refused at RCPT, when it is known who it is.
-    exceeds: Option<&'static str>,
+    /// The limit that its connection exceeds. It is refused at RCPT, when it is known who it is.
+    exceeds: Option<Exceeded>,
 }
 
 /// What is known of the message at hand.
@@ -257,7 +258,7 @@ impl Dialogue {
             // SPF, DKIM, DMARC and reverse DNS no mail server tells a milter at RCPT.
             ..Facts::default()
         };
-        let held = client.exceeds.and_then(|which| gate.check_held(&facts, which));
+        let held = client.exceeds.and_then(|exceeded| gate.check_held(&facts, exceeded));
         let verdict = match held {
             Some(verdict) => verdict,
             None if client.submission => Verdict::accept(0),

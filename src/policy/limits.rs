@@ -13,6 +13,8 @@ pub(crate) struct Limits {
     pub settings: Settings,
     /// The reply to what is too much; `None` if nothing is limited.
     pub reply: Option<Reply>,
+    /// The reply to a client who is refused again before it was to come back, where the first one does not hang up.
+    pub reply_again: Option<Reply>,
     /// Who is passed over.
     pub exempt: Exempt,
 }
@@ -51,7 +53,8 @@ impl Reader<'_> {
         }
         let known = "memory, v4_prefix, v6_prefix, connections, concurrent, recipients, sender_domain, recipient_domain, reply, exempt";
         self.finish(fields, "[limits]", known);
-        Limits { settings, reply, exempt }
+        let reply_again = reply.as_ref().filter(|reply| !reply.hang_up).map(Reply::hanging_up);
+        Limits { settings, reply, reply_again, exempt }
     }
 
     pub(super) fn rate(&mut self, value: Option<Value<'_>>, key: &str) -> Option<Rate> {
@@ -62,7 +65,7 @@ impl Reader<'_> {
     /// A reply after which the client tries again.
     fn temporary_reply(&mut self, value: Option<Value<'_>>) -> Option<Reply> {
         let place = value.as_ref().map(Value::span);
-        let reply = self.reply(value)?;
+        let reply = self.reply_that_knows(value)?;
         if reply.code < 500 {
             return Some(reply);
         }
@@ -142,13 +145,18 @@ mod tests {
             sender_domain: rate("2/s"),
             recipient_domain: rate("10/d"),
         };
-        assert_eq!(whole, Limits { settings, reply: Reply::named("throttle-soft"), exempt: Exempt::POSTMASTER });
+        let reply_again = Reply::named("throttle-soft").map(|reply| reply.hanging_up());
+        assert_eq!(whole, Limits { settings, reply: Reply::named("throttle-soft"), reply_again, exempt: Exempt::POSTMASTER });
         let exempt = Exempt::AUTHENTICATED.and(Exempt::TRUSTED).and(Exempt::ALLOWED);
         let settings = Settings { concurrent: Some(5), ..Settings::default() };
-        assert_eq!(limits("[limits]\nconcurrent=5"), (Limits { settings, reply: Reply::named("throttle"), exempt }, vec![]));
+        let expected = Limits { settings, reply: Reply::named("throttle"), reply_again: None, exempt };
+        assert_eq!(limits("[limits]\nconcurrent=5"), (expected, vec![]));
         assert_eq!(limits(""), (Limits::default(), vec![]));
         let (literal, messages) = limits("[limits]\nconcurrent=5\nreply=\"451 4.7.1 Slow down\"");
         assert_eq!((literal.reply.map(|reply| reply.code), messages), (Some(451), vec![]));
+        let (retry, messages) = limits("[limits]\nconcurrent=5\nreply=\"451 4.7.1 Come back {retry}\"");
+        let again = retry.reply_again.map(|reply| reply.literal());
+        assert_eq!((again.as_deref(), messages), (Some("421 4.7.1 Come back {retry}"), vec![]));
     }
 
     #[test]

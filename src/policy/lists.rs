@@ -5,7 +5,7 @@ use super::{AddressList, At, Conduct, Exempt, Guards, ListName, NameList, Place,
 use crate::diagnostic::{Fault, quote};
 use crate::list::Format;
 use crate::prefix::parse_address;
-use crate::reply::Reply;
+use crate::reply::{RETRY, Reply};
 use crate::verdict::MAX_LIST_NAME;
 use std::net::IpAddr;
 
@@ -196,7 +196,21 @@ impl Reader<'_> {
         Some(addresses)
     }
 
+    /// A reply of something that does not know when it will be over.
     pub(super) fn reply(&mut self, value: Option<Value<'_>>) -> Option<Reply> {
+        let place = value.as_ref().map(Value::span);
+        let literal = value.as_ref().and_then(|value| value.get_ref().as_str()).is_some_and(|text| text.contains(RETRY));
+        let reply = self.reply_that_knows(value)?;
+        if literal {
+            let cause = format!("{RETRY} is known of limits and modes alone; here clients read \"later\"");
+            let (line, column) = self.lines.position(place.unwrap_or_default().start);
+            self.diagnostics.push(Fault::new(cause, "write that, or when they are to come back").at(self.file, line, column).warning());
+        }
+        Some(reply)
+    }
+
+    /// A reply, of a limit or a mode too.
+    pub(super) fn reply_that_knows(&mut self, value: Option<Value<'_>>) -> Option<Reply> {
         let item = self.string(value, "reply", "\"policy\" or \"550 5.7.1 Not here\"")?;
         match Reply::parse(&item.text) {
             Ok(reply) => Some(reply),

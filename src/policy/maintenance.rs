@@ -5,7 +5,7 @@ use super::fields::{Fields, Reader, Value};
 use crate::diagnostic::{Fault, quote};
 use crate::list::Seconds;
 use crate::mode::Mode;
-use crate::reply::Reply;
+use crate::reply::{RETRY, Reply};
 
 /// `[maintenance]`. Each time has its own reply, so that nothing is put together when somebody asks.
 #[derive(Debug, Default, PartialEq)]
@@ -47,19 +47,15 @@ impl Maintenance {
 impl Window {
     /// Whether a moment is in it.
     pub(crate) fn has(&self, now: Seconds) -> bool {
-        self.since(now) < self.length
+        self.left(now) > 0
     }
 
-    /// When it ends, of a moment that is in it.
-    pub(crate) fn end(&self, now: Seconds) -> Seconds {
-        now.saturating_add(self.length.saturating_sub(self.since(now)))
-    }
-
-    /// How long ago it began the last time.
-    fn since(&self, now: Seconds) -> Seconds {
+    /// How long it goes on from a moment; 0 if that is not in it.
+    pub(crate) fn left(&self, now: Seconds) -> Seconds {
         let since = if self.period == WEEK { now.saturating_add(FIRST) } else { now };
         // A window may go on in the next week or day.
-        (since % self.period + self.period - self.begin) % self.period
+        let passed = (since % self.period + self.period - self.begin) % self.period;
+        self.length.saturating_sub(passed)
     }
 }
 
@@ -68,7 +64,7 @@ impl Reader<'_> {
         let Some(mut fields) = self.table(top.take("maintenance"), "maintenance") else { return Maintenance::default() };
         let given = self.string(fields.take("text"), "text", "\"Moving to a new server\"");
         let text = given.as_ref().map_or(TEXT, |item| item.text.as_str());
-        let reply = self.maintenance_reply(text, "; try again later", given.as_ref());
+        let reply = self.maintenance_reply(text, "; try again {retry}", given.as_ref());
         // The longer ones say more of the same: what is wrong with them is told once.
         let told = reply.is_none();
         let until = fields.take("until").and_then(|value| self.until(&value, mode));
@@ -82,8 +78,9 @@ impl Reader<'_> {
         Maintenance { reply: reply.filter(|_| given.is_some()), until, windows }
     }
 
-    /// The reply with a text, and what comes after it. What is wrong is reported at a place.
+    /// The reply with a text, and what comes after it, unless the text says itself when to come back. What is wrong is reported at a place.
     fn maintenance_reply(&mut self, text: &str, end: &str, place: Option<&Item>) -> Option<Reply> {
+        let end = if text.contains(RETRY) { "" } else { end };
         match (Reply::parse(&format!("421 4.3.2 {{hostname}} {text}{end}")), place) {
             (Ok(reply), _) => return Some(reply),
             (Err(fault), Some(place)) => self.report_at(place, fault),

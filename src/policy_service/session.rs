@@ -142,7 +142,7 @@ impl Dialogue {
         if !known {
             let exceeds = gate.arrive(facts);
             self.client = client.filter(|_| exceeds.is_none());
-            if let Some(verdict) = exceeds.and_then(|which| gate.check_held(facts, which)) {
+            if let Some(verdict) = exceeds.and_then(|exceeded| gate.check_held(facts, exceeded)) {
                 return verdict;
             }
         }

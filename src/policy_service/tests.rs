@@ -261,8 +261,9 @@ fn answers_cannot_be_more_than_one() {
     assert_eq!(actions(&out), ["550 5.7.1 a???action=OK???"]);
 }
 
-const LIMITED: &str = "hostname = \"mx.example.org\"\n[limits]\nreply = \"throttle-soft\"\n";
-const THROTTLED: &str = "450 4.7.1 Too much mail from [198.51.100.1]; try again later";
+const LIMITED: &str = "hostname = \"mx.example.org\"\n[limits]\nreply = \"450 4.7.1 Too much mail from [{ip}]\"\n";
+/// With a text that is the same at each second.
+const THROTTLED: &str = "450 4.7.1 Too much mail from [198.51.100.1]";
 
 /// A request about the session with that port.
 fn of_port<'a>(state: &'a str, port: &'a str) -> Request<'a> {

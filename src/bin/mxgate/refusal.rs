@@ -122,7 +122,9 @@ impl Refused {
 
     /// For people, a fact a line.
     pub(crate) fn paragraph(&self) -> String {
-        let Refused { id, at, reply, decider, list, entry, line, generation, .. } = self;
+        let Refused { id, at, reply, decider, list, reason, entry, line, generation, .. } = self;
+        // Of a limit its key, and whether the client came back too early.
+        let list = if *decider == Decider::Limit { reason } else { list };
         let mut text =
             format!("refused:  {id}, {} by the rules of load {generation}\ntold:     {reply}\nby:       {decider}", seconds(*at));
         // Writing to a string does not fail.

@@ -153,7 +153,9 @@ impl Default for Refusals {
 /// What has refused.
 fn rule(verdict: &Verdict) -> Rule {
     let mut rule = Rule::new();
-    let name = if verdict.decider == Decider::Limit { verdict.reason.as_str() } else { &verdict.list };
+    // Of a limit its key; behind that may stand that the client came too early.
+    let limit = verdict.reason.split(',').next().unwrap_or_default();
+    let name = if verdict.decider == Decider::Limit { limit } else { &verdict.list };
     // What is too long is cut.
     let _ = write!(rule, "{}{}{name}", verdict.decider, if name.is_empty() { "" } else { " " });
     rule
