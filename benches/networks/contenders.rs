@@ -22,6 +22,7 @@ use prefix_trie::PrefixMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 pub(crate) const OURS: &str = "mxgate";
+pub(crate) const TOGETHER: &str = "mxgate, 16 at once";
 pub(crate) const FLOOR: &str = "floor: a root read, then one line";
 pub(crate) const DIR_24_8: &str = "DIR-24-8";
 pub(crate) const CRATES: [&str; 4] = ["prefix-trie", "ip_network_table", "iptrie (LC-trie)", "poptrie"];
@@ -47,6 +48,23 @@ impl<A: Address + Question, T, F: Fn(&T, A) -> u32> Table<A> for Asked<T, F> {
     }
     fn answer(&self, address: A) -> u32 {
         (self.get)(&self.table, address)
+    }
+}
+
+/// Our table, asked for sixteen addresses at once. Latency has no meaning then, and is that of one alone.
+struct Together(NetworkTable);
+
+impl<A: Address + Question> Table<A> for Together {
+    fn throughput(&self, addresses: &[A]) -> f64 {
+        let (groups, _) = addresses.as_chunks::<16>();
+        throughput(groups, |group| A::ours_together(&self.0, &group).iter().fold(0, |sum, value| sum.wrapping_add(*value))) / 16.0
+    }
+    fn latency(&self, addresses: &[A]) -> f64 {
+        latency(addresses, |address| A::ours(&self.0, address))
+    }
+    fn answer(&self, address: A) -> u32 {
+        let group = std::array::from_fn(|at| if at == 9 { address } else { A::cut(at as u128) });
+        A::ours_together(&self.0, &group)[9]
     }
 }
 
@@ -77,6 +95,8 @@ pub(crate) trait Family: Address + Question {
 pub(crate) fn all<A: Family>(set: &Set<A>) -> Vec<Contender<A>> {
     let ours = set.ours();
     let mut all = vec![contender(OURS, || NetworkTable::of(&ours), |table: &NetworkTable, address| A::ours(table, address))];
+    let (table, build) = time(|| NetworkTable::of(&ours));
+    all.push(Contender { name: TOGETHER, bytes: all[0].bytes, build, table: Box::new(Together(table)) });
     drop(ours);
     all.extend(A::crates(set));
     all.push(contender("sorted array", || Sorted::new(set), |table: &Sorted<A>, address| table.get(address)));

@@ -40,6 +40,7 @@ pub(crate) trait Address:
     fn of_net(net: IpNet) -> Option<(Self, u8)>;
     /// What our table says.
     fn ours(table: &NetworkTable, address: Self) -> u32;
+    fn ours_together(table: &NetworkTable, addresses: &[Self; 16]) -> [u32; 16];
 
     /// The bits that tell the hosts of a network apart.
     fn host_bits(length: u8) -> u128 {
@@ -72,6 +73,9 @@ impl Address for u32 {
     fn ours(table: &NetworkTable, address: u32) -> u32 {
         table.v4(address)
     }
+    fn ours_together(table: &NetworkTable, addresses: &[u32; 16]) -> [u32; 16] {
+        table.v4_together(addresses)
+    }
 }
 
 impl Address for u128 {
@@ -90,6 +94,9 @@ impl Address for u128 {
     }
     fn ours(table: &NetworkTable, address: u128) -> u32 {
         table.v6(address)
+    }
+    fn ours_together(table: &NetworkTable, addresses: &[u128; 16]) -> [u32; 16] {
+        table.v6_together(addresses)
     }
 }
 

@@ -98,6 +98,22 @@ impl Index {
         Some(at)
     }
 
+    /// As [`Index::find`], of some numbers, which go down together.
+    #[inline]
+    pub(super) fn find_together<const N: usize>(&self, numbers: &[u64; N]) -> Option<[(u64, usize); N]> {
+        let root: &[u64; ROOT] = self.root.first_chunk()?;
+        let mut found = numbers.map(|number| (number, rank(root, |key| key < number)));
+        for begin in &self.levels {
+            let nodes = self.nodes.get(*begin..)?;
+            found = found.map(|(number, at)| {
+                let keys = nodes.get(at).map_or(&[u64::MAX; KEYS], |node| &node.0);
+                let ([.., eighth], Some(seven)) = (keys, keys.first_chunk::<7>()) else { return (number, 0) };
+                (number, at * BRANCHES + rank(seven, |key| key < number) + usize::from(*eighth < number))
+            });
+        }
+        Some(found)
+    }
+
     /// How much memory it takes, in bytes.
     pub(super) fn bytes(&self) -> usize {
         size_of_val(&self.root[..]) + size_of_val(&self.nodes[..])

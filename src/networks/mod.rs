@@ -100,6 +100,19 @@ impl NetworkTable {
         self.v6.get(address).single_or_0()
     }
 
+    /// As [`NetworkTable::v4`], for some addresses at once: sixteen or so together take less time than one by one, because the
+    /// memory is read for all of them at the same time (`cargo bench --bench networks`).
+    #[inline]
+    pub fn v4_together<const N: usize>(&self, addresses: &[u32; N]) -> [u32; N] {
+        self.v4.get_together(addresses).map(Cover::single_or_0)
+    }
+
+    /// As [`NetworkTable::v6`], for some addresses at once.
+    #[inline]
+    pub fn v6_together<const N: usize>(&self, addresses: &[u128; N]) -> [u32; N] {
+        self.v6.get_together(addresses).map(Cover::single_or_0)
+    }
+
     /// Whether no address is covered.
     pub(crate) fn is_empty(&self) -> bool {
         self.v4.is_empty() && self.v6.is_empty()

@@ -80,7 +80,9 @@ impl Family for u32 {
         table.finish().unwrap()
     }
     fn get(table: &v4::Table, address: u32) -> Cover {
-        table.get(address)
+        let cover = table.get(address);
+        assert_eq!(table.get_together(&[!address, address]), [table.get(!address), cover], "{address:x}");
+        cover
     }
 }
 
@@ -94,7 +96,9 @@ impl Family for u128 {
         v6::Table::of(intervals, is_wide)
     }
     fn get(table: &v6::Table, address: u128) -> Cover {
-        table.get(address)
+        let cover = table.get(address);
+        assert_eq!(table.get_together(&[!address, address]), [table.get(!address), cover], "{address:x}");
+        cover
     }
 }
 

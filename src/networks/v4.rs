@@ -18,6 +18,7 @@ use crate::flat::Flat;
 use crate::image::{Reader, Stored, Writer};
 use crate::memory::{Watch, room, with_room};
 use bytemuck::{Pod, Zeroable};
+use std::hint::select_unpredictable;
 use std::mem;
 
 /// Pieces of a line.
@@ -75,17 +76,42 @@ impl Table {
         let (at, low) = ((entry & !RUN) as usize, (address & 0xffff) as u16);
         let Some(at) = self.line(at, low) else { return Cover::NONE };
         let Some(line) = self.lines.get(at) else { return Cover::NONE };
+        self.in_line(at, line, low).unwrap_or(Cover::NONE)
+    }
+
+    /// What covers each of some addresses. They go from one step to the next together, so that the lines of all of them are on
+    /// their way from memory when the first is needed. One after the other a processor sees three look-ups ahead.
+    #[inline]
+    pub(super) fn get_together<const N: usize>(&self, addresses: &[u32; N]) -> [Cover; N] {
+        if self.lines.is_empty() {
+            return addresses.map(|address| self.get(address));
+        }
+        let entries = addresses.map(|address| (address, self.root.get((address >> 16) as usize).copied().unwrap_or(0)));
+        let lines = entries.map(|(address, entry)| {
+            // Where there is no run the first one is read, and not used: a branch would be guessed wrong too often.
+            let at = select_unpredictable(entry & RUN == 0, 0, entry & !RUN) as usize;
+            (address, entry, self.line(at, (address & 0xffff) as u16).unwrap_or(0))
+        });
+        let touched = lines.map(|(address, entry, at)| (address, entry, at, self.lines.get(at).map_or(0, |line| line.background)));
+        touched.map(|(address, entry, at, _)| {
+            let cover = self.lines.get(at).and_then(|line| self.in_line(at, line, (address & 0xffff) as u16));
+            select_unpredictable(entry & RUN == 0, Cover::of_number(entry), cover.unwrap_or(Cover::NONE))
+        })
+    }
+
+    /// What a line says about a number.
+    #[inline(always)]
+    fn in_line(&self, at: usize, line: &Line, low: u16) -> Option<Cover> {
         let piece = rank_of_10(&line.starts, low).max(1) - 1;
-        let (Some(start), Some(size)) = (line.starts.get(piece), line.sizes.get(piece)) else { return Cover::NONE };
+        let (start, size) = (*line.starts.get(piece)?, *line.sizes.get(piece)?);
         // Before the first piece the distance is that to an earlier number than there is: larger than any size.
-        let inside = u32::from(low).wrapping_sub(u32::from(*start)) >> (size & 31) == 0;
+        let inside = u32::from(low).wrapping_sub(u32::from(start)) >> (size & 31) == 0;
         let cover = if self.wide.is_empty() {
-            let (Some(lower), Some(upper)) = (line.lower.get(piece), line.upper.get(piece)) else { return Cover::NONE };
-            Cover::of_packed(u32::from(*lower) | u32::from(*upper) << 16)
+            Cover::of_packed(u32::from(*line.lower.get(piece)?) | u32::from(*line.upper.get(piece)?) << 16)
         } else {
-            Cover::of_number(self.wide.get(at).and_then(|covers| covers.get(piece)).copied().unwrap_or(0))
+            Cover::of_number(*self.wide.get(at)?.get(piece)?)
         };
-        std::hint::select_unpredictable(inside, cover, Cover::of_number(line.background))
+        Some(select_unpredictable(inside, cover, Cover::of_number(line.background)))
     }
 
     /// The line of a run in which a number lies.
@@ -105,7 +131,7 @@ impl Table {
         while lines > AT_ONCE {
             let half = lines / 2;
             let later = *self.first.get(at + half)? <= low;
-            at = std::hint::select_unpredictable(later, at + half, at);
+            at = select_unpredictable(later, at + half, at);
             lines -= half;
         }
         let first: &[u16; AT_ONCE] = self.first.get(at + 1..)?.first_chunk()?;

@@ -91,22 +91,28 @@ impl Table {
     #[inline]
     pub(super) fn get(&self, address: u128) -> Cover {
         let half = (address >> 64) as u64;
-        let Some((value, is_lower)) = self.look(half) else { return Cover::NONE };
-        // Whether it leads to a lower half, and to which answer of it, is not guessed.
-        let at = select_unpredictable(is_lower, value as usize, 0);
-        let Some(mut lower) = self.lower.get(at) else { return Cover::NONE };
-        if lower.here & MORE != 0 {
-            lower = self.more(at, low(address)).unwrap_or(lower);
-        }
-        let below = select_unpredictable(lower.host == low(address), lower.here, lower.elsewhere) & !MORE;
-        let cover = if self.wide.is_empty() { Cover::of_packed(value).number() } else { value };
-        Cover::of_number(select_unpredictable(is_lower, below, cover))
+        let found = self.index.find(half).and_then(|at| self.in_line(half, at));
+        let Some((value, at)) = found else { return Cover::NONE };
+        let Some(lower) = self.lower.get(at) else { return Cover::NONE };
+        self.in_lower(address, value, at, lower)
     }
 
-    /// The value for an upper half, and whether it leads to a lower half.
+    /// What covers each of some addresses, which go from one step to the next together, as those of IPv4 do.
     #[inline]
-    fn look(&self, number: u64) -> Option<(u32, bool)> {
-        let at = self.index.find(number)?;
+    pub(super) fn get_together<const N: usize>(&self, addresses: &[u128; N]) -> [Cover; N] {
+        let halves = addresses.map(|address| (address >> 64) as u64);
+        let Some(places) = self.index.find_together(&halves) else { return [Cover::NONE; N] };
+        let touched = places.map(|(half, at)| (half, at, self.lines.get(at).map_or(0, |line| line.shared)));
+        let values = touched.map(|(half, at, _)| self.in_line(half, at).unwrap_or_default());
+        let lower = values.map(|(value, at)| (value, at, self.lower.get(at).copied().unwrap_or_default()));
+        let mut addresses = addresses.iter();
+        lower.map(|(value, at, lower)| self.in_lower(addresses.next().copied().unwrap_or(0), value, at, &lower))
+    }
+
+    /// What a line says about an upper half: the value, and where the answers for its lower half stand. If it has none, the first
+    /// there are: they are read in any case, and which is meant is not guessed.
+    #[inline(always)]
+    fn in_line(&self, number: u64, at: usize) -> Option<(u32, usize)> {
         let line = self.lines.get(at)?;
         let (shared, cut) = (u64::from(line.shared) << 32, line.sizes[PIECES] & 63);
         // Whatever is beyond the last start that can be written is beyond all of them.
@@ -123,7 +129,16 @@ impl Table {
         } else {
             *self.wide.get(at)?.get(piece)?
         };
-        Some((value, *line.sizes.get(piece)? & LOWER != 0))
+        Some((value, select_unpredictable(*line.sizes.get(piece)? & LOWER != 0, value as usize, 0)))
+    }
+
+    /// What a value says about an address, and those answers for its lower half. Those of all others stand at 0.
+    #[inline(always)]
+    fn in_lower(&self, address: u128, value: u32, at: usize, lower: &Lower) -> Cover {
+        let lower = if lower.here & MORE == 0 { lower } else { self.more(at, low(address)).unwrap_or(lower) };
+        let below = select_unpredictable(lower.host == low(address), lower.here, lower.elsewhere) & !MORE;
+        let cover = if self.wide.is_empty() { Cover::of_packed(value).number() } else { value };
+        Cover::of_number(select_unpredictable(at != 0, below, cover))
     }
 
     /// What holds at an address of a lower half with more than two answers.
