@@ -13,6 +13,9 @@ use crate::memory::{Watch, with_room};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
+/// After how many networks the room of those that are done is given back.
+const DONE: usize = 1 << 16;
+
 /// An address as a number: IPv4 in 32 bits, IPv6 in 128.
 pub(crate) trait Number: Copy + Default + Ord + std::fmt::Debug {
     /// The last address of the network that starts here.
@@ -152,14 +155,19 @@ pub(crate) fn flatten<N: Number>(
 }
 
 /// Turns sorted networks into intervals.
-fn sweep<N: Number, K: Key<N>>(networks: Vec<K>, order: Order, maker: &mut ChainMaker) -> (Vec<Interval<N>>, u8) {
+fn sweep<N: Number, K: Key<N>>(mut networks: Vec<K>, order: Order, maker: &mut ChainMaker) -> (Vec<Interval<N>>, u8) {
     // Networks nest or are disjoint. `open` holds those that enclose the current one.
     let mut open: Vec<Open<N>> = Vec::new();
     let watch = Watch::begin();
     // Each network begins once and ends once.
     let mut intervals = with_room(2 * networks.len());
     let mut shortest = u8::MAX;
-    for key in networks {
+    // Taken from the end, so that the room of those that are done is given back while the intervals take theirs.
+    networks.reverse();
+    while let Some(key) = networks.pop() {
+        if networks.len() % DONE == 0 {
+            networks.shrink_to_fit();
+        }
         if watch.is_short() {
             break;
         }
@@ -173,7 +181,8 @@ fn sweep<N: Number, K: Key<N>>(networks: Vec<K>, order: Order, maker: &mut Chain
             Some(below) => (below.cover, below.decider),
             None if expires => {
                 let rest = if order == Order::First { Cover::NONE } else { below.map_or(Cover::NONE, |below| below.cover) };
-                (maker.link(entry, rest), entry)
+                // Each entry comes once.
+                (maker.push(entry, rest), entry)
             }
             None if hole => (Cover::NONE, entry),
             None => (Cover::entry(entry), entry),
