@@ -12,7 +12,7 @@ use crate::image::Restored;
 use crate::list::plain::parse_line;
 use crate::list::{self, Reading, Record, Seconds, Sink, Statement};
 use crate::mode::Mode;
-use crate::networks::{Chains, Cover, Covering, EntryId, Interval, NetworkTable, Number, V4Table, V6Table, overlay};
+use crate::networks::{Chains, Cover, Covering, EntryId, GivenUp, Interval, NetworkTable, V4Table, V6Table, overlay};
 use crate::policy::{self, Conduct, Exempt, Item, ListName, NEVER_BLOCK, NameList, NeverBlock, PRIVATE, Place, Policy, Source};
 use crate::resolve::{Resolver, Standing, number};
 use crate::rules::authentication::Authentication;
@@ -165,29 +165,32 @@ pub(crate) fn compile(
     (ruleset, diagnostics)
 }
 
-/// Lays the lists over each other. What the networks of each come to is given up as soon as it stands in the table.
-fn network_table(lists: Vec<Intervals>, standings: Vec<Standing>) -> (NetworkTable, Chains) {
+/// Lays the lists over each other. What the networks of each come to is given up as the table is made, that of IPv6, which is
+/// large, piece by piece.
+fn network_table(lists: &[List], intervals: Vec<Intervals>, standings: Vec<Standing>) -> (NetworkTable, Chains) {
     let bases: Vec<EntryId> = standings.iter().map(|standing| standing.base).collect();
     let alone = |list: usize, entry: EntryId| bases.get(list).map_or(Cover::NONE, |base| Cover::entry(base + entry));
     let mut resolver = Resolver::new(standings);
     let (mut v4, mut v6, mut chains) = (Vec::new(), Vec::new(), Vec::new());
-    for list in lists {
+    for list in intervals {
         v4.push(list.v4);
-        v6.push(list.v6);
+        v6.push(GivenUp::of(list.v6));
         chains.push(list.chains);
     }
     let chains: Vec<&Chains> = chains.iter().collect();
     let mut winner = |covering: &Covering| resolver.addresses(covering, &chains);
-    let v6_count = v6.iter().map(Vec::len).sum();
-    let v6_table = V6Table::new(v6_count, |table| overlay(&slices(&v6), alone, &mut winner, |interval| table.push(interval)));
-    drop(v6);
-    let v4_table = V4Table::new(|table| overlay(&slices(&v4), alone, &mut winner, |interval| table.push(interval)));
+    let mut v6 = Some(v6);
+    let v6_table = V6Table::new(lists.iter().map(|list| list.contents.v6_count()).sum(), |table| {
+        // Asked once more, it makes them again: that is for policies of millions of entries.
+        let again = || lists.iter().map(|list| GivenUp::of(list.contents.flatten().v6)).collect();
+        overlay(v6.take().unwrap_or_else(again), alone, &mut winner, |interval| table.push(interval));
+    });
+    let v4_table = V4Table::new(|table| {
+        let slices: Vec<&[Interval<u32>]> = v4.iter().map(Vec::as_slice).collect();
+        overlay(slices, alone, &mut winner, |interval| table.push(interval));
+    });
     drop(v4);
     (NetworkTable::new(v4_table, v6_table), resolver.into_chains())
-}
-
-fn slices<N: Number>(lists: &[Vec<Interval<N>>]) -> Vec<&[Interval<N>]> {
-    lists.iter().map(Vec::as_slice).collect()
 }
 
 struct Compiler<'a> {
@@ -234,7 +237,7 @@ impl Compiler<'_> {
         }
         let intervals: Vec<Intervals> = lists.iter_mut().map(|list| Contents::take_intervals(&mut list.contents)).collect();
         self.name_covered(lists, &intervals, protected);
-        network_table(intervals, standings)
+        network_table(lists, intervals, standings)
     }
 
     /// The lists of one kind of names.

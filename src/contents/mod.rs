@@ -197,6 +197,11 @@ impl Contents {
         Intervals { v4, v6, chains: maker.into_chains(), shortest: [shortest_v4, shortest_v6] }
     }
 
+    /// How many of its entries are IPv6 networks.
+    pub(crate) fn v6_count(&self) -> usize {
+        self.v6_starts.len()
+    }
+
     /// The entry with that number, from 1.
     pub(crate) fn entry(&self, entry: EntryId) -> Option<&Entry> {
         self.entries.get(usize::try_from(entry).ok()?.checked_sub(1)?)

@@ -29,7 +29,7 @@ mod v6;
 mod tests;
 
 pub(crate) use cover::{ChainMaker, Chains, Cover, EntryId, Link};
-pub(crate) use intervals::{Covering, Interval, Network, Number, Order, covering, flatten, overlaid, overlay};
+pub(crate) use intervals::{Covering, GivenUp, Interval, Network, Number, Order, covering, flatten, overlaid, overlay};
 
 pub(crate) use v4::Table as V4Table;
 pub(crate) use v6::Table as V6Table;
@@ -69,7 +69,7 @@ impl NetworkTable {
         v4.iter_mut().for_each(|interval| interval.cover = value(interval.cover));
         v6.iter_mut().for_each(|interval| interval.cover = value(interval.cover));
         let v4 = V4Table::new(|table| v4.iter().for_each(|interval| table.push(*interval)));
-        NetworkTable::new(v4, V6Table::new(v6.len(), |table| v6.iter().for_each(|interval| table.push(*interval))))
+        NetworkTable::new(v4, V6Table::new(v6.len() / 2, |table| v6.iter().for_each(|interval| table.push(*interval))))
     }
 
     /// The tables of both families as one, when what they are made of is gone.

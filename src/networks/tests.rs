@@ -91,7 +91,7 @@ impl Family for u128 {
         base | offset
     }
     fn table(intervals: &[Interval<u128>], is_wide: bool) -> v6::Table {
-        let mut table = v6::Builder::new(intervals.len(), is_wide);
+        let mut table = v6::Builder::new(intervals.len() / 2, is_wide);
         intervals.iter().for_each(|interval| table.push(*interval));
         table.finish().unwrap()
     }
@@ -105,7 +105,7 @@ fn v4_table(intervals: &[Interval<u32>]) -> v4::Table {
 }
 
 fn v6_table(intervals: &[Interval<u128>]) -> v6::Table {
-    v6::Table::new(intervals.len(), |table| intervals.iter().for_each(|interval| table.push(*interval)))
+    v6::Table::new(intervals.len() / 2, |table| intervals.iter().for_each(|interval| table.push(*interval)))
 }
 
 fn check<N: Family>(shape: &Shape, corner: Corner<N>, order: Order) {
@@ -239,6 +239,10 @@ fn numbers_that_lines_have_no_room_for() {
     let networks: Vec<(IpNet, u32)> = vec![("192.0.2.0/24".parse().unwrap(), large), ("192.0.2.7".parse::<IpAddr>().unwrap().into(), 5)];
     let table = NetworkTable::of(&networks);
     assert_eq!([0xc000_0206, 0xc000_0207, 0xc000_0208, 0xc000_0300].map(|address| table.v4(address)), [large, 5, large, 0]);
+    let networks: Vec<(IpNet, u32)> = vec![("2001:db8::/32".parse().unwrap(), large), ("2001:db8::7".parse::<IpAddr>().unwrap().into(), 5)];
+    let table = NetworkTable::of(&networks);
+    let example = 0x2001_0db8 << 96;
+    assert_eq!([example, example + 7, example + 8, example + (1 << 96)].map(|address| table.v6(address)), [large, 5, large, 0]);
 }
 
 #[test]

@@ -78,11 +78,11 @@ pub(crate) struct Table {
 }
 
 impl Table {
-    /// A table of the intervals that `tell` tells the builder, in order, about so many of them. It is asked once more if lines
+    /// A table of the intervals that `tell` tells the builder, of about so many networks, in order. It is asked once more if lines
     /// have no room for some cover.
-    pub(crate) fn new(intervals: usize, mut tell: impl FnMut(&mut Builder)) -> Table {
+    pub(crate) fn new(networks: usize, mut tell: impl FnMut(&mut Builder)) -> Table {
         let mut table = |is_wide| {
-            let mut builder = Builder::new(intervals, is_wide);
+            let mut builder = Builder::new(networks, is_wide);
             tell(&mut builder);
             builder.finish()
         };
@@ -186,10 +186,10 @@ struct Half {
 }
 
 impl Builder {
-    /// Makes a table of about so many intervals, that works for all covers if it `is_wide`.
-    pub(super) fn new(intervals: usize, is_wide: bool) -> Builder {
-        // Mostly two of them are one piece. What is spare costs nothing; to be moved the lines would be there twice.
-        let lines = with_room(intervals / (2 * PIECES - 2));
+    /// Makes a table of about so many networks, that works for all covers if it `is_wide`.
+    pub(super) fn new(networks: usize, is_wide: bool) -> Builder {
+        // Mostly each of them is a piece. What is spare costs nothing; to be moved the lines would be there twice.
+        let lines = with_room(networks / (PIECES - 1));
         let (first, lower, wide, steps) = (Vec::new(), Vec::new(), Vec::new(), with_room(STEPS));
         let (half, covering, cutter, watch) = (None, Cover::NONE, Cutter::new(false), Watch::begin());
         Builder { lines, first, lower, wide, is_wide, fits: true, half, covering, steps, cutter, watch }
