@@ -23,8 +23,11 @@ const NETWORKS: u32 = 1_000_000;
 /// Beside two rulesets, in KiB.
 const BESIDE: u64 = 64 << 10;
 
+/// A line of a list, made of a random number.
+type Line = fn(u64) -> String;
+
 /// What lists are of, and what else their section says.
-const LISTS: [(&str, &str, fn(u64) -> String); 3] = [
+const LISTS: [(&str, &str, Line); 3] = [
     ("IPv4 networks of all lengths", "", |random| {
         let length = 32 - (random >> 32 & 15);
         format!("{}/{length}", Ipv4Addr::from_bits(random as u32 & u32::MAX << (32 - length)))
@@ -45,7 +48,7 @@ fn begin_to_measure() -> bool {
     fs::write("/proc/self/clear_refs", "5").is_ok()
 }
 
-fn write(directory: &Path, line: fn(u64) -> String) {
+fn write(directory: &Path, line: Line) {
     let (mut random, mut text) = (random(7), String::new());
     (0..NETWORKS).for_each(|_| writeln!(text, "{}", line(random.next_u64())).unwrap());
     fs::write(directory.join("list.txt"), text).unwrap();
