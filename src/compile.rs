@@ -4,7 +4,7 @@
 //! force has it; the others are loaded. A mistake in the policy itself, or in a list without such a version, makes the
 //! load fail as a whole.
 
-use crate::contents::{Collector, Contents, Wanted};
+use crate::contents::{Collector, Contents, Intervals, Wanted};
 use crate::covering::List;
 use crate::diagnostic::{Diagnostic, Fault};
 use crate::guards;
@@ -12,9 +12,9 @@ use crate::image::Restored;
 use crate::list::plain::parse_line;
 use crate::list::{self, Reading, Record, Seconds, Sink, Statement};
 use crate::mode::Mode;
-use crate::networks::{Chains, Cover, EntryId, Interval, NetworkTable, TableBuilder, overlaid, overlay};
+use crate::networks::{Chains, Cover, Covering, EntryId, GivenUp, Interval, NetworkTable, V4Table, V6Table, overlay};
 use crate::policy::{self, Conduct, Exempt, Item, ListName, NEVER_BLOCK, NameList, NeverBlock, PRIVATE, Place, Policy, Source};
-use crate::resolve::{Resolver, number};
+use crate::resolve::{Resolver, Standing, number};
 use crate::retry::Jitter;
 use crate::rules::authentication::Authentication;
 use crate::rules::names::Names;
@@ -116,9 +116,7 @@ pub(crate) fn compile(
             compiler.contents(Wanted::Addresses, &list.name, |compiler| compiler.read(&list.name, &list.source, Wanted::Addresses));
         address_lists.push(List::new(list.name, role, list.conduct, contents));
     }
-    if compiler.image.is_none() {
-        compiler.name_covered(&address_lists, protected);
-    }
+    let (networks, address_chains) = compiler.networks(&mut address_lists, protected);
     let mut domains = compiler.names(domains, Wanted::Domains, Decider::Domain);
     let mut senders = compiler.names(senders, Wanted::Senders, Decider::Sender);
     let mut recipients = compiler.names(recipients, Wanted::Recipients, Decider::Recipient);
@@ -131,7 +129,6 @@ pub(crate) fn compile(
         }
     }
     let Compiler { diagnostics, mut image, .. } = compiler;
-    let (networks, address_chains) = network_table(&mut address_lists, image.as_deref_mut());
     let (domains, full_domains) = Names::of_domains(domains, image.as_deref_mut());
     let (senders, full_senders) = Names::of_mailboxes(senders, image.as_deref_mut());
     // A list may say who gets no mail from outside, who has opted out of other lists, or both.
@@ -170,20 +167,32 @@ pub(crate) fn compile(
     (ruleset, diagnostics)
 }
 
-fn network_table(lists: &mut [List], image: Option<&mut Restored>) -> (NetworkTable, Chains) {
-    let mut resolver = Resolver::new(number(lists));
-    if let Some(restored) = image.and_then(Restored::networks) {
-        return restored;
-    }
-    let chains: Vec<&Chains> = lists.iter().map(|list| &list.contents.intervals().chains).collect();
-    let v4: Vec<&[Interval<u32>]> = lists.iter().map(|list| list.contents.intervals().v4.as_slice()).collect();
-    let v6: Vec<&[Interval<u128>]> = lists.iter().map(|list| list.contents.intervals().v6.as_slice()).collect();
-    let bases: Vec<EntryId> = lists.iter().map(|list| list.base).collect();
+/// Lays the lists over each other. What the networks of each come to is given up as the table is made, that of IPv6, which is
+/// large, piece by piece.
+fn network_table(lists: &[List], intervals: Vec<Intervals>, standings: Vec<Standing>) -> (NetworkTable, Chains) {
+    let bases: Vec<EntryId> = standings.iter().map(|standing| standing.base).collect();
     let alone = |list: usize, entry: EntryId| bases.get(list).map_or(Cover::NONE, |base| Cover::entry(base + entry));
-    let v6 = overlaid(&v6, alone, |covering| resolver.addresses(covering, &chains));
-    let v4 =
-        |table: &mut TableBuilder| overlay(&v4, alone, |covering| resolver.addresses(covering, &chains), |interval| table.push(interval));
-    (NetworkTable::new(v4, &v6), resolver.into_chains())
+    let mut resolver = Resolver::new(standings);
+    let (mut v4, mut v6, mut chains) = (Vec::new(), Vec::new(), Vec::new());
+    for list in intervals {
+        v4.push(list.v4);
+        v6.push(GivenUp::of(list.v6));
+        chains.push(list.chains);
+    }
+    let chains: Vec<&Chains> = chains.iter().collect();
+    let mut winner = |covering: &Covering| resolver.addresses(covering, &chains);
+    let mut v6 = Some(v6);
+    let v6_table = V6Table::new(lists.iter().map(|list| list.contents.v6_count()).sum(), |table| {
+        // Asked once more, it makes them again: that is for policies of millions of entries.
+        let again = || lists.iter().map(|list| GivenUp::of(list.contents.flatten().v6)).collect();
+        overlay(v6.take().unwrap_or_else(again), alone, &mut winner, |interval| table.push(interval));
+    });
+    let v4_table = V4Table::new(|table| {
+        let slices: Vec<&[Interval<u32>]> = v4.iter().map(Vec::as_slice).collect();
+        overlay(slices, alone, &mut winner, |interval| table.push(interval));
+    });
+    drop(v4);
+    (NetworkTable::new(v4_table, v6_table), resolver.into_chains())
 }
 
 struct Compiler<'a> {
@@ -219,6 +228,18 @@ impl Compiler<'_> {
         };
         let never_block = list(NEVER_BLOCK, Decider::NeverBlock, &networks[..], some(loopback, &LOOPBACK));
         vec![never_block, list(PRIVATE, Decider::Allow, &[], &private)]
+    }
+
+    /// The table of networks, and its chains; of an image what it has.
+    fn networks(&mut self, lists: &mut [List], protected: usize) -> (NetworkTable, Chains) {
+        let standings = number(lists);
+        if let Some(image) = &mut self.image {
+            // Without them the image is incomplete, and is not loaded.
+            return image.networks().unwrap_or_default();
+        }
+        let intervals: Vec<Intervals> = lists.iter_mut().map(|list| Contents::take_intervals(&mut list.contents)).collect();
+        self.name_covered(lists, &intervals, protected);
+        network_table(lists, intervals, standings)
     }
 
     /// The lists of one kind of names.
@@ -385,11 +406,11 @@ impl Compiler<'_> {
     }
 
     /// Says which block lists cover addresses that they cannot refuse.
-    fn name_covered(&mut self, lists: &[List], protected: usize) {
-        let (protected, others) = lists.split_at(protected.min(lists.len()));
-        for list in others.iter().filter(|list| list.role == Decider::Block) {
-            for winner in protected {
-                let Some((count, line, names)) = guards::covering(&list.contents, &winner.contents) else { continue };
+    fn name_covered(&mut self, lists: &[List], intervals: &[Intervals], protected: usize) {
+        let lists = lists.iter().zip(intervals);
+        for (list, intervals) in lists.clone().skip(protected).filter(|(list, _)| list.role == Decider::Block) {
+            for (winner, protected) in lists.clone().take(protected) {
+                let Some((count, line, names)) = guards::covering(&list.contents, intervals, protected) else { continue };
                 let (entries, verb) = if count == 1 { ("entry", "covers") } else { ("entries", "cover") };
                 let cause = format!(
                     "{count} {entries} of the list {} {verb} {} addresses, which it cannot refuse: {names}",

@@ -1,7 +1,7 @@
 //! What a list has to pass before it comes into force: a feed that was cut off, emptied, turned into a web page or grown
 //! to the whole world must not refuse anybody who was not refused before.
 
-use crate::contents::{About, Contents, Entry};
+use crate::contents::{About, Contents, Entry, Intervals, Near};
 use crate::diagnostic::Fault;
 use crate::list::Seconds;
 use crate::networks::{Interval, Number};
@@ -91,32 +91,16 @@ fn wide<'a>(contents: &'a Contents, guards: &'a Guards) -> impl Iterator<Item = 
     })
 }
 
-/// The entries of a list that cover addresses of another one, which wins over it: how many, and the first few.
-pub(crate) fn covering(contents: &Contents, protected: &Contents) -> Option<(usize, u32, String)> {
+/// The entries of a list, with what they come to, that cover addresses of another one, which wins over it: how many, and the
+/// first few.
+pub(crate) fn covering(contents: &Contents, intervals: &Intervals, protected: &Intervals) -> Option<(usize, u32, String)> {
     // Lists that do not meet at all, which is nearly all of them, are not searched entry by entry.
-    if !meet(&contents.intervals().v4, &protected.intervals().v4) && !meet(&contents.intervals().v6, &protected.intervals().v6) {
+    if !meet(&intervals.v4, &protected.v4) && !meet(&intervals.v6, &protected.v6) {
         return None;
     }
-    let meets = |entry: &Entry| match contents.about(entry) {
-        Some(About::Network(network)) => {
-            let (first, last) = (network.network(), network.broadcast());
-            !protected.covering(first).is_none()
-                || match (first, last) {
-                    (IpAddr::V4(first), IpAddr::V4(last)) => begins_within(&protected.intervals().v4, first.to_bits(), last.to_bits()),
-                    (IpAddr::V6(first), IpAddr::V6(last)) => begins_within(&protected.intervals().v6, first.to_bits(), last.to_bits()),
-                    _ => false,
-                }
-        }
-        _ => false,
-    };
-    // Nearly all entries are seen to be elsewhere by how they begin.
-    let near = [octets(&protected.intervals().v4), octets(&protected.intervals().v6)];
-    let may_meet = |entry: &&Entry| {
-        let octets = contents.first_octet(entry).and_then(|(family, octet)| near.get(family)?.get(usize::from(octet)));
-        octets.is_none_or(|near| *near)
-    };
+    let near = Near::to(protected);
     let live = contents.entries.iter().filter(|entry| !entry.is_deleted() && !entry.is_hole());
-    let mut found = live.filter(may_meet).filter(|entry| meets(entry));
+    let mut found = live.filter(|entry| near.meets(contents, entry));
     let first = found.next()?;
     let mut named = vec![first];
     let mut count = 1;
@@ -135,17 +119,6 @@ pub(crate) fn covering(contents: &Contents, protected: &Contents) -> Option<(usi
     Some((count, first.line, format!("{}{more}", names.join(", "))))
 }
 
-/// For each first octet of an address whether something is covered that has it.
-fn octets<N: Number>(intervals: &[Interval<N>]) -> [bool; 256] {
-    let mut some = [false; 256];
-    let ends = intervals.iter().skip(1).map(|next| next.start.octet()).chain([255]);
-    for (interval, end) in intervals.iter().zip(ends).filter(|(interval, _)| !interval.cover.is_none()) {
-        // The next interval may begin with its octet: one more does no harm.
-        some.iter_mut().take(usize::from(end) + 1).skip(interval.start.octet().into()).for_each(|some| *some = true);
-    }
-    some
-}
-
 /// Whether something is covered by both. The second list is the shorter one.
 fn meet<N: Number>(intervals: &[Interval<N>], others: &[Interval<N>]) -> bool {
     let ends = others.iter().skip(1).map(|next| Some(next.start)).chain([None]);
@@ -155,13 +128,6 @@ fn meet<N: Number>(intervals: &[Interval<N>], others: &[Interval<N>]) -> bool {
         let inside = intervals.get(from..to).unwrap_or(&[]).iter().any(|other| !other.cover.is_none());
         inside || !crate::networks::covering(intervals, interval.start).is_none()
     })
-}
-
-/// Whether an interval that covers something begins after `first`, up to `last`.
-fn begins_within<N: Number>(intervals: &[Interval<N>], first: N, last: N) -> bool {
-    let from = intervals.partition_point(|interval| interval.start() <= first);
-    let to = intervals.partition_point(|interval| interval.start() <= last);
-    intervals.get(from..to).unwrap_or(&[]).iter().any(|interval| !interval.cover.is_none())
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a ratio of counts")]

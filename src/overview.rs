@@ -6,7 +6,7 @@
 //! add to them.
 
 use crate::compile::seconds;
-use crate::contents::Contents;
+use crate::contents::Intervals;
 use crate::covering::List;
 use crate::list::Seconds;
 use crate::networks::{Cover, Interval, Number, overlaid};
@@ -63,12 +63,19 @@ pub struct Row {
 /// The lists of a ruleset, as they are at a time.
 pub fn overview(ruleset: &Ruleset, now: SystemTime) -> Overview {
     let now = seconds(now);
-    let v4 = sizes(&ruleset.lists, now, Ipv4Addr::BITS, |contents| &contents.intervals().v4, |address| address.into());
-    let v6 = sizes(&ruleset.lists, now, Ipv6Addr::BITS, |contents| &contents.intervals().v6, |address| address);
+    let lists: Vec<Flat<'_>> = ruleset.lists.iter().map(|list| Flat { list, intervals: list.contents.flatten() }).collect();
+    let v4 = sizes(&lists, now, Ipv4Addr::BITS, |intervals| &intervals.v4, |address| address.into());
+    let v6 = sizes(&lists, now, Ipv6Addr::BITS, |intervals| &intervals.v6, |address| address);
     let sizes = v4.into_iter().zip(v6).map(Some).chain(std::iter::repeat(None));
     let lists = ruleset.lists().zip(sizes);
     let rows = lists.map(|(list, sizes)| row(list, sizes.unwrap_or_default(), now)).collect();
     Overview { rows, hits_known: true, now }
+}
+
+/// A list, and what its networks come to: as much memory as its entries, and for this alone.
+struct Flat<'a> {
+    list: &'a List,
+    intervals: Intervals,
 }
 
 fn row(list: &List, (v4, v6): (Size, Size), now: Seconds) -> Row {
@@ -102,19 +109,19 @@ struct Size {
 }
 
 fn sizes<N: Number>(
-    lists: &[List],
+    lists: &[Flat<'_>],
     now: Seconds,
     bits: u32,
-    intervals: impl Fn(&Contents) -> &Vec<Interval<N>>,
+    intervals: impl Fn(&Intervals) -> &Vec<Interval<N>>,
     number: impl Fn(N) -> u128 + Copy,
 ) -> Vec<Size> {
     let end = 1u128.checked_shl(bits).unwrap_or(u128::MAX);
     let mut sizes: Vec<Size> = lists
         .iter()
         .map(|list| {
-            let covered = |cover| counts(&list.contents, cover, now);
+            let covered = |cover| list.counts(cover, now);
             Size {
-                all: lengths(intervals(&list.contents), end, number).filter(|(cover, _)| covered(*cover)).map(|(_, length)| length).sum(),
+                all: lengths(intervals(&list.intervals), end, number).filter(|(cover, _)| covered(*cover)).map(|(_, length)| length).sum(),
                 unique: 0,
             }
         })
@@ -123,11 +130,12 @@ fn sizes<N: Number>(
     let watched: Vec<usize> = places(lists, |list| list.role == Decider::Block && list.conduct.shadow);
     // The enforced lists together, and each list that is only watched with them.
     for with in std::iter::once(None).chain(watched.into_iter().map(Some)) {
-        let together: Vec<(usize, &List)> = enforced.iter().chain(&with).filter_map(|place| Some((*place, lists.get(*place)?))).collect();
-        let slices: Vec<&[Interval<N>]> = together.iter().map(|(_, list)| intervals(&list.contents).as_slice()).collect();
+        let together: Vec<(usize, &Flat<'_>)> =
+            enforced.iter().chain(&with).filter_map(|place| Some((*place, lists.get(*place)?))).collect();
+        let slices: Vec<&[Interval<N>]> = together.iter().map(|(_, list)| intervals(&list.intervals).as_slice()).collect();
         let counting = |number: usize, cover| {
             let (place, list) = together.get(number)?;
-            counts(&list.contents, cover, now).then_some(*place)
+            list.counts(cover, now).then_some(*place)
         };
         // There are at most a thousand lists.
         let only =
@@ -150,14 +158,17 @@ fn sizes<N: Number>(
     sizes
 }
 
-fn places(lists: &[List], wanted: impl Fn(&List) -> bool) -> Vec<usize> {
-    lists.iter().enumerate().filter(|(_, list)| wanted(list)).map(|(place, _)| place).collect()
+fn places(lists: &[Flat<'_>], wanted: impl Fn(&List) -> bool) -> Vec<usize> {
+    lists.iter().enumerate().filter(|(_, flat)| wanted(flat.list)).map(|(place, _)| place).collect()
 }
 
-/// Whether a cover in a list covers anything at a time.
-fn counts(contents: &Contents, cover: Cover, now: Seconds) -> bool {
-    let mut entries = contents.intervals().chains.entries(cover).filter_map(|entry| contents.entry(entry));
-    entries.find(|entry| !contents.is_over(entry, now)).is_some_and(|entry| !entry.is_hole())
+impl Flat<'_> {
+    /// Whether a cover covers anything at a time.
+    fn counts(&self, cover: Cover, now: Seconds) -> bool {
+        let contents = &self.list.contents;
+        let mut entries = self.intervals.chains.entries(cover).filter_map(|entry| contents.entry(entry));
+        entries.find(|entry| !contents.is_over(entry, now)).is_some_and(|entry| !entry.is_hole())
+    }
 }
 
 /// The lengths of intervals that cover something.

@@ -154,9 +154,6 @@ impl<'a> Collector<'a> {
         let (entries, v6_starts, names) = (entries.into(), v6_starts.into(), names.into());
         self.contents = Contents { entries, v6_starts, names, reasons: reasons.into(), notes: notes.into(), statement, ..self.contents };
         apply_deletions(&mut self.contents, self.deleted);
-        if !self.watch.is_short() {
-            self.contents.intervals();
-        }
         self.contents
     }
 

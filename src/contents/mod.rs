@@ -1,9 +1,12 @@
 //! What was read of one list: entries, reasons, and the intervals that they make. Immutable, and shared by all
-//! rulesets that use it: a list that cannot be read again stays in force as it was.
+//! rulesets that use it: a list that cannot be read again stays in force as it was. The intervals take as much memory as the
+//! entries, and a table is all that is left of them when a ruleset has been compiled.
 
 mod collector;
+mod near;
 
 pub(crate) use collector::{Collector, Wanted};
+pub(crate) use near::Near;
 
 use crate::domain::Form;
 use crate::flat::Flat;
@@ -37,7 +40,7 @@ pub(crate) struct Contents {
     replies: Vec<Reply>,
     /// What is said about entries; the first says nothing.
     notes: Flat<Note>,
-    /// What its networks come to; of an image not before somebody asks.
+    /// What its networks come to, from when somebody asks until a table is made of it.
     intervals: OnceLock<Intervals>,
     pub statement: Statement,
     /// When it was read.
@@ -127,8 +130,34 @@ pub(crate) enum About<'a> {
     Mailbox(&'a [u8]),
 }
 
+impl Intervals {
+    /// What these networks come to.
+    pub(crate) fn of(networks: &[IpNet]) -> Intervals {
+        let (last, mut maker) = (EntryId::try_from(networks.len()).unwrap_or(EntryId::MAX), ChainMaker::default());
+        let of_v4 = (1..).zip(networks).filter_map(|(entry, net)| match net {
+            IpNet::V4(net) => Some(Network::plain(net.network().to_bits(), net.prefix_len(), entry)),
+            IpNet::V6(_) => None,
+        });
+        let of_v6 = (1..).zip(networks).filter_map(|(entry, net)| match net {
+            IpNet::V6(net) => Some(Network::plain(net.network().to_bits(), net.prefix_len(), entry)),
+            IpNet::V4(_) => None,
+        });
+        let (v4, shortest_v4) = flatten(of_v4, networks.len(), last, Order::MostSpecific, &mut maker);
+        let (v6, shortest_v6) = flatten(of_v6, networks.len(), last, Order::MostSpecific, &mut maker);
+        Intervals { v4, v6, chains: maker.into_chains(), shortest: [shortest_v4, shortest_v6] }
+    }
+
+    /// What covers an address.
+    pub(crate) fn covering(&self, address: IpAddr) -> Cover {
+        match address.to_canonical() {
+            IpAddr::V4(v4) => covering(&self.v4, v4.to_bits()),
+            IpAddr::V6(v6) => covering(&self.v6, v6.to_bits()),
+        }
+    }
+}
+
 impl Contents {
-    /// What its networks come to.
+    /// What its networks come to; kept for those who ask again.
     pub(crate) fn intervals(&self) -> &Intervals {
         // Without waiting for somebody who makes them too: after fork() he may not be there.
         if self.intervals.get().is_none() {
@@ -137,14 +166,27 @@ impl Contents {
         self.intervals.get_or_init(Intervals::default)
     }
 
-    fn flatten(&self) -> Intervals {
+    /// What its networks come to, which it does not keep.
+    pub(crate) fn take_intervals(contents: &mut Arc<Contents>) -> Intervals {
+        let kept = Arc::get_mut(contents).and_then(|contents| contents.intervals.take());
+        // A list that stays in force as it was belongs to two rulesets.
+        kept.unwrap_or_else(|| contents.flatten())
+    }
+
+    /// What its networks come to, for those who ask once.
+    pub(crate) fn flatten(&self) -> Intervals {
+        self.flatten_some(|_| true)
+    }
+
+    /// What those of its networks come to that are `wanted`.
+    pub(crate) fn flatten_some(&self, wanted: impl Fn(&Entry) -> bool + Copy) -> Intervals {
         // Names have no networks, and no list has both.
         let v6_count = self.v6_starts.len();
         let v4_count = if self.names.is_empty() { self.entries.len().saturating_sub(v6_count) } else { 0 };
         let order = if self.statement.ordered { Order::First } else { Order::MostSpecific };
         let last = EntryId::try_from(self.entries.len()).unwrap_or(EntryId::MAX);
         let mut maker = ChainMaker::default();
-        let of_kind = |kind| self.live().filter(move |(_, entry)| entry.kind() == kind);
+        let of_kind = |kind| self.live().filter(move |(_, entry)| entry.kind() == kind && wanted(entry));
         let networks = of_kind(Kind::V4).map(|(number, entry)| entry.network(number, entry.subject));
         let (v4, shortest_v4) = flatten(networks, v4_count, last, order, &mut maker);
         let networks = of_kind(Kind::V6).map(|(number, entry)| {
@@ -153,6 +195,11 @@ impl Contents {
         });
         let (v6, shortest_v6) = flatten(networks, v6_count, last, order, &mut maker);
         Intervals { v4, v6, chains: maker.into_chains(), shortest: [shortest_v4, shortest_v6] }
+    }
+
+    /// How many of its entries are IPv6 networks.
+    pub(crate) fn v6_count(&self) -> usize {
+        self.v6_starts.len()
     }
 
     /// The entry with that number, from 1.
@@ -320,10 +367,7 @@ impl Contents {
 
     /// What covers an address in this list.
     pub(crate) fn covering(&self, address: IpAddr) -> Cover {
-        match address.to_canonical() {
-            IpAddr::V4(v4) => covering(&self.intervals().v4, v4.to_bits()),
-            IpAddr::V6(v6) => covering(&self.intervals().v6, v6.to_bits()),
-        }
+        self.intervals().covering(address)
     }
 
     /// The entries that count, holes among them.

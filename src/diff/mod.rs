@@ -5,16 +5,17 @@
 //! Entries are compared by what they are about and whether they are holes; how often a list repeats one, and what it says
 //! about it, is no difference.
 
+mod covered;
 mod sections;
 
 use crate::contents::{About, Contents};
 use crate::covering::List;
 use crate::domain::Form;
-use crate::networks::{Cover, EntryId, Interval, covering};
+use crate::networks::EntryId;
 use crate::policy::ListName;
 use crate::ruleset::Ruleset;
 use crate::shown;
-use crate::verdict::Decider;
+use covered::newly_covered;
 use ipnet::IpNet;
 pub use sections::Section;
 use serde_json::{Value, json};
@@ -24,9 +25,6 @@ use std::sync::Arc;
 
 /// What a list is, in messages.
 const LIST: &str = "list";
-
-/// Covered entries of allow lists that are named; the rest are counted.
-const NAMED: usize = 3;
 
 /// What changes from one ruleset to another.
 #[derive(Clone, Debug)]
@@ -267,54 +265,6 @@ fn unmatched(old: &Contents, old_numbers: &[EntryId], new: &Contents, new_number
             }
         }
     }
-}
-
-/// Entries that allow which a block list now covers as a whole, and none did before: the first few, and how many.
-fn newly_covered(old: &Ruleset, new: &Ruleset) -> (Vec<Covered>, usize) {
-    let blocks = |ruleset: &'_ Ruleset| {
-        ruleset.lists.iter().filter(|list| list.role == Decider::Block).map(|list| Arc::clone(&list.contents)).collect::<Vec<_>>()
-    };
-    let before = blocks(old);
-    let (mut covered, mut count) = (Vec::new(), 0);
-    for list in new.lists.iter().filter(|list| list.role != Decider::Block) {
-        for (_, entry) in list.contents.live().filter(|(_, entry)| !entry.is_hole()) {
-            let Some(About::Network(network)) = list.contents.about(entry) else { continue };
-            let covers = |contents: &Contents| covers_whole(contents, &network);
-            let Some(by) = new.lists.iter().find(|list| list.role == Decider::Block && covers(&list.contents)) else { continue };
-            if before.iter().any(|contents| covers(contents)) {
-                continue;
-            }
-            count += 1;
-            if covered.len() < NAMED {
-                let first = by.contents.intervals().chains.entries(by.contents.covering(network.network())).next();
-                covered.push(Covered {
-                    entry: shown::entry(&list.contents, entry),
-                    list: list.name.to_string(),
-                    by_list: by.name.to_string(),
-                    by_entry: first
-                        .and_then(|first| by.contents.entry(first))
-                        .map_or_else(String::new, |first| shown::entry(&by.contents, first)),
-                });
-            }
-        }
-    }
-    (covered, count)
-}
-
-/// Whether a list covers all addresses of a network. What expires counts as long as it stands in the list.
-fn covers_whole(contents: &Contents, network: &IpNet) -> bool {
-    match network {
-        IpNet::V4(net) => everywhere(contents, &contents.intervals().v4, net.network().to_bits(), net.broadcast().to_bits()),
-        IpNet::V6(net) => everywhere(contents, &contents.intervals().v6, net.network().to_bits(), net.broadcast().to_bits()),
-    }
-}
-
-fn everywhere<N: crate::networks::Number>(contents: &Contents, intervals: &[Interval<N>], first: N, last: N) -> bool {
-    let covers =
-        |cover: Cover| contents.intervals().chains.entries(cover).any(|entry| contents.entry(entry).is_some_and(|entry| !entry.is_hole()));
-    let from = intervals.partition_point(|interval| interval.start() <= first);
-    let to = intervals.partition_point(|interval| interval.start() <= last);
-    covers(covering(intervals, first)) && intervals.get(from..to).unwrap_or(&[]).iter().all(|interval| covers(interval.cover))
 }
 
 impl Entries {

@@ -5,6 +5,7 @@
 
 use crate::flat::Flat;
 use crate::image::{Reader, Stored, Writer};
+use crate::memory::room;
 use bytemuck::{Pod, Zeroable};
 use std::collections::HashMap;
 
@@ -131,22 +132,22 @@ impl Chains {
     }
 }
 
-/// Makes chains, each of them once.
-#[derive(Debug, Default)]
+/// Makes chains.
+#[derive(Clone, Debug, Default)]
 pub(crate) struct ChainMaker {
     chains: Vec<Chain>,
     known: HashMap<(EntryId, Cover), Cover>,
 }
 
 impl ChainMaker {
-    /// An entry, and what follows it if it does not count.
+    /// An entry that there is no chain of yet, and what follows it if it does not count.
+    pub(crate) fn push(&mut self, entry: EntryId, rest: Cover) -> Cover {
+        push(&mut self.chains, entry, rest)
+    }
+
+    /// An entry, and what follows it if it does not count: one chain, however often it is asked for.
     pub(crate) fn link(&mut self, entry: EntryId, rest: Cover) -> Cover {
-        let chains = &mut self.chains;
-        *self.known.entry((entry, rest)).or_insert_with(|| {
-            chains.push(Chain { entry, rest });
-            // There are fewer chains than boundaries, and fewer boundaries than Cover::MAX_ENTRY.
-            Cover(Cover::CHAIN | u32::try_from(chains.len() - 1).unwrap_or(0))
-        })
+        *self.known.entry((entry, rest)).or_insert_with(|| push(&mut self.chains, entry, rest))
     }
 
     /// A chain of these entries; one alone needs none.
@@ -162,9 +163,19 @@ impl ChainMaker {
     }
 
     /// The chains that were made.
-    pub(crate) fn into_chains(self) -> Chains {
+    pub(crate) fn into_chains(mut self) -> Chains {
+        self.chains.shrink_to_fit();
         Chains(self.chains.into())
     }
+}
+
+fn push(chains: &mut Vec<Chain>, entry: EntryId, rest: Cover) -> Cover {
+    if !room(chains, 1) {
+        return Cover::NONE;
+    }
+    chains.push(Chain { entry, rest });
+    // There are fewer chains than boundaries, and fewer boundaries than Cover::MAX_ENTRY.
+    Cover(Cover::CHAIN | u32::try_from(chains.len() - 1).unwrap_or(0))
 }
 
 impl Stored for Chains {

@@ -13,6 +13,9 @@ use crate::memory::{Watch, with_room};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
+/// After how many networks the room of those that are done is given back.
+const DONE: usize = 1 << 16;
+
 /// An address as a number: IPv4 in 32 bits, IPv6 in 128.
 pub(crate) trait Number: Copy + Default + Ord + std::fmt::Debug {
     /// The last address of the network that starts here.
@@ -152,14 +155,19 @@ pub(crate) fn flatten<N: Number>(
 }
 
 /// Turns sorted networks into intervals.
-fn sweep<N: Number, K: Key<N>>(networks: Vec<K>, order: Order, maker: &mut ChainMaker) -> (Vec<Interval<N>>, u8) {
+fn sweep<N: Number, K: Key<N>>(mut networks: Vec<K>, order: Order, maker: &mut ChainMaker) -> (Vec<Interval<N>>, u8) {
     // Networks nest or are disjoint. `open` holds those that enclose the current one.
     let mut open: Vec<Open<N>> = Vec::new();
     let watch = Watch::begin();
     // Each network begins once and ends once.
     let mut intervals = with_room(2 * networks.len());
     let mut shortest = u8::MAX;
-    for key in networks {
+    // Taken from the end, so that the room of those that are done is given back while the intervals take theirs.
+    networks.reverse();
+    while let Some(key) = networks.pop() {
+        if networks.len().is_multiple_of(DONE) {
+            networks.shrink_to_fit();
+        }
         if watch.is_short() {
             break;
         }
@@ -173,7 +181,8 @@ fn sweep<N: Number, K: Key<N>>(networks: Vec<K>, order: Order, maker: &mut Chain
             Some(below) => (below.cover, below.decider),
             None if expires => {
                 let rest = if order == Order::First { Cover::NONE } else { below.map_or(Cover::NONE, |below| below.cover) };
-                (maker.link(entry, rest), entry)
+                // Each entry comes once.
+                (maker.push(entry, rest), entry)
             }
             None if hole => (Cover::NONE, entry),
             None => (Cover::entry(entry), entry),
@@ -235,31 +244,98 @@ impl Covering {
     }
 }
 
+/// The intervals of a list that are still to come in a merge.
+pub(crate) trait Rest<N: Copy> {
+    fn first(&self) -> Option<Interval<N>>;
+    /// How many of them begin up to there.
+    fn up_to(&self, last: N) -> usize;
+    fn len(&self) -> usize;
+    /// Takes the first one.
+    fn take(&mut self) -> Option<Interval<N>>;
+}
+
+impl<N: Number> Rest<N> for &[Interval<N>] {
+    fn first(&self) -> Option<Interval<N>> {
+        <[_]>::first(self).copied()
+    }
+
+    fn up_to(&self, last: N) -> usize {
+        self.partition_point(|interval| interval.start() <= last)
+    }
+
+    fn len(&self) -> usize {
+        <[_]>::len(self)
+    }
+
+    #[inline]
+    fn take(&mut self) -> Option<Interval<N>> {
+        self.split_off_first().copied()
+    }
+}
+
+/// Intervals of which the room of those that are done is given back.
+#[derive(Debug)]
+pub(crate) struct GivenUp<N: Copy> {
+    /// The last one first.
+    intervals: Vec<Interval<N>>,
+}
+
+impl<N: Copy> GivenUp<N> {
+    pub(crate) fn of(mut intervals: Vec<Interval<N>>) -> GivenUp<N> {
+        intervals.reverse();
+        GivenUp { intervals }
+    }
+}
+
+impl<N: Number> Rest<N> for GivenUp<N> {
+    fn first(&self) -> Option<Interval<N>> {
+        self.intervals.last().copied()
+    }
+
+    fn up_to(&self, last: N) -> usize {
+        self.intervals.len() - self.intervals.partition_point(|interval| interval.start() > last)
+    }
+
+    fn len(&self) -> usize {
+        self.intervals.len()
+    }
+
+    #[inline]
+    fn take(&mut self) -> Option<Interval<N>> {
+        if self.intervals.len().is_multiple_of(DONE) {
+            self.intervals.shrink_to_fit();
+        }
+        self.intervals.pop()
+    }
+}
+
 /// Lays lists over each other. `winner` is told which lists cover an address, and says what covers it in all of them; `alone`
 /// is told a list and its entry where no other list covers anything, which is nearly everywhere. What it comes to is handed
 /// over in order: it need not be kept beside the lists.
 pub(crate) fn overlay<N: Number>(
-    lists: &[&[Interval<N>]],
+    mut lists: Vec<impl Rest<N>>,
     alone: impl Fn(usize, EntryId) -> Cover,
     mut winner: impl FnMut(&Covering) -> Cover,
     mut each: impl FnMut(Interval<N>),
 ) {
     // A merge of all lists by address.
-    let mut rest: Vec<&[Interval<N>]> = lists.to_vec();
-    let head = |number: usize, list: &[Interval<N>]| list.first().map(|head| Reverse((head.start, number)));
-    let mut heads: BinaryHeap<Reverse<(N, usize)>> = rest.iter().enumerate().filter_map(|(number, list)| head(number, list)).collect();
+    let head = |number: usize, first: Option<Interval<N>>| first.map(|head| Reverse((head.start, number)));
+    let begins = lists.iter().enumerate().filter_map(|(number, list)| head(number, list.first()));
+    let mut heads: BinaryHeap<Reverse<(N, usize)>> = begins.collect();
     let mut covering = Covering::new(lists.len());
     let watch = Watch::begin();
     let mut before = Cover::NONE;
     while let Some(Reverse((_, number))) = heads.pop() {
-        let Some(list) = rest.get_mut(number) else { break };
+        let Some(list) = lists.get_mut(number) else { break };
         let other = heads.peek().map(|Reverse((start, _))| *start);
         // As long as no other list changes before, without the heap: most of a long list is read like this.
-        let taken = other.map_or(list.len(), |other| list.partition_point(|interval| interval.start() <= other));
-        let (part, after) = list.split_at_checked(taken).unwrap_or((list, &[]));
+        let taken = other.map_or(list.len(), |other| list.up_to(other));
         covering.set(number, Cover::NONE);
         let is_alone = covering.first().is_none();
-        for interval in part {
+        let mut last = Cover::NONE;
+        for _ in 0..taken {
+            let Some(interval) = list.take() else { break };
+            last = interval.cover;
             let cover = match interval.cover.single() {
                 None if is_alone && interval.cover.is_none() => Cover::NONE,
                 Some(entry) if is_alone => alone(number, entry),
@@ -274,14 +350,11 @@ pub(crate) fn overlay<N: Number>(
                 before = cover;
             }
         }
-        if let Some(last) = part.last() {
-            covering.set(number, last.cover);
-        }
+        covering.set(number, last);
         if watch.is_short() {
             return;
         }
-        *list = after;
-        heads.extend(head(number, list));
+        heads.extend(head(number, list.first()));
     }
 }
 
@@ -293,7 +366,7 @@ pub(crate) fn overlaid<N: Number>(
 ) -> Vec<Interval<N>> {
     // No more than there are in all lists.
     let mut intervals = with_room(lists.iter().map(|list| list.len()).sum());
-    overlay(lists, alone, winner, |interval| {
+    overlay(lists.to_vec(), alone, winner, |interval| {
         if intervals.len() < intervals.capacity() {
             intervals.push(interval);
         }

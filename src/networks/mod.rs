@@ -29,16 +29,17 @@ mod v6;
 mod tests;
 
 pub(crate) use cover::{ChainMaker, Chains, Cover, EntryId, Link};
-pub(crate) use intervals::{Covering, Interval, Network, Number, Order, covering, flatten, overlaid, overlay};
+pub(crate) use intervals::{Covering, GivenUp, Interval, Network, Number, Order, covering, flatten, overlaid, overlay};
 
-pub(crate) use v4::Builder as TableBuilder;
+pub(crate) use v4::Table as V4Table;
+pub(crate) use v6::Table as V6Table;
 
 use crate::image::{Reader, Stored, Writer};
 use ipnet::IpNet;
 use std::net::IpAddr;
 
 /// Networks of both address families, ready to be asked.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct NetworkTable {
     v4: v4::Table,
     v6: v6::Table,
@@ -67,12 +68,15 @@ impl NetworkTable {
         };
         v4.iter_mut().for_each(|interval| interval.cover = value(interval.cover));
         v6.iter_mut().for_each(|interval| interval.cover = value(interval.cover));
-        NetworkTable::new(|table| v4.iter().for_each(|interval| table.push(*interval)), &v6)
+        let v4 = V4Table::new(|table| v4.iter().for_each(|interval| table.push(*interval)));
+        NetworkTable::new(v4, V6Table::new(v6.len() / 2, |table| v6.iter().for_each(|interval| table.push(*interval))))
     }
 
-    /// Makes the table from the intervals of both families: those that `v4` tells, perhaps twice, and those of `v6`.
-    pub(crate) fn new(v4: impl FnMut(&mut v4::Builder), v6: &[Interval<u128>]) -> NetworkTable {
-        NetworkTable { v4: v4::Table::new(v4), v6: v6::Table::new(v6) }
+    /// The tables of both families as one, when what they are made of is gone.
+    pub(crate) fn new(mut v4: V4Table, mut v6: V6Table) -> NetworkTable {
+        v4.shrink();
+        v6.shrink();
+        NetworkTable { v4, v6 }
     }
 
     /// What covers an address. By reference and always inline: addresses of four bytes and of sixteen in one value cost more to

@@ -92,39 +92,58 @@ pub(super) struct Line<'a, K, const N: usize> {
     pub last: Value,
 }
 
-/// Cuts the steps of a run, which cover all numbers from that of the first step up to `end`, into lines of `N` pieces, or of
-/// fewer where the next one does not fit with them. Each line begins with a piece; with `silence` a run need not, and what
-/// holds before its first piece is the background.
-pub(super) fn lines<K: Key, const N: usize>(
-    mut rest: &[Step<K>],
-    end: K,
-    mut silence: bool,
-    fits: impl Fn(&[Piece<K>], K) -> bool,
-    mut line: impl FnMut(&Line<'_, K, N>),
-) {
-    // `silence`: whether the background holds if nothing is said, as it does behind a piece that ends by itself.
-    let mut background = Cover::NONE;
-    while let Some(head) = rest.first() {
-        background = choose(rest, background);
-        let mut pieces = ArrayVec::<_, N>::new();
-        let mut last = head.value;
-        let mut ends = rest.iter().skip(1).map(|next| next.start);
-        let mut taken = 0;
-        for step in rest {
-            let until = ends.next().unwrap_or(end);
-            if !(silence && step.value == Value::Cover(background)) {
-                let size = step.start.size_up_to(until).unwrap_or(OPEN);
-                if !fits(&pieces, step.start) || pieces.try_push(Piece { start: step.start, size, value: step.value }).is_err() {
-                    break;
+/// Cuts the steps of a run into lines of `N` pieces, or of fewer where the next one does not fit with them. Each line begins
+/// with a piece; with `silence` a run need not, and what holds before its first piece is the background.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Cutter {
+    background: Cover,
+    /// Whether the background holds if nothing is said, as it does behind a piece that ends by itself.
+    silence: bool,
+}
+
+impl Cutter {
+    /// At the begin of a run.
+    pub(super) fn new(silence: bool) -> Cutter {
+        Cutter { background: Cover::NONE, silence }
+    }
+
+    /// Cuts the next steps, which cover all numbers from that of the first step up to `end`; `None` if more of them follow, and
+    /// a few are to be left for the lines that these have a part in. Says how many have been cut.
+    pub(super) fn lines<K: Key, const N: usize>(
+        &mut self,
+        steps: &[Step<K>],
+        end: Option<K>,
+        fits: impl Fn(&[Piece<K>], K) -> bool,
+        mut line: impl FnMut(&Line<'_, K, N>),
+    ) -> usize {
+        let mut rest = steps;
+        while let Some(head) = rest.first().filter(|_| end.is_some() || rest.len() > AHEAD) {
+            let (background, mut silence) = (choose(rest, self.background), self.silence);
+            let mut pieces = ArrayVec::<_, N>::new();
+            let mut last = head.value;
+            let mut ends = rest.iter().skip(1).map(|next| next.start);
+            let mut taken = 0;
+            for step in rest {
+                let Some(until) = ends.next().or(end) else { break };
+                if !(silence && step.value == Value::Cover(background)) {
+                    let size = step.start.size_up_to(until).unwrap_or(OPEN);
+                    if !fits(&pieces, step.start) || pieces.try_push(Piece { start: step.start, size, value: step.value }).is_err() {
+                        break;
+                    }
+                    silence = size != OPEN;
                 }
-                silence = size != OPEN;
+                last = step.value;
+                taken += 1;
             }
-            last = step.value;
-            taken += 1;
+            if end.is_none() && taken + 1 >= rest.len() {
+                // Those that follow may belong into this line, too.
+                break;
+            }
+            line(&Line { start: head.start, pieces: &pieces, background, last });
+            rest = rest.get(taken..).unwrap_or(&[]);
+            *self = Cutter { background, silence: false };
         }
-        line(&Line { start: head.start, pieces: &pieces, background, last });
-        rest = rest.get(taken..).unwrap_or(&[]);
-        silence = false;
+        steps.len() - rest.len()
     }
 }
 

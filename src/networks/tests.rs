@@ -27,7 +27,7 @@ impl<N: Family> Corner<N> {
 /// The intervals of networks; both ways of sorting them come to the same.
 fn flat<N: Number>(networks: Vec<Network<N>>, order: Order, maker: &mut ChainMaker) -> Vec<Interval<N>> {
     let count = networks.len();
-    let (packed, _) = flatten(networks.iter().copied(), count, u32::try_from(count).unwrap(), order, maker);
+    let (packed, _) = flatten(networks.iter().copied(), count, u32::try_from(count).unwrap(), order, &mut maker.clone());
     let (intervals, shortest) = flatten(networks.iter().copied(), count, EntryId::MAX, order, maker);
     assert_eq!(shortest, networks.iter().filter(|n| !n.hole).map(|n| n.prefix_len).min().unwrap_or(u8::MAX));
     assert_eq!(packed, intervals);
@@ -93,7 +93,9 @@ impl Family for u128 {
         base | offset
     }
     fn table(intervals: &[Interval<u128>], is_wide: bool) -> v6::Table {
-        v6::Table::of(intervals, is_wide)
+        let mut table = v6::Builder::new(intervals.len() / 2, is_wide);
+        intervals.iter().for_each(|interval| table.push(*interval));
+        table.finish().unwrap()
     }
     fn get(table: &v6::Table, address: u128) -> Cover {
         let cover = table.get(address);
@@ -104,6 +106,10 @@ impl Family for u128 {
 
 fn v4_table(intervals: &[Interval<u32>]) -> v4::Table {
     v4::Table::new(|table| intervals.iter().for_each(|interval| table.push(*interval)))
+}
+
+fn v6_table(intervals: &[Interval<u128>]) -> v6::Table {
+    v6::Table::new(intervals.len() / 2, |table| intervals.iter().for_each(|interval| table.push(*interval)))
 }
 
 fn check<N: Family>(shape: &Shape, corner: Corner<N>, order: Order) {
@@ -166,7 +172,7 @@ fn both_ends_of_the_number_space() {
     for (address, entry) in [(0, 1), (1, 0), (0x7fff_ffff, 0), (0x8000_0000, 3), (u32::MAX - 1, 3), (u32::MAX, 2)] {
         assert_eq!(table.get(address), Cover::entry(entry), "{address:x}");
     }
-    assert!(v6::Table::new(&[]).get(u128::MAX).is_none());
+    assert!(v6_table(&[]).get(u128::MAX).is_none());
     assert!(v4_table(&[]).get(u32::MAX).is_none());
 }
 
@@ -191,7 +197,7 @@ fn dense_networks() {
                 hole: false,
                 expires: false,
             });
-            let table = v6::Table::new(&flat(networks.collect(), Order::MostSpecific, &mut ChainMaker::default()));
+            let table = v6_table(&flat(networks.collect(), Order::MostSpecific, &mut ChainMaker::default()));
             for low in 0..0x1_0000 {
                 let expected = if low % step == 0 && low / step < 0x1_0000 / step { low / step + 1 } else { 0 };
                 assert_eq!(table.get(base + (u128::from(low) << shift)), Cover::entry(expected), "{low} by {step}");
@@ -220,7 +226,7 @@ proptest! {
     fn clusters_of_all_widths(places in clusters()) {
         let networks = (1..).zip(&places).map(|(entry, (start, length))| Network::plain(*start, *length, entry));
         let intervals = flat(networks.collect(), Order::MostSpecific, &mut ChainMaker::default());
-        let tables = [false, true].map(|is_wide| v6::Table::of(&intervals, is_wide));
+        let tables = [false, true].map(|is_wide| u128::table(&intervals, is_wide));
         let edges = intervals.iter().map(|interval| interval.start).chain([0]);
         let around = edges.flat_map(|edge| [0, 1, 1 << 32, 1 << 64, 1 << 96].map(|away| [edge.wrapping_sub(away), edge.wrapping_add(away)]));
         for address in around.flatten() {
@@ -237,6 +243,10 @@ fn numbers_that_lines_have_no_room_for() {
     let networks: Vec<(IpNet, u32)> = vec![("192.0.2.0/24".parse().unwrap(), large), ("192.0.2.7".parse::<IpAddr>().unwrap().into(), 5)];
     let table = NetworkTable::of(&networks);
     assert_eq!([0xc000_0206, 0xc000_0207, 0xc000_0208, 0xc000_0300].map(|address| table.v4(address)), [large, 5, large, 0]);
+    let networks: Vec<(IpNet, u32)> = vec![("2001:db8::/32".parse().unwrap(), large), ("2001:db8::7".parse::<IpAddr>().unwrap().into(), 5)];
+    let table = NetworkTable::of(&networks);
+    let example = 0x2001_0db8 << 96;
+    assert_eq!([example, example + 7, example + 8, example + (1 << 96)].map(|address| table.v6(address)), [large, 5, large, 0]);
 }
 
 #[test]

@@ -13,7 +13,7 @@
 use super::cover::Cover;
 use super::intervals::Interval;
 use super::rank::{rank_of_10, rank_of_16};
-use super::runs::{self, OPEN, Step, Value};
+use super::runs::{self, Cutter, OPEN, Step, Value};
 use crate::flat::Flat;
 use crate::image::{Reader, Stored, Writer};
 use crate::memory::{Watch, room, with_room};
@@ -46,7 +46,7 @@ const _: () = assert!(size_of::<Line>() == 64, "a cache line, without holes");
 
 /// All IPv4 rules.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Table {
+pub(crate) struct Table {
     root: Flat<u32>,
     first: Flat<u16>,
     lines: Flat<Line>,
@@ -57,7 +57,7 @@ pub(super) struct Table {
 impl Table {
     /// A table of the intervals that `tell` tells the builder, in order. It is asked once more if lines have no room for some
     /// cover.
-    pub(super) fn new(mut tell: impl FnMut(&mut Builder)) -> Table {
+    pub(crate) fn new(mut tell: impl FnMut(&mut Builder)) -> Table {
         let mut table = |is_wide| {
             let mut builder = Builder::new(is_wide);
             tell(&mut builder);
@@ -138,6 +138,12 @@ impl Table {
         Some(at + rank_of_16(first, low, lines.saturating_sub(1)))
     }
 
+    /// Gives back the room that its lines do not need. They are there twice while they are moved: lines of the processor's
+    /// cache are aligned, and such arrays cannot shrink in place.
+    pub(super) fn shrink(&mut self) {
+        self.lines.to_mut().shrink_to_fit();
+    }
+
     /// Whether nothing is covered.
     pub(super) fn is_empty(&self) -> bool {
         self.lines.is_empty() && self.root.iter().all(|entry| *entry == 0)
@@ -212,7 +218,6 @@ impl Builder {
             self.first.extend([0; AT_ONCE]);
         }
         self.first.shrink_to_fit();
-        self.lines.shrink_to_fit();
         self.wide.shrink_to_fit();
         let Builder { root, first, lines, wide, fits, .. } = self;
         fits.then(|| Table { root: root.into(), first: first.into(), lines: lines.into(), wide: wide.into() })
@@ -248,7 +253,7 @@ impl Builder {
                 self.wide.push(covers);
             }
         };
-        runs::lines(steps, 0, true, |_, _| true, push);
+        Cutter::new(true).lines(steps, Some(0), |_, _| true, push);
         if let Some(first) = self.first.get_mut(begin_first) {
             // There are at most 65,536 pieces, so at most 6,554 lines.
             *first = u16::try_from(self.lines.len() - begin).unwrap_or(0);

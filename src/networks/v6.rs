@@ -19,10 +19,10 @@ use super::cover::Cover;
 use super::index::Index;
 use super::intervals::Interval;
 use super::rank::rank;
-use super::runs::{self, OPEN, Piece, Step, Value};
+use super::runs::{self, Cutter, OPEN, Piece, Step, Value};
 use crate::flat::Flat;
 use crate::image::{Reader, Stored, Writer};
-use crate::memory::{Watch, room};
+use crate::memory::{Watch, room, with_room};
 use bytemuck::{Pod, Zeroable};
 use std::hint::select_unpredictable;
 
@@ -36,6 +36,8 @@ const TO_THE_NEXT: u8 = 64;
 const LOWER: u8 = 1 << 7;
 /// Set in an answer for a lower half that has more of them, which follow.
 const MORE: u32 = 1 << 31;
+/// Lines are cut from so many steps at a time.
+const STEPS: usize = 1 << 10;
 
 /// Seven pieces, of which the first begins with the line. Those that are not used are like the last one.
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
@@ -65,8 +67,8 @@ struct Lower {
 }
 
 /// All IPv6 rules.
-#[derive(Clone, Debug)]
-pub(super) struct Table {
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Table {
     index: Index,
     lines: Flat<Line>,
     /// What the pieces of one upper half lead to. The first is that of all other pieces.
@@ -76,15 +78,15 @@ pub(super) struct Table {
 }
 
 impl Table {
-    pub(super) fn new(intervals: &[Interval<u128>]) -> Table {
-        let is_wide = !intervals.iter().all(|interval| interval.cover.packed().is_some());
-        Table::of(intervals, is_wide)
-    }
-
-    /// As [`Table::new`]; a table that `is_wide` works for all covers.
-    pub(super) fn of(intervals: &[Interval<u128>], is_wide: bool) -> Table {
-        let Parts { lines, first, lower, wide } = Parts::of(intervals, is_wide);
-        Table { index: Index::new(&first), lines: lines.into(), lower: lower.into(), wide: wide.into() }
+    /// A table of the intervals that `tell` tells the builder, of about so many networks, in order. It is asked once more if lines
+    /// have no room for some cover.
+    pub(crate) fn new(networks: usize, mut tell: impl FnMut(&mut Builder)) -> Table {
+        let mut table = |is_wide| {
+            let mut builder = Builder::new(networks, is_wide);
+            tell(&mut builder);
+            builder.finish()
+        };
+        table(false).or_else(|| table(true)).unwrap_or_default()
     }
 
     /// What covers an address.
@@ -149,6 +151,12 @@ impl Table {
         more.get(more.partition_point(|lower| lower.host <= half).checked_sub(1)?)
     }
 
+    /// Gives back the room that its lines do not need. They are there twice while they are moved: lines of the processor's
+    /// cache are aligned, and such arrays cannot shrink in place.
+    pub(super) fn shrink(&mut self) {
+        self.lines.to_mut().shrink_to_fit();
+    }
+
     /// Whether nothing is covered.
     pub(super) fn is_empty(&self) -> bool {
         self.lines.is_empty()
@@ -160,103 +168,152 @@ impl Table {
     }
 }
 
-/// The arrays in the making.
-#[derive(Debug, Default)]
-struct Parts {
+/// The table in the making. Of the intervals it keeps no more than lines are cut from at a time.
+#[derive(Debug)]
+pub(crate) struct Builder {
     lines: Vec<Line>,
     /// The first number of each line.
     first: Vec<u64>,
     lower: Vec<Lower>,
     wide: Vec<[u32; VALUES]>,
+    is_wide: bool,
+    /// Whether the lines have room for all covers.
+    fits: bool,
+    half: Option<Half>,
+    /// What holds before that, or behind all that there was.
+    covering: Cover,
+    /// What there is to be said about upper halves, from the first one that is in no line yet.
+    steps: Vec<Step<u64>>,
+    cutter: Cutter,
+    watch: Watch,
 }
 
-impl Parts {
-    fn of(intervals: &[Interval<u128>], is_wide: bool) -> Parts {
-        let mut parts = Parts::default();
-        if intervals.is_empty() || !room(&mut parts.lower, 1) {
-            return parts;
-        }
-        parts.lower.push(Lower::default());
-        let upper = parts.push_lower_halves(intervals);
-        // Their numbers need room in lines, too.
-        let is_wide = is_wide || parts.lower.len() > 1 << 24;
-        parts.push_lines(&upper, is_wide);
-        parts.lines.shrink_to_fit();
-        parts.lower.shrink_to_fit();
-        parts.wide.shrink_to_fit();
-        parts
+/// The upper half whose intervals are being taken, as if more than one answer holds in it.
+#[derive(Clone, Copy, Debug)]
+struct Half {
+    number: u64,
+    /// Where what holds in its lower half begins.
+    at: usize,
+    /// Of that, what has not been pushed.
+    last: Lower,
+    /// It has one answer for all addresses so far.
+    is_whole: bool,
+}
+
+impl Builder {
+    /// Makes a table of about so many networks, that works for all covers if it `is_wide`.
+    pub(super) fn new(networks: usize, is_wide: bool) -> Builder {
+        // Mostly each of them is a piece. What is spare costs nothing; to be moved the lines would be there twice.
+        let lines = with_room(networks / (PIECES - 1));
+        let (first, lower, wide, steps) = (Vec::new(), Vec::new(), Vec::new(), with_room(STEPS));
+        let (half, covering, cutter, watch) = (None, Cover::NONE, Cutter::new(false), Watch::begin());
+        Builder { lines, first, lower, wide, is_wide, fits: true, half, covering, steps, cutter, watch }
     }
 
-    /// Makes those of the lower halves that have more than one answer. What remains goes by the upper half.
-    fn push_lower_halves(&mut self, intervals: &[Interval<u128>]) -> Vec<Step<u64>> {
-        let mut upper: Vec<Step<u64>> = Vec::new();
-        let (mut covering, watch) = (Cover::NONE, Watch::begin());
-        // The half after one with a lower half goes by what holds at the end of that.
-        let after_lower = |upper: &[Step<u64>]| match upper.last() {
-            Some(Step { start, value: Value::Lower(_) }) => start.checked_add(1),
-            _ => None,
-        };
-        // Before the first interval nothing holds.
-        if intervals.first().is_some_and(|interval| interval.start != 0) {
-            upper.push(Step { start: 0, value: Value::Cover(Cover::NONE) });
+    /// Takes the next interval.
+    #[inline]
+    pub(crate) fn push(&mut self, Interval { start, cover }: Interval<u128>) {
+        self.fits &= self.is_wide || cover.packed().is_some();
+        if !self.fits || self.watch.is_short() || !room(&mut self.lower, 3) {
+            return;
         }
-        for group in intervals.chunk_by(|one, next| one.start >> 64 == next.start >> 64) {
-            let Some(Interval { start, cover }) = group.first().copied() else { continue };
-            let half = (start >> 64) as u64;
-            if watch.is_short() || !room(&mut upper, 2) {
-                break;
+        if self.lower.is_empty() {
+            self.lower.push(Lower::default());
+            // Before the first interval nothing holds.
+            if start != 0 {
+                self.step(0, Value::Cover(Cover::NONE));
             }
-            let after = after_lower(&upper).filter(|after| *after != half);
-            upper.extend(after.map(|start| Step { start, value: Value::Cover(covering) }));
-            if group.len() == 1 && start & u128::from(u64::MAX) == 0 {
-                upper.push(Step { start: half, value: Value::Cover(cover) });
-                covering = cover;
-                continue;
-            }
-            let value = self.push_lower(covering, group);
-            covering = group.last().map_or(covering, |interval| interval.cover);
-            upper.push(Step { start: half, value });
         }
-        upper.extend(after_lower(&upper).map(|start| Step { start, value: Value::Cover(covering) }));
-        upper
-    }
-
-    /// What holds in a lower half, at its begin what `covering` says.
-    fn push_lower(&mut self, covering: Cover, group: &[Interval<u128>]) -> Value {
-        let at = self.lower.len();
-        if room(&mut self.lower, group.len() + 2) {
+        let number = (start >> 64) as u64;
+        if self.half.is_none_or(|half| half.number != number) {
+            self.end_half();
+            let covering = self.covering.number();
+            let last = Lower { host: 0, here: covering, elsewhere: covering };
+            self.half = Some(Half { number, at: self.lower.len(), last, is_whole: low(start) == 0 });
             // What says how many follow, or the only one.
             self.lower.push(Lower::default());
-            let mut last = Lower { host: 0, here: covering.number(), elsewhere: covering.number() };
-            for interval in group {
-                let (start, cover) = (low(interval.start), interval.cover.number());
-                if start.wrapping_sub(last.host) == 1 && last.here == last.elsewhere {
-                    last.elsewhere = cover;
-                    continue;
-                }
-                if start != 0 {
-                    self.lower.push(last);
-                }
-                last = Lower { host: start, here: cover, elsewhere: cover };
-            }
-            self.lower.push(last);
-            let whole = match self.lower.get(at + 1..) {
-                Some([lower]) => *lower,
-                Some([before, lower]) if before.here == lower.elsewhere && before.elsewhere == lower.elsewhere => *lower,
-                more => Lower { host: more.map_or(0, |more| more.len() as u64), here: MORE, elsewhere: 0 },
-            };
-            if whole.here & MORE == 0 {
-                self.lower.truncate(at + 1);
-            }
-            if let Some(lower) = self.lower.get_mut(at) {
-                *lower = whole;
-            }
+        } else if let Some(half) = &mut self.half {
+            half.is_whole = false;
         }
-        Value::Lower(u32::try_from(at).unwrap_or(u32::MAX))
+        let Some(half) = &mut self.half else { return };
+        let (host, cover) = (low(start), cover.number());
+        if host.wrapping_sub(half.last.host) == 1 && half.last.here == half.last.elsewhere {
+            half.last.elsewhere = cover;
+            return;
+        }
+        if host != 0 {
+            self.lower.push(half.last);
+        }
+        half.last = Lower { host, here: cover, elsewhere: cover };
     }
 
-    fn push_lines(&mut self, steps: &[Step<u64>], is_wide: bool) {
-        runs::lines(steps, 0, false, fits, |line: &runs::Line<'_, u64, PIECES>| {
+    /// Ends the current upper half: what is to be said about it is a step.
+    #[inline]
+    fn end_half(&mut self) {
+        let Some(Half { number, at, last, is_whole }) = self.half.take() else { return };
+        // The half after one with a lower half goes by what holds at the end of that.
+        if let Some(after) = self.after_lower().filter(|after| *after != number) {
+            self.step(after, Value::Cover(self.covering));
+        }
+        self.covering = Cover::of_number(last.elsewhere);
+        if is_whole {
+            self.lower.truncate(at);
+            self.step(number, Value::Cover(self.covering));
+            return;
+        }
+        if room(&mut self.lower, 1) {
+            self.lower.push(last);
+        }
+        let whole = match self.lower.get(at + 1..) {
+            Some([lower]) => *lower,
+            Some([before, lower]) if before.here == lower.elsewhere && before.elsewhere == lower.elsewhere => *lower,
+            more => Lower { host: more.map_or(0, |more| more.len() as u64), here: MORE, elsewhere: 0 },
+        };
+        if whole.here & MORE == 0 {
+            self.lower.truncate(at + 1);
+        }
+        if let Some(lower) = self.lower.get_mut(at) {
+            *lower = whole;
+        }
+        // Their numbers need room in lines, too.
+        self.fits &= self.is_wide || self.lower.len() <= 1 << 24;
+        self.step(number, Value::Lower(u32::try_from(at).unwrap_or(u32::MAX)));
+    }
+
+    /// The upper half after the last step, if that has a lower half.
+    fn after_lower(&self) -> Option<u64> {
+        match self.steps.last() {
+            Some(Step { start, value: Value::Lower(_) }) => start.checked_add(1),
+            _ => None,
+        }
+    }
+
+    fn step(&mut self, start: u64, value: Value) {
+        if self.steps.len() >= STEPS {
+            self.cut(None);
+        }
+        if room(&mut self.steps, 1) {
+            self.steps.push(Step { start, value });
+        }
+    }
+
+    /// The table, if the lines had room for all covers.
+    pub(super) fn finish(mut self) -> Option<Table> {
+        self.end_half();
+        if let Some(after) = self.after_lower() {
+            self.step(after, Value::Cover(self.covering));
+        }
+        self.cut(Some(0));
+        self.lower.shrink_to_fit();
+        self.wide.shrink_to_fit();
+        let Builder { lines, first, lower, wide, fits, .. } = self;
+        fits.then(|| Table { index: Index::new(&first), lines: lines.into(), lower: lower.into(), wide: wide.into() })
+    }
+
+    /// Makes lines of the steps, but for the last ones if more follow.
+    fn cut(&mut self, end: Option<u64>) {
+        let is_wide = self.is_wide;
+        let push = |line: &runs::Line<'_, u64, PIECES>| {
             let is_room = room(&mut self.lines, 1) && room(&mut self.first, 1) && (!is_wide || room(&mut self.wide, 1));
             let Some(last) = line.pieces.last().filter(|_| is_room) else { return };
             let cut = cut(line.pieces);
@@ -275,7 +332,9 @@ impl Parts {
             if is_wide {
                 self.wide.push(std::array::from_fn(|at| value(at).number()));
             }
-        });
+        };
+        let done = self.cutter.lines(&self.steps, end, fits, push);
+        self.steps.drain(..done);
     }
 }
 
