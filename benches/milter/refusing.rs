@@ -19,9 +19,10 @@ const SIZES: [usize; 3] = [1_000, 100_000, MILLION];
 /// The clients' network, which no other in the lists is in.
 const CLIENTS_ARE_IN: &str = "127.0.0.0/8";
 
+/// By 554, the reply of a table, or 550.
 fn refused(server: SocketAddr) {
     let mut client = Client::connect(server);
-    client.expect("554");
+    client.expect("55");
     client.quit();
 }
 
