@@ -6,13 +6,14 @@
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 use support::daemon::Daemon;
+use support::monitoring;
 use support::session::rcpt;
 use support::shown::Shown;
 use support::{PATIENCE, available, root, wait_for};
@@ -104,12 +105,7 @@ impl Place {
 
     /// What monitoring reads.
     fn health(&self) -> String {
-        let mut stream = UnixStream::connect(self.path("metrics.sock")).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream.write_all(b"GET /health HTTP/1.0\r\n\r\n").unwrap();
-        let mut response = String::new();
-        stream.read_to_string(&mut response).unwrap();
-        response.split_once("\r\n\r\n").unwrap().1.to_owned()
+        monitoring::read(&self.path("metrics.sock"), "/health")
     }
 
     /// A file for `--file`.

@@ -3,13 +3,14 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "what goes wrong here ends the test, with a message")]
 
 use asking::{PROGRAM, Server, Session};
-use std::fs::{self, OpenOptions};
-use std::io::{BufRead, BufReader, Read, Write};
+use std::fs::{self, File, OpenOptions};
+use std::io::{BufRead, BufReader};
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 use support::daemon::Daemon;
+use support::monitoring;
 use support::{PATIENCE, available, wait_for};
 use tempfile::TempDir;
 
@@ -38,7 +39,7 @@ impl Place {
         let unix = |name: &str| format!("unix:{}", self.path(name).display());
         let (config, milter, metrics) = (self.path("mxgate.toml").display().to_string(), unix("milter.sock"), unix("metrics.sock"));
         // Five hours ahead of UTC.
-        let arguments = ["TZ=XXX-5", PROGRAM, "serve", "--config", &config, "--listen", &milter, "--metrics", &metrics, "--drain", "0"];
+        let arguments = ["TZ=<+05>-5", PROGRAM, "serve", "--config", &config, "--listen", &milter, "--metrics", &metrics, "--drain", "0"];
         let daemon = Daemon::start(Path::new("/usr/bin/env"), arguments.iter().chain(more), &self.path("log"));
         wait_for("the daemon listens", || UnixStream::connect(self.path("metrics.sock")).ok());
         daemon
@@ -50,13 +51,22 @@ impl Place {
 
     /// How many log lines the metrics say are lost.
     fn lost(&self) -> u64 {
-        let mut stream = UnixStream::connect(self.path("metrics.sock")).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").unwrap();
-        let mut text = String::new();
-        stream.read_to_string(&mut text).unwrap();
+        let text = monitoring::read(&self.path("metrics.sock"), "/metrics");
         text.lines().find_map(|line| line.strip_prefix("mxgate_log_lines_lost_total ")).unwrap().parse().unwrap()
     }
+}
+
+/// A daemon whose log is a pipe, and the end of it for reading; none where there are no pipes with names.
+fn logging_into_a_pipe() -> Option<(Place, Daemon, File)> {
+    if !available(&["mkfifo"]) {
+        return None;
+    }
+    let place = Place::new();
+    assert!(Command::new("mkfifo").arg(place.path("log")).status().unwrap().success());
+    // Open for writing too, so that this does not wait for the daemon.
+    let pipe = OpenOptions::new().read(true).write(true).open(place.path("log")).unwrap();
+    let daemon = place.start(&["--log-lines", "1000000"]);
+    Some((place, daemon, pipe))
 }
 
 fn refuse(session: &mut Session, number: usize) {
@@ -74,14 +84,7 @@ fn ended(daemon: &Daemon) -> Duration {
 
 #[test]
 fn a_log_that_nobody_reads_keeps_no_client_waiting() {
-    if !available(&["mkfifo"]) {
-        return;
-    }
-    let place = Place::new();
-    assert!(Command::new("mkfifo").arg(place.path("log")).status().unwrap().success());
-    // Open for reading, and so that there is a reader when the daemon begins to write.
-    let pipe = OpenOptions::new().read(true).write(true).open(place.path("log")).unwrap();
-    let daemon = place.start(&["--log-lines", "1000000"]);
+    let Some((place, daemon, pipe)) = logging_into_a_pipe() else { return };
     let mut session = place.connect();
     let number = 20_000;
     refuse(&mut session, number);
@@ -113,13 +116,7 @@ fn a_log_that_nobody_reads_keeps_no_client_waiting() {
 
 #[test]
 fn what_waits_at_the_end_is_written() {
-    if !available(&["mkfifo"]) {
-        return;
-    }
-    let place = Place::new();
-    assert!(Command::new("mkfifo").arg(place.path("log")).status().unwrap().success());
-    let pipe = OpenOptions::new().read(true).write(true).open(place.path("log")).unwrap();
-    let daemon = place.start(&["--log-lines", "1000000"]);
+    let Some((place, daemon, pipe)) = logging_into_a_pipe() else { return };
     refuse(&mut place.connect(), 2000);
     daemon.signal("TERM");
     let lines = BufReader::new(pipe).lines().map(Result::unwrap).take_while(|line| !line.starts_with("info: stopping"));

@@ -27,6 +27,7 @@ pub mod example;
 pub mod exim;
 pub mod host;
 pub mod library;
+pub mod monitoring;
 pub mod opensmtpd;
 pub mod over_smtp;
 pub mod postfix;
