@@ -4,7 +4,7 @@
 //! force has it; the others are loaded. A mistake in the policy itself, or in a list without such a version, makes the
 //! load fail as a whole.
 
-use crate::contents::{Collector, Contents, Intervals, Wanted};
+use crate::contents::{Collector, Contents, Wanted};
 use crate::covering::List;
 use crate::diagnostic::{Diagnostic, Fault};
 use crate::guards;
@@ -12,7 +12,7 @@ use crate::image::Restored;
 use crate::list::plain::parse_line;
 use crate::list::{self, Reading, Record, Seconds, Sink, Statement};
 use crate::mode::Mode;
-use crate::networks::{Chains, Cover, Covering, EntryId, GivenUp, Interval, NetworkTable, V4Table, V6Table, overlay};
+use crate::networks::{Chains, Cover, Covering, EntryId, GivenUp, Interval, Intervals, NetworkTable, V4Table, V6Table, overlay};
 use crate::policy::{self, Conduct, Exempt, Item, ListName, NEVER_BLOCK, NameList, NeverBlock, PRIVATE, Place, Policy, Source};
 use crate::resolve::{Resolver, Standing, number};
 use crate::retry::Jitter;

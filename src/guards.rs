@@ -1,10 +1,10 @@
 //! What a list has to pass before it comes into force: a feed that was cut off, emptied, turned into a web page or grown
 //! to the whole world must not refuse anybody who was not refused before.
 
-use crate::contents::{About, Contents, Entry, Intervals, Near};
+use crate::contents::{About, Contents, Entry, Near};
 use crate::diagnostic::Fault;
 use crate::list::Seconds;
-use crate::networks::{Interval, Number};
+use crate::networks::{Interval, Intervals, Number};
 use crate::policy::Guards;
 use crate::shown::span;
 use std::net::IpAddr;

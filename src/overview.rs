@@ -6,10 +6,9 @@
 //! add to them.
 
 use crate::compile::seconds;
-use crate::contents::Intervals;
 use crate::covering::List;
 use crate::list::Seconds;
-use crate::networks::{Cover, Interval, Number, overlaid};
+use crate::networks::{Cover, Interval, Intervals, Number, overlaid};
 use crate::ruleset::Ruleset;
 use crate::shown;
 use crate::verdict::Decider;

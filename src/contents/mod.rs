@@ -13,7 +13,7 @@ use crate::flat::Flat;
 use crate::image::{Reader, Stored, Writer};
 use crate::line::Line;
 use crate::list::{ENTRY, Seconds, Statement};
-use crate::networks::{ChainMaker, Chains, Cover, EntryId, Interval, Network, Order, covering, flatten};
+use crate::networks::{Cover, EntryId, Intervals, Network, Order};
 use crate::reply::{MAX_VALUE, Reply};
 use arrayvec::ArrayString;
 use bytemuck::{Pod, Zeroable};
@@ -49,16 +49,6 @@ pub(crate) struct Contents {
     pub made: Option<Seconds>,
     /// Lines that had an entry, duplicates included.
     pub lines: u64,
-}
-
-/// What the networks of a list come to: who decides where.
-#[derive(Debug, Default)]
-pub(crate) struct Intervals {
-    pub v4: Vec<Interval<u32>>,
-    pub v6: Vec<Interval<u128>>,
-    pub chains: Chains,
-    /// The shortest prefixes of entries that are not holes, IPv4 and IPv6.
-    pub shortest: [u8; 2],
 }
 
 /// One entry. A range has one for each network that it is made of. Plain numbers without gaps between them, as is [`Note`].
@@ -130,32 +120,6 @@ pub(crate) enum About<'a> {
     Mailbox(&'a [u8]),
 }
 
-impl Intervals {
-    /// What these networks come to.
-    pub(crate) fn of(networks: &[IpNet]) -> Intervals {
-        let (last, mut maker) = (EntryId::try_from(networks.len()).unwrap_or(EntryId::MAX), ChainMaker::default());
-        let of_v4 = (1..).zip(networks).filter_map(|(entry, net)| match net {
-            IpNet::V4(net) => Some(Network::plain(net.network().to_bits(), net.prefix_len(), entry)),
-            IpNet::V6(_) => None,
-        });
-        let of_v6 = (1..).zip(networks).filter_map(|(entry, net)| match net {
-            IpNet::V6(net) => Some(Network::plain(net.network().to_bits(), net.prefix_len(), entry)),
-            IpNet::V4(_) => None,
-        });
-        let (v4, shortest_v4) = flatten(of_v4, networks.len(), last, Order::MostSpecific, &mut maker);
-        let (v6, shortest_v6) = flatten(of_v6, networks.len(), last, Order::MostSpecific, &mut maker);
-        Intervals { v4, v6, chains: maker.into_chains(), shortest: [shortest_v4, shortest_v6] }
-    }
-
-    /// What covers an address.
-    pub(crate) fn covering(&self, address: IpAddr) -> Cover {
-        match address.to_canonical() {
-            IpAddr::V4(v4) => covering(&self.v4, v4.to_bits()),
-            IpAddr::V6(v6) => covering(&self.v6, v6.to_bits()),
-        }
-    }
-}
-
 impl Contents {
     /// What its networks come to; kept for those who ask again.
     pub(crate) fn intervals(&self) -> &Intervals {
@@ -185,16 +149,13 @@ impl Contents {
         let v4_count = if self.names.is_empty() { self.entries.len().saturating_sub(v6_count) } else { 0 };
         let order = if self.statement.ordered { Order::First } else { Order::MostSpecific };
         let last = EntryId::try_from(self.entries.len()).unwrap_or(EntryId::MAX);
-        let mut maker = ChainMaker::default();
         let of_kind = |kind| self.live().filter(move |(_, entry)| entry.kind() == kind && wanted(entry));
-        let networks = of_kind(Kind::V4).map(|(number, entry)| entry.network(number, entry.subject));
-        let (v4, shortest_v4) = flatten(networks, v4_count, last, order, &mut maker);
-        let networks = of_kind(Kind::V6).map(|(number, entry)| {
+        let v4 = of_kind(Kind::V4).map(|(number, entry)| entry.network(number, entry.subject));
+        let v6 = of_kind(Kind::V6).map(|(number, entry)| {
             let start = self.v6_starts.get(entry.subject as usize).copied().unwrap_or_default();
             entry.network(number, start)
         });
-        let (v6, shortest_v6) = flatten(networks, v6_count, last, order, &mut maker);
-        Intervals { v4, v6, chains: maker.into_chains(), shortest: [shortest_v4, shortest_v6] }
+        Intervals::flatten((v4, v4_count), (v6, v6_count), last, order)
     }
 
     /// How many of its entries are IPv6 networks.

@@ -1,7 +1,7 @@
 //! Which entries of a list have addresses of some networks: mostly few of a million, and those few are found fast.
 
-use super::{About, Contents, Entry, Intervals};
-use crate::networks::{Interval, Number};
+use super::{About, Contents, Entry};
+use crate::networks::{Interval, Intervals, Number};
 use std::net::IpAddr;
 
 /// Networks, as what they come to, that entries are sought near.

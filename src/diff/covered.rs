@@ -1,9 +1,9 @@
 //! Entries that allow which a block list now covers as a whole, and none did before.
 
 use super::Covered;
-use crate::contents::{About, Entry, Intervals, Near};
+use crate::contents::{About, Entry, Near};
 use crate::covering::List;
-use crate::networks::{Cover, Interval, Number, covering};
+use crate::networks::{Cover, Interval, Intervals, Number, covering};
 use crate::ruleset::Ruleset;
 use crate::shown;
 use crate::verdict::Decider;
@@ -52,7 +52,7 @@ impl<'a> Block<'a> {
 pub(super) fn newly_covered(old: &Ruleset, new: &Ruleset) -> (Vec<Covered>, usize) {
     let (before, now) = (Block::all(old), Block::all(new));
     let allowed: Vec<(&List, &Entry, IpNet)> = new.lists.iter().filter(|list| list.role != Decider::Block).flat_map(entries).collect();
-    let networks = Intervals::of(&allowed.iter().map(|(.., network)| *network).collect::<Vec<_>>());
+    let networks = Intervals::of(allowed.iter().map(|(.., network)| *network));
     let near = Near::to(&networks);
     let (mut covered, mut count) = (Vec::new(), 0);
     for (list, entry, network) in &allowed {

@@ -7,11 +7,13 @@
 //!   A 192.0.2.0/24, B 192.0.2.7   -->   192.0.2.0 A | 192.0.2.7 B | 192.0.2.8 A | 192.0.3.0 -
 //! ```
 
-use super::cover::{ChainMaker, Cover, EntryId};
+use super::cover::{ChainMaker, Chains, Cover, EntryId};
 use super::sort::{Key, Whole, sorted};
 use crate::memory::{Watch, with_room};
+use ipnet::IpNet;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::net::IpAddr;
 
 /// After how many networks the room of those that are done is given back.
 const DONE: usize = 1 << 16;
@@ -138,9 +140,58 @@ struct Open<N> {
     decider: EntryId,
 }
 
+/// What the networks of a list come to: who decides where.
+#[derive(Debug, Default)]
+pub(crate) struct Intervals {
+    pub v4: Vec<Interval<u32>>,
+    pub v6: Vec<Interval<u128>>,
+    pub chains: Chains,
+    /// The shortest prefixes of entries that are not holes, IPv4 and IPv6.
+    pub shortest: [u8; 2],
+}
+
+impl Intervals {
+    /// What these networks come to, which are entries from 1 in their order: the longest prefix wins.
+    pub(crate) fn of(networks: impl ExactSizeIterator<Item = IpNet> + Clone) -> Intervals {
+        let last = EntryId::try_from(networks.len()).unwrap_or(EntryId::MAX);
+        let of_v4 = (1..).zip(networks.clone()).filter_map(|(entry, net)| match net {
+            IpNet::V4(net) => Some(Network::plain(net.network().to_bits(), net.prefix_len(), entry)),
+            IpNet::V6(_) => None,
+        });
+        let v4_count = of_v4.clone().count();
+        let v6_count = networks.len() - v4_count;
+        let of_v6 = (1..).zip(networks).filter_map(|(entry, net)| match net {
+            IpNet::V6(net) => Some(Network::plain(net.network().to_bits(), net.prefix_len(), entry)),
+            IpNet::V4(_) => None,
+        });
+        Intervals::flatten((of_v4, v4_count), (of_v6, v6_count), last, Order::MostSpecific)
+    }
+
+    /// What the networks of one list come to, at most so many of each family, with entries up to `last`.
+    pub(crate) fn flatten(
+        (v4, most_v4): (impl Iterator<Item = Network<u32>> + Clone, usize),
+        (v6, most_v6): (impl Iterator<Item = Network<u128>> + Clone, usize),
+        last: EntryId,
+        order: Order,
+    ) -> Intervals {
+        let mut maker = ChainMaker::default();
+        let (v4, shortest_v4) = flatten(v4, most_v4, last, order, &mut maker);
+        let (v6, shortest_v6) = flatten(v6, most_v6, last, order, &mut maker);
+        Intervals { v4, v6, chains: maker.into_chains(), shortest: [shortest_v4, shortest_v6] }
+    }
+
+    /// What covers an address.
+    pub(crate) fn covering(&self, address: IpAddr) -> Cover {
+        match address.to_canonical() {
+            IpAddr::V4(v4) => covering(&self.v4, v4.to_bits()),
+            IpAddr::V6(v6) => covering(&self.v6, v6.to_bits()),
+        }
+    }
+}
+
 /// Turns the networks of one list, at most `most` of them with entries up to `last`, into disjoint intervals. Says too how
 /// short the shortest prefix is that is not that of a hole.
-pub(crate) fn flatten<N: Number>(
+pub(super) fn flatten<N: Number>(
     networks: impl Iterator<Item = Network<N>> + Clone,
     most: usize,
     last: EntryId,

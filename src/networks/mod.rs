@@ -29,7 +29,9 @@ mod v6;
 mod tests;
 
 pub(crate) use cover::{ChainMaker, Chains, Cover, EntryId, Link};
-pub(crate) use intervals::{Covering, GivenUp, Interval, Network, Number, Order, covering, flatten, overlaid, overlay};
+#[cfg(test)]
+use intervals::flatten;
+pub(crate) use intervals::{Covering, GivenUp, Interval, Intervals, Network, Number, Order, covering, overlaid, overlay};
 
 pub(crate) use v4::Table as V4Table;
 pub(crate) use v6::Table as V6Table;
@@ -49,19 +51,7 @@ impl NetworkTable {
     /// A table of networks with a value each, 1 to 2^30 - 1. The longest prefix wins, of two for the same network the first.
     /// IPv4-mapped networks are IPv6 here.
     pub fn of(networks: &[(IpNet, u32)]) -> NetworkTable {
-        let v4 = (1..).zip(networks).filter_map(|(entry, (net, _))| match net {
-            IpNet::V4(net) => Some(Network::plain(net.network().to_bits(), net.prefix_len(), entry)),
-            IpNet::V6(_) => None,
-        });
-        let v6 = (1..).zip(networks).filter_map(|(entry, (net, _))| match net {
-            IpNet::V6(net) => Some(Network::plain(net.network().to_bits(), net.prefix_len(), entry)),
-            IpNet::V4(_) => None,
-        });
-        let last = EntryId::try_from(networks.len()).unwrap_or(EntryId::MAX);
-        let v4_count = networks.iter().filter(|(net, _)| matches!(net, IpNet::V4(_))).count();
-        let mut maker = ChainMaker::default();
-        let (mut v4, _) = flatten(v4, v4_count, last, Order::MostSpecific, &mut maker);
-        let (mut v6, _) = flatten(v6, networks.len() - v4_count, last, Order::MostSpecific, &mut maker);
+        let Intervals { mut v4, mut v6, .. } = Intervals::of(networks.iter().map(|(net, _)| *net));
         let value = |cover: Cover| {
             let entry = cover.single().and_then(|entry| networks.get(entry as usize - 1));
             entry.map_or(Cover::NONE, |(_, value)| Cover::entry(*value))
