@@ -212,6 +212,23 @@ fn a_session_sees_the_rules_of_a_reload_and_keeps_the_old_ones_if_it_fails() {
     assert_eq!(mta.rcpt("<user@example.org>"), BLOCKED);
 }
 
+/// The cleanup process of Postfix writes macros and end of message apart and does not turn off Nagle's algorithm: the second
+/// packet leaves when the first has been acknowledged, and that the system delays by at least 40 ms if nobody answers.
+#[test]
+fn packets_without_an_answer_are_acknowledged_at_once() {
+    let server = Server::start(POLICY);
+    let mut mta = server.tcp();
+    mta.begin("198.51.100.1");
+    let quickest = (0..50).map(|_| {
+        let begun = Instant::now();
+        mta.send(&[Packet::Macro(b'R', Macros(b"{rcpt_addr}\0user@example.org\0"))]);
+        assert_eq!(mta.rcpt("<user@example.org>"), "");
+        begun.elapsed()
+    });
+    let quickest = quickest.min().unwrap();
+    assert!(quickest < Duration::from_millis(40), "each packet waited for its acknowledgement, {quickest:?} at least");
+}
+
 #[test]
 fn many_connections_at_once() {
     let server = Server::start(POLICY);

@@ -9,7 +9,10 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown};
 use std::os::unix::net::UnixListener as StdUnixListener;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::str::FromStr;
+use std::task::{Context, Poll};
+use tokio::io::{AsyncRead as _, ReadBuf};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixSocket, UnixStream, lookup_host};
 
 /// Connections that wait to be accepted. Where a unix socket has no more room a mail server fails at once.
@@ -232,13 +235,6 @@ impl Listener {
 }
 
 impl Stream {
-    pub(crate) async fn readable(&self) -> io::Result<()> {
-        match self {
-            Stream::Tcp(stream) => stream.readable().await,
-            Stream::Unix(stream) => stream.readable().await,
-        }
-    }
-
     pub(crate) async fn writable(&self) -> io::Result<()> {
         match self {
             Stream::Tcp(stream) => stream.writable().await,
@@ -246,10 +242,23 @@ impl Stream {
         }
     }
 
-    pub(crate) fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+    /// Reads once. Unlike `try_read` it knows by a buffer that was not filled that there is no more, without asking the system.
+    pub(crate) fn poll_read(&mut self, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self {
-            Stream::Tcp(stream) => stream.try_read(buffer),
-            Stream::Unix(stream) => stream.try_read(buffer),
+            Stream::Tcp(stream) => Pin::new(stream).poll_read(context, buffer),
+            Stream::Unix(stream) => Pin::new(stream).poll_read(context, buffer),
+        }
+    }
+
+    /// Has what was read acknowledged at once. Where nothing is answered the system waits up to 40 ms for an answer to do it with,
+    /// and a peer that writes in small pieces keeps back the next one until then (RFC 896; RFC 1122 section 4.2.3.2). Only
+    /// Linux can; elsewhere, and if it fails, it is only slower.
+    pub(crate) fn acknowledge(&self) {
+        #[cfg(target_os = "linux")]
+        if let Stream::Tcp(stream) = self
+            && let Err(error) = stream.set_quickack(true)
+        {
+            log::debug!("cannot acknowledge at once: {error}");
         }
     }
 

@@ -12,6 +12,7 @@ mod check;
 mod commands;
 mod compile;
 mod completions;
+mod connection;
 mod control;
 mod convert;
 mod descriptors;

@@ -1,8 +1,9 @@
-//! `mxgate serve`: the daemon, a milter and a policy service. It moves bytes between sockets and sessions, keeps the deadlines
-//! that a session without a clock cannot keep, and loads the policy again when it is told to.
+//! `mxgate serve`: the daemon, a milter and a policy service. It opens the sockets, accepts connections, loads the policy again
+//! when it is told to, and comes to an orderly end.
 //!
 //! All connections share one thread: a decision takes about a microsecond, and waking another thread more than that.
 
+use crate::connection::{self, Told};
 use crate::control;
 use crate::descriptors;
 use crate::escalation::{self, Offenders};
@@ -12,18 +13,16 @@ use crate::http;
 use crate::listen::{Address, Listener, Stream, parse_path};
 use crate::logger::{self, Format, Place, say};
 use crate::manager;
-use crate::metrics::{Metrics, Traffic};
+use crate::metrics::Metrics;
 use crate::overload;
 use crate::privileges::User;
-use crate::protocol::{Conversation, Protocol};
+use crate::protocol::Protocol;
 use crate::refusals::{self, Refusals};
 use crate::rules::Rules;
 use crate::state;
 use mxgate::Gate;
-use mxgate::milter::{Progress, Refusal};
 use std::future::ready;
 use std::io::{self, ErrorKind};
-use std::mem;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -32,31 +31,18 @@ use std::time::Duration;
 use tokio::runtime::{self, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
-use tokio::task::{spawn_blocking, yield_now};
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::task::spawn_blocking;
+use tokio::time::{sleep, timeout};
 
 /// Where the daemon listens if nothing is said.
 const DEFAULT_ADDRESS: &str = "inet:8899@127.0.0.1";
 
 /// Most connections at one time. Further ones wait in the queues of the listeners.
 const MAX_CONNECTIONS: u32 = 10_000;
-/// Time from the connection to the end of the option negotiation or the first request, which mail servers begin at once.
-const NEGOTIATION_TIME: Duration = Duration::from_secs(10);
-/// Time for a packet or request that has begun.
-const PACKET_TIME: Duration = Duration::from_secs(30);
-/// Time for an answer that the peer does not read.
-const WRITE_TIME: Duration = Duration::from_secs(30);
-/// Time without a packet. SMTP clients may take 5 minutes for a command and 10 for a message (RFC 5321 section 4.5.3.2).
-const IDLE_TIME: Duration = Duration::from_secs(3600);
 /// Pause after a connection could not be accepted, most often because there are no more file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Pause between the end of a socket and the last look at who waits there.
 const LAST_PAUSE: Duration = Duration::from_millis(10);
-/// Most bytes that are read at once. The packets of an envelope have some hundred.
-const READ_SIZE: usize = 4096;
-/// Capacity that the buffer for answers keeps.
-const ANSWERS_KEPT: usize = 1024;
-
 /// Exit status if the daemon could not start: the policy has mistakes, or there is no socket to listen on.
 const CANNOT_START: u8 = 2;
 
@@ -286,22 +272,6 @@ async fn reload(rules: Arc<Rules>, mut hangup: Signal) {
     }
 }
 
-/// Who is told of answers.
-#[derive(Clone)]
-struct Told {
-    traffic: Traffic,
-    offenders: Arc<Offenders>,
-}
-
-impl Told {
-    fn answer(&self, answer: &Refusal<'_>) {
-        self.traffic.refusals.answered(answer);
-        if !answer.reply.is_empty() {
-            self.offenders.note(answer);
-        }
-    }
-}
-
 /// A listener, and what its connections need.
 struct Port {
     listener: Listener,
@@ -377,12 +347,12 @@ impl Port {
         Ok((self.listener.accept().await?, permit))
     }
 
-    fn spawn(&self, stream: Stream, permit: OwnedSemaphorePermit, stopped: watch::Receiver<bool>) {
+    fn spawn(&self, mut stream: Stream, permit: OwnedSemaphorePermit, stopped: watch::Receiver<bool>) {
         let (gate, told, address, protocol) = (Arc::clone(&self.gate), self.told.clone(), self.address.clone(), self.protocol);
         tokio::spawn(async move {
             told.traffic.sessions.inc();
             // Whoever connects without being a mail server, a port scanner or a monitor, is no news.
-            match converse(&stream, protocol, &gate, &told, stopped).await {
+            match connection::converse(&mut stream, protocol, &gate, &told, stopped).await {
                 Ok(()) => log::debug!("{address}: connection closed"),
                 Err(cause) => log::debug!("{address}: connection dropped: {cause}"),
             }
@@ -390,95 +360,6 @@ impl Port {
             drop(permit);
         });
     }
-}
-
-/// One connection, from the first byte to the last. Says why it was ended if it was not the peer who ended it.
-async fn converse(stream: &Stream, protocol: Protocol, gate: &Gate, told: &Told, stopped: watch::Receiver<bool>) -> Result<(), String> {
-    let mut session = Conversation::new(protocol, gate, &told.traffic.refusals.ids);
-    let ended = exchange(stream, &mut session, gate, told, stopped).await;
-    session.end(gate);
-    ended
-}
-
-/// Questions and answers, as long as both sides go on.
-async fn exchange(
-    stream: &Stream,
-    session: &mut Conversation,
-    gate: &Gate,
-    told: &Told,
-    mut stopped: watch::Receiver<bool>,
-) -> Result<(), String> {
-    let mut answers = Vec::new();
-    let mut deadline = Instant::now() + NEGOTIATION_TIME;
-    let mut amid = false;
-    loop {
-        tokio::select! {
-            biased; // what has come is answered before a stop
-            ready = timeout_at(deadline, stream.readable()) => ready.map_err(|_| "it took too long")?.map_err(show)?,
-            _ = stopped.changed(), if session.may_be_closed() => return Ok(()),
-        }
-        let heard = match hear(stream, session, gate, told, &mut answers) {
-            Err(error) if error.kind() == ErrorKind::WouldBlock => continue,
-            heard => heard.map_err(show)?,
-        };
-        let answered = !answers.is_empty();
-        write(stream, &answers).await?;
-        // Whoever always has more to say must not keep all others waiting.
-        yield_now().await;
-        answers.clear();
-        answers.shrink_to(ANSWERS_KEPT);
-        if heard? == Progress::Closed {
-            return Ok(());
-        }
-        // The time for a packet, or for the negotiation, does not begin anew with each byte of it.
-        let was_amid = mem::replace(&mut amid, session.is_amid());
-        if session.has_begun() && (answered || !(was_amid && amid)) {
-            deadline = Instant::now() + if amid { PACKET_TIME } else { IDLE_TIME };
-        }
-    }
-}
-
-/// Reads once, and lets the session answer. Not `async`, so that the buffer is on the stack instead of in the memory of
-/// each idle connection.
-fn hear(
-    stream: &Stream,
-    session: &mut Conversation,
-    gate: &Gate,
-    told: &Told,
-    answers: &mut Vec<u8>,
-) -> io::Result<Result<Progress, String>> {
-    let mut buffer = [0; READ_SIZE];
-    let length = stream.try_read(&mut buffer)?;
-    if length == 0 {
-        // Not an error without SMFIC_QUIT either: Postfix closes when it has heard enough.
-        return Ok(Ok(Progress::Closed));
-    }
-    let input = buffer.get(..length).unwrap_or_default();
-    session.tell_all(told.traffic.refusals.traces.any());
-    let begun = Instant::now();
-    let heard = session.feed(gate, input, answers, &mut |answer| told.answer(answer));
-    if !answers.is_empty() {
-        told.traffic.answers.observe(begun.elapsed().as_secs_f64());
-    }
-    Ok(heard)
-}
-
-async fn write(stream: &Stream, mut bytes: &[u8]) -> Result<(), String> {
-    let deadline = Instant::now() + WRITE_TIME;
-    while !bytes.is_empty() {
-        match stream.try_write(bytes) {
-            Ok(length) => bytes = bytes.get(length..).unwrap_or_default(),
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                timeout_at(deadline, stream.writable()).await.map_err(|_| "it does not read its answers")?.map_err(show)?;
-            }
-            Err(error) => return Err(show(error)),
-        }
-    }
-    Ok(())
-}
-
-fn show(error: io::Error) -> String {
-    error.to_string()
 }
 
 #[cfg(test)]

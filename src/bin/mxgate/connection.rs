@@ -1,0 +1,148 @@
+//! One connection of a mail server: it moves bytes between the socket and the session, and keeps the deadlines that a session
+//! without a clock cannot keep.
+
+use crate::escalation::Offenders;
+use crate::listen::Stream;
+use crate::metrics::Traffic;
+use crate::protocol::{Conversation, Protocol};
+use mxgate::Gate;
+use mxgate::milter::{Progress, Refusal};
+use std::future::poll_fn;
+use std::io::{self, ErrorKind};
+use std::mem::{self, MaybeUninit};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use tokio::io::ReadBuf;
+use tokio::sync::watch;
+use tokio::task::yield_now;
+use tokio::time::{Instant, timeout_at};
+
+/// Time from the connection to the end of the option negotiation or the first request, which mail servers begin at once.
+const NEGOTIATION_TIME: Duration = Duration::from_secs(10);
+/// Time for a packet or request that has begun.
+const PACKET_TIME: Duration = Duration::from_secs(30);
+/// Time for an answer that the peer does not read.
+const WRITE_TIME: Duration = Duration::from_secs(30);
+/// Time without a packet. SMTP clients may take 5 minutes for a command and 10 for a message (RFC 5321 section 4.5.3.2).
+const IDLE_TIME: Duration = Duration::from_secs(3600);
+/// Most bytes that are read at once. The packets of an envelope have some hundred.
+const READ_SIZE: usize = 4096;
+/// Capacity that the buffer for answers keeps.
+const ANSWERS_KEPT: usize = 1024;
+
+/// Who is told of answers.
+#[derive(Clone)]
+pub(crate) struct Told {
+    pub traffic: Traffic,
+    pub offenders: Arc<Offenders>,
+}
+
+impl Told {
+    fn answer(&self, answer: &Refusal<'_>) {
+        self.traffic.refusals.answered(answer);
+        if !answer.reply.is_empty() {
+            self.offenders.note(answer);
+        }
+    }
+}
+
+/// One connection, from the first byte to the last. Says why it was ended if it was not the peer who ended it.
+pub(crate) async fn converse(
+    stream: &mut Stream,
+    protocol: Protocol,
+    gate: &Gate,
+    told: &Told,
+    stopped: watch::Receiver<bool>,
+) -> Result<(), String> {
+    let mut session = Conversation::new(protocol, gate, &told.traffic.refusals.ids);
+    let ended = exchange(stream, &mut session, gate, told, stopped).await;
+    session.end(gate);
+    ended
+}
+
+/// Questions and answers, as long as both sides go on.
+async fn exchange(
+    stream: &mut Stream,
+    session: &mut Conversation,
+    gate: &Gate,
+    told: &Told,
+    mut stopped: watch::Receiver<bool>,
+) -> Result<(), String> {
+    let mut answers = Vec::new();
+    let mut deadline = Instant::now() + NEGOTIATION_TIME;
+    let mut amid = false;
+    loop {
+        let may_be_closed = session.may_be_closed();
+        let hearing = poll_fn(|context| hear(context, stream, session, gate, told, &mut answers));
+        let (heard, more) = tokio::select! {
+            biased; // what has come is answered before a stop
+            heard = timeout_at(deadline, hearing) => heard.map_err(|_| "it took too long")?.map_err(show)?,
+            _ = stopped.changed(), if may_be_closed => return Ok(()),
+        };
+        let answered = !answers.is_empty();
+        write(stream, &answers).await?;
+        answers.clear();
+        answers.shrink_to(ANSWERS_KEPT);
+        if heard? == Progress::Closed {
+            return Ok(());
+        }
+        if !answered {
+            stream.acknowledge();
+        }
+        if more {
+            // Whoever always has more to say must not keep all others waiting.
+            yield_now().await;
+        }
+        // The time for a packet, or for the negotiation, does not begin anew with each byte of it.
+        let was_amid = mem::replace(&mut amid, session.is_amid());
+        if session.has_begun() && (answered || !(was_amid && amid)) {
+            deadline = Instant::now() + if amid { PACKET_TIME } else { IDLE_TIME };
+        }
+    }
+}
+
+/// Reads once, lets the session answer, and says too whether there may be more to read. Not `async`, so that the buffer is on the
+/// stack instead of in the memory of each idle connection.
+fn hear(
+    context: &mut Context<'_>,
+    stream: &mut Stream,
+    session: &mut Conversation,
+    gate: &Gate,
+    told: &Told,
+    answers: &mut Vec<u8>,
+) -> Poll<io::Result<(Result<Progress, String>, bool)>> {
+    let mut buffer = [MaybeUninit::uninit(); READ_SIZE];
+    let mut read = ReadBuf::uninit(&mut buffer);
+    ready!(stream.poll_read(context, &mut read))?;
+    let input = read.filled();
+    if input.is_empty() {
+        // Not an error without SMFIC_QUIT either: Postfix closes when it has heard enough.
+        return Poll::Ready(Ok((Ok(Progress::Closed), false)));
+    }
+    session.tell_all(told.traffic.refusals.traces.any());
+    let begun = Instant::now();
+    let heard = session.feed(gate, input, answers, &mut |answer| told.answer(answer));
+    if !answers.is_empty() {
+        told.traffic.answers.observe(begun.elapsed().as_secs_f64());
+    }
+    Poll::Ready(Ok((heard, input.len() == READ_SIZE)))
+}
+
+async fn write(stream: &Stream, mut bytes: &[u8]) -> Result<(), String> {
+    let deadline = Instant::now() + WRITE_TIME;
+    while !bytes.is_empty() {
+        match stream.try_write(bytes) {
+            Ok(length) => bytes = bytes.get(length..).unwrap_or_default(),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                timeout_at(deadline, stream.writable()).await.map_err(|_| "it does not read its answers")?.map_err(show)?;
+            }
+            Err(error) => return Err(show(error)),
+        }
+    }
+    Ok(())
+}
+
+fn show(error: io::Error) -> String {
+    error.to_string()
+}
