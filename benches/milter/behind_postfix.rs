@@ -101,11 +101,12 @@ pub(crate) fn compare(all: &[Opponent], directory: &Path) {
     open_to_all(directory);
     // Messages stay in the queue: else those of one turn would be delivered during the next, which is another server's.
     let hold = ("smtpd_end_of_data_restrictions", "check_sender_access static:HOLD");
-    let mut servers = vec![("no milter", None, Postfix::start(&[hold]))];
+    let mut servers = vec![("no milter".to_owned(), None, Postfix::start(&[hold]))];
     for opponent in all {
-        let milters = postfix_name(&opponent.tcp.1);
-        let postfix = Postfix::start(&[("smtpd_milters", &milters), ("milter_default_action", "tempfail"), hold]);
-        servers.push((opponent.name, Some(&opponent.tcp.0), postfix));
+        for (kind, (milter, target)) in [("unix", &opponent.unix), ("tcp", &opponent.tcp)] {
+            let settings = [("smtpd_milters", &*postfix_name(target)), ("milter_default_action", "tempfail"), hold];
+            servers.push((format!("{}, {kind}", opponent.name), Some(milter), Postfix::start(&settings)));
+        }
     }
     let (rounds, time) = if quick() { (3, Duration::from_secs(2)) } else { (7, Duration::from_secs(4)) };
     for (session, name) in [(envelope as fn(SocketAddr), "EHLO, MAIL, RCPT, QUIT"), (message, "whole messages of 1 kB")] {
@@ -125,7 +126,6 @@ pub(crate) fn compare(all: &[Opponent], directory: &Path) {
         }
         let without = median(rates[0].0.clone());
         for ((name, ..), (rates, used)) in servers.iter().zip(rates) {
-            // Each round has its own ratio: what else the machine does changes from one to the next.
             let rate = median(rates);
             println!("| {name} | {rate:.0} | {:.2} | {:.0} |", rate / without, median(used));
         }

@@ -2,8 +2,9 @@
 
 use crate::mail_server::Target;
 use crate::support::daemon::Daemon;
-use std::fs;
+use std::fs::{self, Permissions};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -27,7 +28,7 @@ pub(crate) fn start(directory: &Path, policy: &Path) -> Vec<Opponent> {
     assert!(built.unwrap().success(), "nothing.c needs libmilter-dev");
     let mxgate = Path::new(env!("CARGO_BIN_EXE_mxgate"));
     let mut all = vec![opponent("mxgate", directory, |target| {
-        let arguments = ["serve", "--config", policy.to_str().unwrap(), "--socket-mode", "0666", "--listen", &address(target)];
+        let arguments = ["serve", "--config", policy.to_str().unwrap(), "--listen", &address(target)];
         (mxgate.to_path_buf(), arguments.map(str::to_owned).to_vec())
     })];
     all.push(opponent("libmilter (C), does nothing", directory, |target| (nothing.clone(), vec![address(target)])));
@@ -63,6 +64,10 @@ fn opponent(name: &'static str, directory: &Path, command: impl Fn(&Target) -> (
         while !listens(&target) {
             assert!(Instant::now() < end, "{name} does not listen: {}", fs::read_to_string(&output).unwrap_or_default());
             sleep(Duration::from_millis(20));
+        }
+        if let Target::Unix(path) = &target {
+            // Postfix is another user.
+            fs::set_permissions(path, Permissions::from_mode(0o666)).unwrap();
         }
         (daemon, target)
     };
