@@ -131,7 +131,7 @@ impl<'a> Refusing<'a> {
             self.checks.iter().map(|rule| rule.check).filter(|check| wanted(*check)).map(Check::title).collect()
         };
         let (all, in_message) = (titles(|_| true), titles(|check| matches!(check, Check::Dkim | Check::Dmarc)));
-        let silent = self.checks.iter().copied().filter(|rule| (rule.check, rule.result) != (Check::Rdns, AuthResult::Fail));
+        let silent = self.checks.iter().copied().filter(|rule| (rule.check, rule.result) != (Check::Rdns, AuthResult::Temperror));
         let untold = match profile {
             _ if all.is_empty() => None,
             Profile::Postfix | Profile::Sendmail => Some(format!("nobody tells a milter at RCPT what {} came to", all.join(", "))),

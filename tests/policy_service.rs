@@ -353,10 +353,10 @@ fn trace_and_top_show_its_answers() {
 }
 
 /// Whether Postfix can tell all that a question is about: of the checks of authentication it tells reverse DNS, and of that
-/// only whether it failed.
+/// not whether it failed or gave no answer.
 fn can_be_told(case: &Case) -> bool {
     let [spf, dkim, dmarc, rdns] = case.results;
-    [spf, dkim, dmarc] == [AuthResult::Unknown; 3] && matches!(rdns, AuthResult::Unknown | AuthResult::Pass | AuthResult::Fail)
+    [spf, dkim, dmarc] == [AuthResult::Unknown; 3] && matches!(rdns, AuthResult::Unknown | AuthResult::Pass | AuthResult::Temperror)
 }
 
 /// The client's name if it leads back to its address, and its name whether or not.

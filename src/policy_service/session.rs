@@ -189,13 +189,14 @@ fn facts<'a>(request: &Request<'a>, stage: Stage) -> Facts<'a> {
 }
 
 /// Whether the client's name leads back to its address. Where there is no name at all, Postfix does not tell whether none
-/// exists or DNS could not be asked, and so nothing is known. A name that could not be looked up for the moment is one that
-/// does not lead back: Postfix tells them apart by its own reply only (`reject_unknown_client_hostname`).
+/// exists or DNS could not be asked, and so nothing is known. Of a name that does not lead back it does not tell whether DNS said
+/// so or gave no answer: that counts as an error that passes, for mail must not be lost while DNS is out of order (Postfix tells
+/// them apart by its own reply only, `reject_unknown_client_hostname`).
 fn reverse_dns(request: &Request<'_>) -> AuthResult {
     let known = |name: Option<&[u8]>| name.map(|name| !name.is_empty() && name != b"unknown");
     match (known(request.client_name), known(request.reverse_client_name)) {
         (Some(true), _) => AuthResult::Pass,
-        (Some(false), Some(true)) => AuthResult::Fail,
+        (Some(false), Some(true)) => AuthResult::Temperror,
         _ => AuthResult::Unknown,
     }
 }

@@ -23,12 +23,13 @@ const POLICY: &str = r#"
     entries = ["spam.example"]
     [authentication]
     rdns_fail = "reject"
+    rdns_temperror = "defer"
 "#;
 const BAD: &str = "521 5.7.1 No, 100% bad";
 const LATE: &str = "550 5.7.1 Service unavailable; client [203.0.113.1] blocked using late";
 const PARKED: &str = "521 5.3.2 parked.example does not accept mail";
 const SPAM: &str = "550 5.7.1 Sender address rejected: blocked using spam";
-const RDNS: &str = "550 5.7.25 Reverse DNS validation failed";
+const RDNS: &str = "451 4.7.25 Reverse DNS validation error";
 const DUNNO: &str = "DUNNO";
 
 fn gate(policy: &str) -> Gate {
@@ -176,7 +177,7 @@ fn attributes_are_the_facts() {
         (Request { recipient: None, sender: None, helo_name: None, ..bad }, BAD),
         (Request { recipient: None, ..known }, DUNNO),
         (Request { recipient: Some(b"user@\xff"), sender: Some(b"\xff"), ..known }, DUNNO),
-        // Reverse DNS.
+        // Reverse DNS, which may be out of order.
         (Request { client_name: Some(b"unknown"), reverse_client_name: Some(b"client.example"), ..known }, RDNS),
         (Request { client_name: Some(b"client.example"), reverse_client_name: Some(b"client.example"), ..known }, DUNNO),
         (Request { client_name: Some(b"unknown"), reverse_client_name: None, ..known }, DUNNO),
