@@ -2,21 +2,20 @@
 //! without a clock cannot keep.
 
 use crate::escalation::Offenders;
-use crate::listen::Stream;
 use crate::metrics::Traffic;
 use crate::protocol::{Conversation, Protocol};
+use crate::stream::Stream;
 use mxgate::Gate;
 use mxgate::milter::{Progress, Refusal};
 use std::future::poll_fn;
-use std::io::{self, ErrorKind};
-use std::mem::{self, MaybeUninit};
+use std::io;
+use std::mem;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
-use tokio::io::ReadBuf;
 use tokio::sync::watch;
 use tokio::task::yield_now;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 /// Time from the connection to the end of the option negotiation or the first request, which mail servers begin at once.
 const NEGOTIATION_TIME: Duration = Duration::from_secs(10);
@@ -81,7 +80,8 @@ async fn exchange(
             _ = stopped.changed(), if may_be_closed => return Ok(()),
         };
         let answered = !answers.is_empty();
-        write(stream, &answers).await?;
+        let written = timeout(WRITE_TIME, stream.write(&answers)).await;
+        written.map_err(|_| "it does not read its answers")?.map_err(show)?;
         answers.clear();
         answers.shrink_to(ANSWERS_KEPT);
         if heard? == Progress::Closed {
@@ -112,10 +112,9 @@ fn hear(
     told: &Told,
     answers: &mut Vec<u8>,
 ) -> Poll<io::Result<(Result<Progress, String>, bool)>> {
-    let mut buffer = [MaybeUninit::uninit(); READ_SIZE];
-    let mut read = ReadBuf::uninit(&mut buffer);
-    ready!(stream.poll_read(context, &mut read))?;
-    let input = read.filled();
+    let mut buffer = [0; READ_SIZE];
+    let length = ready!(stream.poll_read(context, &mut buffer))?;
+    let input = buffer.get(..length).unwrap_or_default();
     if input.is_empty() {
         // Not an error without SMFIC_QUIT either: Postfix closes when it has heard enough.
         return Poll::Ready(Ok((Ok(Progress::Closed), false)));
@@ -126,21 +125,7 @@ fn hear(
     if !answers.is_empty() {
         told.traffic.answers.observe(begun.elapsed().as_secs_f64());
     }
-    Poll::Ready(Ok((heard, input.len() == READ_SIZE)))
-}
-
-async fn write(stream: &Stream, mut bytes: &[u8]) -> Result<(), String> {
-    let deadline = Instant::now() + WRITE_TIME;
-    while !bytes.is_empty() {
-        match stream.try_write(bytes) {
-            Ok(length) => bytes = bytes.get(length..).unwrap_or_default(),
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                timeout_at(deadline, stream.writable()).await.map_err(|_| "it does not read its answers")?.map_err(show)?;
-            }
-            Err(error) => return Err(show(error)),
-        }
-    }
-    Ok(())
+    Poll::Ready(Ok((heard, length == READ_SIZE)))
 }
 
 fn show(error: io::Error) -> String {

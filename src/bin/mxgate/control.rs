@@ -5,7 +5,7 @@
 //! commands run beside the sessions, on threads that may take their time.
 
 use crate::commands::{Answer, answer};
-use crate::listen::{Listener, Stream};
+use crate::listen::Listener;
 use crate::rules::Rules;
 use crate::trace::{self, Follower};
 use std::fmt;
@@ -44,25 +44,26 @@ pub(crate) async fn accept(listener: Listener, rules: Arc<Rules>, mut stopped: w
             _ = stopped.changed() => break,
         };
         match accepted {
-            Ok(Stream::Unix(stream)) => {
+            Ok(socket) => {
                 failing = false;
                 match Arc::clone(&free).try_acquire_owned() {
                     Ok(permit) => {
                         let rules = Arc::clone(&rules);
                         tokio::spawn(async move {
-                            converse(stream, rules).await;
+                            match UnixStream::from_std(socket.into()) {
+                                Ok(stream) => converse(stream, rules).await,
+                                Err(error) => log::debug!("control: cannot serve a connection: {error}"),
+                            }
                             drop(permit);
                         });
                     }
                     Err(_) => {
                         let refusal = Answer::refusal(&format!("{MAX_CONNECTIONS} connections are open already; try again in a moment"));
                         // It fits into the buffer of a new connection.
-                        let _ = stream.try_write(&refusal.line);
+                        let _ = socket.send(&refusal.line);
                     }
                 }
             }
-            // A control socket is a file.
-            Ok(Stream::Tcp(_)) => {}
             Err(error) => {
                 if !failing {
                     log::error!("control: cannot accept connections, trying again: {error}");

@@ -4,7 +4,7 @@
 //! There is no password: whoever reaches the port reads which lists there are and how they do. So it is on an address of
 //! this host alone, or on a unix socket, unless the administrator says otherwise.
 
-use crate::listen::{Address, Listener, Stream};
+use crate::listen::{Address, Listener};
 use crate::metrics::{Health, Metrics};
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
@@ -14,10 +14,12 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::convert::Infallible;
+use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
@@ -61,12 +63,13 @@ pub(crate) async fn accept(listener: Listener, metrics: Arc<Metrics>, mut ended:
             _ = &mut ended => break,
         };
         match accepted {
-            (Ok(permit), Ok(stream)) => {
-                let metrics = Arc::clone(&metrics);
+            (Ok(permit), Ok(socket)) => {
+                let (is_unix, metrics) = (listener.is_unix(), Arc::clone(&metrics));
                 tokio::spawn(async move {
-                    match stream {
-                        Stream::Tcp(stream) => converse(stream, metrics).await,
-                        Stream::Unix(stream) => converse(stream, metrics).await,
+                    if is_unix {
+                        converse(UnixStream::from_std(socket.into()), metrics).await;
+                    } else {
+                        converse(TcpStream::from_std(socket.into()), metrics).await;
                     }
                     drop(permit);
                 });
@@ -83,7 +86,8 @@ pub(crate) async fn accept(listener: Listener, metrics: Arc<Metrics>, mut ended:
 }
 
 /// One connection. Who asks wrongly has an answer that says so; who does not ask is no news.
-async fn converse(stream: impl AsyncRead + AsyncWrite + Unpin, metrics: Arc<Metrics>) {
+async fn converse(stream: io::Result<impl AsyncRead + AsyncWrite + Unpin>, metrics: Arc<Metrics>) {
+    let Ok(stream) = stream.inspect_err(|error| log::debug!("metrics: cannot serve a connection: {error}")) else { return };
     let answer = service_fn(|request| respond(request, Arc::clone(&metrics)));
     let mut server = http1::Builder::new();
     server.timer(TokioTimer::new()).header_read_timeout(HEAD_TIME).max_buf_size(MAX_HEAD);

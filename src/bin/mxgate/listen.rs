@@ -1,22 +1,21 @@
 //! Where the daemon listens: addresses as Postfix and as Sendmail write them, and the sockets behind them.
 
-use nix::sys::socket::{getsockopt, sockopt};
+use crate::stream::watch;
+use socket2::{Domain, SockAddr, Socket, Type};
 use std::fmt;
 use std::fs::{self, File, Permissions};
 use std::io::{self, ErrorKind};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener as StdTcpListener};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown};
-use std::os::unix::net::UnixListener as StdUnixListener;
 use std::path::{Path, PathBuf};
-use std::pin::Pin;
 use std::str::FromStr;
-use std::task::{Context, Poll};
-use tokio::io::{AsyncRead as _, ReadBuf};
-use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixSocket, UnixStream, lookup_host};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::net::{UnixStream, lookup_host};
 
 /// Connections that wait to be accepted. Where a unix socket has no more room a mail server fails at once.
-const BACKLOG: u32 = 1024;
+const BACKLOG: i32 = 1024;
 
 /// An address to listen on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,14 +103,9 @@ impl fmt::Display for Address {
 /// A socket that listens.
 #[derive(Debug)]
 pub(crate) struct Listener {
-    socket: Socket,
+    socket: AsyncFd<Socket>,
+    is_unix: bool,
     origin: Origin,
-}
-
-#[derive(Debug)]
-enum Socket {
-    Tcp(TcpListener),
-    Unix(UnixListener),
 }
 
 /// Who has opened a socket, and sees to its end.
@@ -121,13 +115,6 @@ enum Origin {
     Bound(Option<SocketFile>),
     /// Whoever started us, and keeps it open when we have ended.
     HandedOver,
-}
-
-/// A connection.
-#[derive(Debug)]
-pub(crate) enum Stream {
-    Tcp(TcpStream),
-    Unix(UnixStream),
 }
 
 /// The file of a unix socket.
@@ -165,36 +152,34 @@ impl Listener {
 
     /// A socket that listens already. The error says what it is instead.
     pub(crate) fn handed_over(descriptor: OwnedFd) -> Result<Listener, String> {
-        let show = |error: io::Error| error.to_string();
-        if !getsockopt(&descriptor, sockopt::AcceptConn).map_err(|error| format!("not a socket: {error}"))? {
+        let socket = Socket::from(descriptor);
+        if !socket.is_listener().map_err(|error| format!("not a socket: {error}"))? {
             return Err("a socket that does not listen".into());
         }
-        // Only one of the two families takes the address for one of its own.
-        let unix = StdUnixListener::from(descriptor);
-        let socket = if unix.local_addr().is_ok() {
-            unix.set_nonblocking(true).map_err(show)?;
-            Socket::Unix(UnixListener::from_std(unix).map_err(show)?)
-        } else {
-            let tcp = StdTcpListener::from(OwnedFd::from(unix));
-            tcp.local_addr().map_err(|_| "neither a unix nor an internet socket".to_owned())?;
-            tcp.set_nonblocking(true).map_err(show)?;
-            Socket::Tcp(TcpListener::from_std(tcp).map_err(show)?)
-        };
-        Ok(Listener { socket, origin: Origin::HandedOver })
+        let local = socket.local_addr().map_err(|error| error.to_string())?;
+        if !local.is_unix() && local.as_socket().is_none() {
+            return Err("neither a unix nor an internet socket".into());
+        }
+        Listener::new(socket, Origin::HandedOver).map_err(|error| error.to_string())
+    }
+
+    fn new(socket: Socket, origin: Origin) -> io::Result<Listener> {
+        let is_unix = socket.local_addr()?.is_unix();
+        socket.set_nonblocking(true)?;
+        if !is_unix {
+            // For its connections: a mail server waits for each answer; that must not wait for the next packet to go with.
+            socket.set_tcp_nodelay(true)?;
+        }
+        Ok(Listener { socket: watch(socket, Interest::READABLE)?, is_unix, origin })
     }
 
     /// The address with what was chosen for it: the IP address of a name, a free port instead of port 0.
     pub(crate) fn address(&self) -> io::Result<Address> {
-        match (&self.socket, &self.origin) {
-            (Socket::Tcp(listener), _) => {
-                let address = listener.local_addr()?;
-                Ok(Address::Inet { host: address.ip().to_string(), port: address.port(), six: address.is_ipv6() })
-            }
-            (Socket::Unix(_), Origin::Bound(Some(file))) => Ok(Address::Unix(std::path::absolute(&file.path)?)),
-            (Socket::Unix(listener), _) => {
-                let address = listener.local_addr()?;
-                Ok(Address::Unix(address.as_pathname().unwrap_or(Path::new("(a socket without a file)")).into()))
-            }
+        let local = self.socket.get_ref().local_addr()?;
+        match (local.as_socket(), &self.origin) {
+            (Some(address), _) => Ok(Address::Inet { host: address.ip().to_string(), port: address.port(), six: address.is_ipv6() }),
+            (None, Origin::Bound(Some(file))) => Ok(Address::Unix(std::path::absolute(&file.path)?)),
+            (None, _) => Ok(Address::Unix(local.as_pathname().unwrap_or(Path::new("(a socket without a file)")).into())),
         }
     }
 
@@ -204,19 +189,21 @@ impl Listener {
     }
 
     pub(crate) fn is_unix(&self) -> bool {
-        matches!(self.socket, Socket::Unix(_))
+        self.is_unix
     }
 
-    pub(crate) async fn accept(&self) -> io::Result<Stream> {
-        match &self.socket {
-            Socket::Tcp(listener) => {
-                let (stream, _) = listener.accept().await?;
-                // A mail server waits for each answer; that must not wait for the next packet to go with.
-                stream.set_nodelay(true)?;
-                Ok(Stream::Tcp(stream))
-            }
-            Socket::Unix(listener) => Ok(Stream::Unix(listener.accept().await?.0)),
-        }
+    /// The next connection, which does not wait for bytes.
+    pub(crate) async fn accept(&self) -> io::Result<Socket> {
+        let accept = |listener: &Socket| {
+            #[cfg(target_os = "linux")]
+            let socket = listener.accept4(libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC)?.0;
+            #[cfg(not(target_os = "linux"))]
+            let socket = listener.accept()?.0;
+            #[cfg(not(target_os = "linux"))]
+            socket.set_nonblocking(true)?;
+            Ok(socket)
+        };
+        self.socket.async_io(Interest::READABLE, accept).await
     }
 
     /// Gives the file of a socket that we have opened to another user and group.
@@ -234,42 +221,6 @@ impl Listener {
     }
 }
 
-impl Stream {
-    pub(crate) async fn writable(&self) -> io::Result<()> {
-        match self {
-            Stream::Tcp(stream) => stream.writable().await,
-            Stream::Unix(stream) => stream.writable().await,
-        }
-    }
-
-    /// Reads once. Unlike `try_read` it knows by a buffer that was not filled that there is no more, without asking the system.
-    pub(crate) fn poll_read(&mut self, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match self {
-            Stream::Tcp(stream) => Pin::new(stream).poll_read(context, buffer),
-            Stream::Unix(stream) => Pin::new(stream).poll_read(context, buffer),
-        }
-    }
-
-    /// Has what was read acknowledged at once. Where nothing is answered the system waits up to 40 ms for an answer to do it with,
-    /// and a peer that writes in small pieces keeps back the next one until then (RFC 896; RFC 1122 section 4.2.3.2). Only
-    /// Linux can; elsewhere, and if it fails, it is only slower.
-    pub(crate) fn acknowledge(&self) {
-        #[cfg(target_os = "linux")]
-        if let Stream::Tcp(stream) = self
-            && let Err(error) = stream.set_quickack(true)
-        {
-            log::debug!("cannot acknowledge at once: {error}");
-        }
-    }
-
-    pub(crate) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            Stream::Tcp(stream) => stream.try_write(bytes),
-            Stream::Unix(stream) => stream.try_write(bytes),
-        }
-    }
-}
-
 async fn bind_inet(host: &str, port: u16, six: bool) -> Result<Listener, String> {
     let found: Vec<SocketAddr> = match host.parse::<IpAddr>() {
         Ok(address) => vec![(address, port).into()],
@@ -278,25 +229,25 @@ async fn bind_inet(host: &str, port: u16, six: bool) -> Result<Listener, String>
     let family = if six { "IPv6" } else { "IPv4" };
     let address = found.iter().find(|address| address.is_ipv6() == six).ok_or_else(|| format!("the host has no {family} address"))?;
     let listen = || {
-        let socket = if six { TcpSocket::new_v6() } else { TcpSocket::new_v4() }?;
+        let socket = Socket::new(if six { Domain::IPV6 } else { Domain::IPV4 }, Type::STREAM, None)?;
         // Connections of the daemon before us that are closing must not keep us from starting.
-        socket.set_reuseaddr(true)?;
-        socket.bind(*address)?;
-        socket.listen(BACKLOG)
+        socket.set_reuse_address(true)?;
+        socket.bind(&(*address).into())?;
+        socket.listen(BACKLOG)?;
+        Listener::new(socket, Origin::Bound(None))
     };
     let remedies = [
         (ErrorKind::AddrInUse, "is another daemon running? Stop it or choose another port"),
         (ErrorKind::AddrNotAvailable, "choose an address of this host"),
         (ErrorKind::PermissionDenied, "choose a port above 1023"),
     ];
-    let bound = |listener| Listener { socket: Socket::Tcp(listener), origin: Origin::Bound(None) };
-    listen().map(bound).map_err(|error| with_remedy(&error, &remedies))
+    listen().map_err(|error| with_remedy(&error, &remedies))
 }
 
 async fn bind_unix(path: &Path, mode: u32) -> Result<Listener, String> {
     remove_stale(path).await?;
     let listen = || {
-        let socket = UnixSocket::new_stream()?;
+        let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
         // Linux creates the file with the mode of the socket less the umask: so it is never wider than asked for.
         // Elsewhere this may do nothing, but nobody can connect before `listen` anyway.
         let handle = File::from(socket.as_fd().try_clone_to_owned()?);
@@ -304,13 +255,13 @@ async fn bind_unix(path: &Path, mode: u32) -> Result<Listener, String> {
         if cfg!(target_os = "linux") {
             narrowed?;
         }
-        socket.bind(path)?;
+        socket.bind(&SockAddr::unix(path)?)?;
         let identity = identity(path)?;
         // Gives back what the umask took off.
         fs::set_permissions(path, Permissions::from_mode(mode))?;
         let file = SocketFile { path: path.into(), identity };
-        let listener = socket.listen(BACKLOG)?;
-        Ok(Listener { socket: Socket::Unix(listener), origin: Origin::Bound(Some(file)) })
+        socket.listen(BACKLOG)?;
+        Listener::new(socket, Origin::Bound(Some(file)))
     };
     let remedies = [
         (ErrorKind::NotFound, "create its directory"),

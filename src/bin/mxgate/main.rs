@@ -46,6 +46,7 @@ mod rules;
 mod serve;
 mod state;
 mod status;
+mod stream;
 mod syslog;
 mod top;
 mod trace;

@@ -10,7 +10,7 @@ use crate::escalation::{self, Offenders};
 use crate::handover::{self, Sockets};
 use crate::heap;
 use crate::http;
-use crate::listen::{Address, Listener, Stream, parse_path};
+use crate::listen::{Address, Listener, parse_path};
 use crate::logger::{self, Format, Place, say};
 use crate::manager;
 use crate::metrics::Metrics;
@@ -20,6 +20,7 @@ use crate::protocol::Protocol;
 use crate::refusals::{self, Refusals};
 use crate::rules::Rules;
 use crate::state;
+use crate::stream::Stream;
 use mxgate::Gate;
 use std::future::ready;
 use std::io::{self, ErrorKind};
@@ -344,7 +345,7 @@ impl Port {
             *full = false;
         }
         let permit = Arc::clone(&self.connections).acquire_owned().await.map_err(io::Error::other)?;
-        Ok((self.listener.accept().await?, permit))
+        Ok((Stream::new(self.listener.accept().await?, !self.listener.is_unix())?, permit))
     }
 
     fn spawn(&self, mut stream: Stream, permit: OwnedSemaphorePermit, stopped: watch::Receiver<bool>) {
