@@ -11,7 +11,7 @@
 )]
 
 use crate::measure::{Counting, Question, latency, throughput, time};
-use crate::sets::{Address, Set};
+use crate::sets::{AT_ONCE, Address, Set};
 use ip_network_table::IpNetworkTable;
 use ipnet::{Ipv4Net, Ipv6Net};
 use iptrie::map::{LCTrieMap, RTrieMap};
@@ -22,7 +22,7 @@ use prefix_trie::PrefixMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 pub(crate) const OURS: &str = "mxgate";
-pub(crate) const TOGETHER: &str = "mxgate, 16 at once";
+pub(crate) const TOGETHER: &str = "mxgate, 32 at once";
 pub(crate) const FLOOR: &str = "floor: a root read, then one line";
 pub(crate) const DIR_24_8: &str = "DIR-24-8";
 pub(crate) const CRATES: [&str; 4] = ["prefix-trie", "ip_network_table", "iptrie (LC-trie)", "poptrie"];
@@ -51,13 +51,13 @@ impl<A: Address + Question, T, F: Fn(&T, A) -> u32> Table<A> for Asked<T, F> {
     }
 }
 
-/// Our table, asked for sixteen addresses at once. Latency has no meaning then, and is that of one alone.
+/// Our table, asked for some addresses at once. Latency has no meaning then, and is that of one alone.
 struct Together(NetworkTable);
 
 impl<A: Address + Question> Table<A> for Together {
     fn throughput(&self, addresses: &[A]) -> f64 {
-        let (groups, _) = addresses.as_chunks::<16>();
-        throughput(groups, |group| A::ours_together(&self.0, &group).iter().fold(0, |sum, value| sum.wrapping_add(*value))) / 16.0
+        let (groups, _) = addresses.as_chunks::<AT_ONCE>();
+        throughput(groups, |group| A::ours_together(&self.0, &group).iter().fold(0, |sum, value| sum.wrapping_add(*value))) / AT_ONCE as f64
     }
     fn latency(&self, addresses: &[A]) -> f64 {
         latency(addresses, |address| A::ours(&self.0, address))

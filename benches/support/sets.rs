@@ -27,6 +27,9 @@ use std::path::{Path, PathBuf};
 mod random;
 pub(crate) use random::random;
 
+/// So many addresses are looked up together.
+pub(crate) const AT_ONCE: usize = 32;
+
 /// An address of one family, as a number.
 pub(crate) trait Address:
     Copy + Send + Sync + Debug + Ord + Hash + From<u32> + BitOr<Output = Self> + BitXor<Output = Self> + 'static
@@ -40,7 +43,7 @@ pub(crate) trait Address:
     fn of_net(net: IpNet) -> Option<(Self, u8)>;
     /// What our table says.
     fn ours(table: &NetworkTable, address: Self) -> u32;
-    fn ours_together(table: &NetworkTable, addresses: &[Self; 16]) -> [u32; 16];
+    fn ours_together(table: &NetworkTable, addresses: &[Self; AT_ONCE]) -> [u32; AT_ONCE];
 
     /// The bits that tell the hosts of a network apart.
     fn host_bits(length: u8) -> u128 {
@@ -73,7 +76,7 @@ impl Address for u32 {
     fn ours(table: &NetworkTable, address: u32) -> u32 {
         table.v4(address)
     }
-    fn ours_together(table: &NetworkTable, addresses: &[u32; 16]) -> [u32; 16] {
+    fn ours_together(table: &NetworkTable, addresses: &[u32; AT_ONCE]) -> [u32; AT_ONCE] {
         table.v4_together(addresses)
     }
 }
@@ -95,7 +98,7 @@ impl Address for u128 {
     fn ours(table: &NetworkTable, address: u128) -> u32 {
         table.v6(address)
     }
-    fn ours_together(table: &NetworkTable, addresses: &[u128; 16]) -> [u32; 16] {
+    fn ours_together(table: &NetworkTable, addresses: &[u128; AT_ONCE]) -> [u32; AT_ONCE] {
         table.v6_together(addresses)
     }
 }

@@ -94,7 +94,7 @@ impl NetworkTable {
         self.v6.get(address).single_or_0()
     }
 
-    /// As [`NetworkTable::v4`], for some addresses at once: sixteen or so together take less time than one by one, because the
+    /// As [`NetworkTable::v4`], for some addresses at once: 32 or so together take less time than one by one, because the
     /// memory is read for all of them at the same time (`cargo bench --bench networks`).
     #[inline]
     pub fn v4_together<const N: usize>(&self, addresses: &[u32; N]) -> [u32; N] {
