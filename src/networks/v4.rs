@@ -76,32 +76,45 @@ impl Table {
         let (at, low) = ((entry & !RUN) as usize, (address & 0xffff) as u16);
         let Some(at) = self.line(at, low) else { return Cover::NONE };
         let Some(line) = self.lines.get(at) else { return Cover::NONE };
-        self.in_line(at, line, low).unwrap_or(Cover::NONE)
+        self.in_line(at, line, low, line.background).unwrap_or(Cover::NONE)
     }
 
-    /// What covers each of some addresses. They go from one step to the next together, so that the lines of all of them are on
-    /// their way from memory when the first is needed. One after the other a processor sees three look-ups ahead.
+    /// What covers each of some addresses. Those that have a run go from one step to the next together, so that the lines of all of
+    /// them are on their way from memory when the first is needed. One after the other a processor sees three look-ups ahead.
     #[inline]
     pub(super) fn get_together<const N: usize>(&self, addresses: &[u32; N]) -> [Cover; N] {
-        if self.lines.is_empty() {
-            return addresses.map(|address| self.get(address));
+        let entries = addresses.map(|address| self.root.get((address >> 16) as usize).copied().unwrap_or(0));
+        // Which of them have a run, without a branch: half of the time it would be guessed wrong.
+        let (mut with_run, mut count) = ([0; N], 0);
+        for (number, entry) in entries.iter().enumerate() {
+            if let Some(place) = with_run.get_mut(count) {
+                *place = number;
+            }
+            count += usize::from(entry & RUN != 0);
         }
-        let entries = addresses.map(|address| (address, self.root.get((address >> 16) as usize).copied().unwrap_or(0)));
-        let lines = entries.map(|(address, entry)| {
-            // Where there is no run the first one is read, and not used: a branch would be guessed wrong too often.
-            let at = select_unpredictable(entry & RUN == 0, 0, entry & !RUN) as usize;
-            (address, entry, self.line(at, (address & 0xffff) as u16).unwrap_or(0))
-        });
-        let touched = lines.map(|(address, entry, at)| (address, entry, at, self.lines.get(at).map_or(0, |line| line.background)));
-        touched.map(|(address, entry, at, _)| {
-            let cover = self.lines.get(at).and_then(|line| self.in_line(at, line, (address & 0xffff) as u16));
-            select_unpredictable(entry & RUN == 0, Cover::of_number(entry), cover.unwrap_or(Cover::NONE))
-        })
+        let with_run = with_run.get(..count).unwrap_or_default();
+        let mut lines = [(0, 0, 0); N];
+        for (line, number) in lines.iter_mut().zip(with_run) {
+            let (Some(entry), Some(address)) = (entries.get(*number), addresses.get(*number)) else { continue };
+            let low = (address & 0xffff) as u16;
+            *line = (self.line((entry & !RUN) as usize, low).unwrap_or(usize::MAX), low, 0);
+        }
+        for (at, _, background) in lines.iter_mut().take(count) {
+            *background = self.lines.get(*at).map_or(0, |line| line.background);
+        }
+        let mut covers = entries.map(Cover::of_number);
+        for ((at, low, background), number) in lines.iter().zip(with_run) {
+            let cover = self.lines.get(*at).and_then(|line| self.in_line(*at, line, *low, *background));
+            if let Some(place) = covers.get_mut(*number) {
+                *place = cover.unwrap_or(Cover::NONE);
+            }
+        }
+        covers
     }
 
     /// What a line says about a number.
     #[inline(always)]
-    fn in_line(&self, at: usize, line: &Line, low: u16) -> Option<Cover> {
+    fn in_line(&self, at: usize, line: &Line, low: u16, background: u32) -> Option<Cover> {
         let piece = rank_of_10(&line.starts, low).max(1) - 1;
         let (start, size) = (*line.starts.get(piece)?, *line.sizes.get(piece)?);
         // Before the first piece the distance is that to an earlier number than there is: larger than any size.
@@ -111,7 +124,7 @@ impl Table {
         } else {
             Cover::of_number(*self.wide.get(at)?.get(piece)?)
         };
-        Some(select_unpredictable(inside, cover, Cover::of_number(line.background)))
+        Some(select_unpredictable(inside, cover, Cover::of_number(background)))
     }
 
     /// The line of a run in which a number lies.
