@@ -18,7 +18,7 @@ use mxgate::networks::NetworkTable;
 use prefix_trie::joint::JointPrefixMap;
 use proptest::prelude::Rng as _;
 use proptest::test_runner::TestRng;
-use sets::{Address, Network, Set, below, feeds, random, within};
+use sets::{AT_ONCE, Address, Network, Set, below, feeds, random, within};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::thread;
 use std::time::Instant;
@@ -68,7 +68,7 @@ impl<A: Address> Tables<A> {
     }
 
     /// About some addresses, each by itself and all at once.
-    fn ask(&self, addresses: [A; 16], scan: bool) {
+    fn ask(&self, addresses: [A; AT_ONCE], scan: bool) {
         for (address, given) in addresses.into_iter().zip(A::ours_together(&self.ours, &addresses)) {
             assert_eq!(given, A::ours(&self.ours, address), "{}", address.net(A::BITS as u8));
             self.compare(address, given, scan);
@@ -183,7 +183,7 @@ fn small<A: Address>(corners: &[Corner<A>], questions: u64, random: &mut TestRng
         };
         let tables = Tables::new(&nested(count, corner, lengths, random));
         tables.ask(std::array::from_fn(|at| A::cut(if at == 0 { u128::MAX } else { 0 })), true);
-        for _ in 0..QUESTIONS_A_TABLE / 16 {
+        for _ in 0..QUESTIONS_A_TABLE / AT_ONCE as u64 {
             tables.ask(std::array::from_fn(|_| tables.address(corner, random)), true);
         }
         asked += QUESTIONS_A_TABLE;
@@ -196,7 +196,7 @@ fn large<A: Address>(set: &Set<A>, questions: u64) -> u64 {
     let tables = Tables::new(&set.networks);
     on_all_cores(JOBS, |job| {
         let mut random = random(100 + job as u8);
-        for _ in 0..questions / JOBS as u64 / 16 {
+        for _ in 0..questions / JOBS as u64 / AT_ONCE as u64 {
             tables.ask(std::array::from_fn(|_| tables.address(set.space[0], &mut random)), false);
         }
         questions / JOBS as u64
