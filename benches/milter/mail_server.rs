@@ -22,6 +22,9 @@ const NR_RCPT: u32 = 0x8000;
 /// What Postfix 3.7 offers.
 const OFFER: Options = Options { version: 6, actions: 0x1ff, protocol: 0x1f_ffff };
 
+/// So many addresses the mail server has.
+const SOURCES: usize = 60_000;
+
 /// Where a milter listens.
 #[derive(Clone, Debug)]
 pub(crate) enum Target {
@@ -43,12 +46,13 @@ pub(crate) fn run(target: &Target, connections: u16, time: Duration, clients: &R
     let counted = Rc::new(Counted::default());
     let all = LocalSet::new();
     let tasks: Vec<_> = (0..connections)
-        .map(|number| {
+        .map(|_| {
             let (target, clients, counted) = (target.clone(), Rc::clone(clients), Rc::clone(&counted));
             all.spawn_local(async move {
                 let (mut heard, mut said) = (vec![0; 4096], Vec::new());
                 while start.elapsed() < time {
-                    let client = clients[counted.next.replace(counted.next.get() + 1) % clients.len()];
+                    let number = counted.next.replace(counted.next.get() + 1);
+                    let client = clients[number % clients.len()];
                     let answer = ask(&target, number, client, &mut heard, &mut said).await.unwrap();
                     counted.sessions.set(counted.sessions.get() + 1);
                     counted.refused.set(counted.refused.get() + u32::from(answer != SMFIR_CONTINUE));
@@ -72,13 +76,13 @@ struct Counted {
     next: Cell<usize>,
 }
 
-async fn ask(target: &Target, number: u16, client: u32, heard: &mut [u8], said: &mut Vec<u8>) -> io::Result<u8> {
+async fn ask(target: &Target, number: usize, client: u32, heard: &mut [u8], said: &mut Vec<u8>) -> io::Result<u8> {
     match target {
         Target::Unix(path) => session(UnixStream::connect(path).await?, client, heard, said).await,
         Target::Tcp(port) => {
-            // From many addresses, for else there would be no free port soon.
+            // From many addresses: a port that was used is not free for a minute, and to look for one that is takes long.
             let socket = TcpSocket::new_v4()?;
-            socket.bind((Ipv4Addr::from_bits(0x7f00_0002 + u32::from(number % 200)), 0).into())?;
+            socket.bind((Ipv4Addr::from_bits(0x7f01_0000 + (number % SOURCES) as u32), 0).into())?;
             let stream = socket.connect((Ipv4Addr::LOCALHOST, *port).into()).await?;
             stream.set_nodelay(true)?;
             session(stream, client, heard, said).await

@@ -1,4 +1,4 @@
-//! The milters: mxgate with a policy of a million networks, and filters that do nothing.
+//! The milters: mxgate with a policy of a million networks, filters that do nothing, and what none of them can go below.
 
 use crate::mail_server::Target;
 use crate::support::daemon::Daemon;
@@ -23,9 +23,12 @@ pub(crate) struct Opponent {
 
 /// All of them. `policy` is that of mxgate.
 pub(crate) fn start(directory: &Path, policy: &Path) -> Vec<Opponent> {
-    let nothing = directory.join("nothing");
-    let built = Command::new("cc").args(["-O2", "-o"]).arg(&nothing).args(["benches/milter/nothing.c", "-lmilter", "-pthread"]).status();
-    assert!(built.unwrap().success(), "nothing.c needs libmilter-dev");
+    let [nothing, floor] = ["nothing", "floor"].map(|name| {
+        let (program, source) = (directory.join(name), format!("benches/milter/{name}.c"));
+        let built = Command::new("cc").args(["-O2", "-o"]).arg(&program).args([&source, "-lmilter", "-pthread"]).status();
+        assert!(built.unwrap().success(), "{source} needs libmilter-dev");
+        program
+    });
     let mxgate = Path::new(env!("CARGO_BIN_EXE_mxgate"));
     let mut all = vec![opponent("mxgate", directory, |target| {
         let arguments = ["serve", "--config", policy.to_str().unwrap(), "--listen", &address(target)];
@@ -44,6 +47,7 @@ pub(crate) fn start(directory: &Path, policy: &Path) -> Vec<Opponent> {
             (miltr.clone(), vec![address])
         }));
     }
+    all.push(opponent("the floor: a loop in C", directory, |target| (floor.clone(), vec![address(target)])));
     all
 }
 
