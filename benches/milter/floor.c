@@ -1,5 +1,6 @@
 /* What no filter can go below: it reads, answers with the same bytes whatever it has read, and knows of the milter
- * protocol only where a packet ends. One thread, level-triggered epoll, blocking sockets, no checks of anything.
+ * protocol only where a packet ends, of that of policy services only where a request does. One thread, level-triggered
+ * epoll, blocking sockets, no checks of anything.
  *
  *     floor unix:/path | inet:port@127.0.0.1
  */
@@ -16,6 +17,7 @@
 /* Version 6, no actions; no HELO, MAIL, headers, body, DATA and unknown commands, and no answer to CONNECT. */
 static const char options[] = {0, 0, 0, 13, 'O', 0, 0, 0, 6, 0, 0, 0, 0, 0, 0, 0x13, 0x76};
 static const char go_on[] = {0, 0, 0, 1, 'c'};
+static const char refused[] = "action=550 5.7.1 Refused\n\n";
 
 static int listening(const char *address)
 {
@@ -35,11 +37,16 @@ static int listening(const char *address)
     return listen(listener, 1024) == 0 ? listener : -1;
 }
 
-/* Answers what waits for an answer: options, RCPT and the end of a message. Each read has whole packets. */
+/* Answers what waits for an answer: options, RCPT and the end of a message; a request, which begins with "request=" where
+ * a packet has its length. Each read has whole packets, or a whole request. */
 static void answer(int connection, const unsigned char *heard, ssize_t length)
 {
     ssize_t at = 0;
     int one = 1, answered = 0;
+    if (heard[0] != 0) {
+        send(connection, refused, sizeof refused - 1, MSG_NOSIGNAL);
+        return;
+    }
     while (at + 5 <= length) {
         unsigned char command = heard[at + 4];
         if (command == 'O')

@@ -1,5 +1,6 @@
 //! `make bench-milter`: the daemon beside filters that do nothing, under the same load of milter sessions, and behind a real
-//! Postfix; and as its policy service, beside a table of its own. `MXGATE_BENCH=quick` for a short run.
+//! Postfix; and as its policy service, beside a table of its own. `MXGATE_BENCH=quick` for a short run; `-- sessions`, `-- postfix`
+//! or `-- refusing` for a part.
 //!
 //! What counts is the processor time of the milter a session: the generator and the milter share the cores, so that the
 //! rate says as much about the generator. All take turns; printed are medians.
@@ -58,9 +59,18 @@ fn main() {
     let table = mxgate::networks::NetworkTable::of(&set.ours());
     let clients: Vec<u32> = set.addresses(1 << 16, Mix::Any, &mut random).into_iter().filter(|client| table.v4(*client) == 0).collect();
     let all = opponents::start(directory, &policy);
-    raw(&all, &clients.into());
-    behind_postfix::compare(&all, directory);
-    refusing::compare(directory);
+    // `cargo bench --bench milter -- sessions`, or more of them; cargo adds an option of its own.
+    let parts: Vec<String> = std::env::args().skip(1).filter(|part| !part.starts_with('-')).collect();
+    let wanted = |part: &str| parts.is_empty() || parts.iter().any(|wanted| wanted == part);
+    if wanted("sessions") {
+        raw(&all, &clients.into());
+    }
+    if wanted("postfix") {
+        behind_postfix::compare(&all, directory);
+    }
+    if wanted("refusing") {
+        refusing::compare(directory);
+    }
 }
 
 /// A network a line.

@@ -23,12 +23,7 @@ pub(crate) struct Opponent {
 
 /// All of them. `policy` is that of mxgate.
 pub(crate) fn start(directory: &Path, policy: &Path) -> Vec<Opponent> {
-    let [nothing, floor] = ["nothing", "floor"].map(|name| {
-        let (program, source) = (directory.join(name), format!("benches/milter/{name}.c"));
-        let built = Command::new("cc").args(["-O2", "-o"]).arg(&program).args([&source, "-lmilter", "-pthread"]).status();
-        assert!(built.unwrap().success(), "{source} needs libmilter-dev");
-        program
-    });
+    let [nothing, floor] = ["nothing", "floor"].map(|name| built(name, directory));
     let mxgate = Path::new(env!("CARGO_BIN_EXE_mxgate"));
     let mut all = vec![opponent("mxgate", directory, |target| {
         let arguments = ["serve", "--config", policy.to_str().unwrap(), "--listen", &address(target)];
@@ -51,8 +46,16 @@ pub(crate) fn start(directory: &Path, policy: &Path) -> Vec<Opponent> {
     all
 }
 
+/// The program that this C file is.
+pub(crate) fn built(name: &str, directory: &Path) -> PathBuf {
+    let (program, source) = (directory.join(name), format!("benches/milter/{name}.c"));
+    let built = Command::new("cc").args(["-O2", "-o"]).arg(&program).args([&source, "-lmilter", "-pthread"]).status();
+    assert!(built.unwrap().success(), "{source} needs libmilter-dev");
+    program
+}
+
 /// As Sendmail writes it.
-fn address(target: &Target) -> String {
+pub(crate) fn address(target: &Target) -> String {
     match target {
         Target::Unix(path) => format!("unix:{}", path.display()),
         Target::Tcp(port) => format!("inet:{port}@127.0.0.1"),
@@ -62,22 +65,33 @@ fn address(target: &Target) -> String {
 fn opponent(name: &'static str, directory: &Path, command: impl Fn(&Target) -> (PathBuf, Vec<String>)) -> Opponent {
     let start = |target: Target| {
         let (program, arguments) = command(&target);
-        let output = directory.join("output");
-        let daemon = Daemon::start(&program, arguments, &output);
-        let end = Instant::now() + PATIENCE;
-        while !listens(&target) {
-            assert!(Instant::now() < end, "{name} does not listen: {}", fs::read_to_string(&output).unwrap_or_default());
-            sleep(Duration::from_millis(20));
-        }
-        if let Target::Unix(path) = &target {
-            // Postfix is another user.
-            fs::set_permissions(path, Permissions::from_mode(0o666)).unwrap();
-        }
-        (daemon, target)
+        (start_one(&program, arguments, directory, &target), target)
     };
-    let number = fs::read_dir(directory).unwrap().count();
     let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
-    Opponent { name, unix: start(Target::Unix(directory.join(format!("{number}.sock")))), tcp: start(Target::Tcp(port)) }
+    Opponent { name, unix: start(free_path(directory)), tcp: start(Target::Tcp(port)) }
+}
+
+/// A path for one more socket.
+pub(crate) fn free_path(directory: &Path) -> Target {
+    let number = fs::read_dir(directory).unwrap().count();
+    Target::Unix(directory.join(format!("{number}.sock")))
+}
+
+/// Starts a program that will listen there.
+pub(crate) fn start_one(program: &Path, arguments: Vec<String>, directory: &Path, target: &Target) -> Daemon {
+    let output = directory.join("output");
+    let daemon = Daemon::start(program, arguments, &output);
+    let end = Instant::now() + PATIENCE;
+    while !listens(target) {
+        let said = || fs::read_to_string(&output).unwrap_or_default();
+        assert!(Instant::now() < end, "{} does not listen: {}", program.display(), said());
+        sleep(Duration::from_millis(20));
+    }
+    if let Target::Unix(path) = target {
+        // Postfix is another user.
+        fs::set_permissions(path, Permissions::from_mode(0o666)).unwrap();
+    }
+    daemon
 }
 
 fn listens(target: &Target) -> bool {

@@ -7,15 +7,17 @@ use crate::protocol::{Conversation, Protocol};
 use crate::stream::Stream;
 use mxgate::Gate;
 use mxgate::milter::{Progress, Refusal};
+use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
 use std::mem;
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::yield_now;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout};
 
 /// Time from the connection to the end of the option negotiation or the first request, which mail servers begin at once.
 const NEGOTIATION_TIME: Duration = Duration::from_secs(10);
@@ -27,8 +29,15 @@ const WRITE_TIME: Duration = Duration::from_secs(30);
 const IDLE_TIME: Duration = Duration::from_secs(3600);
 /// Most bytes that are read at once. The packets of an envelope have some hundred.
 const READ_SIZE: usize = 4096;
+/// Room for the answers to an envelope.
+const ANSWERS_AT_FIRST: usize = 64;
 /// Capacity that the buffer for answers keeps.
 const ANSWERS_KEPT: usize = 1024;
+
+thread_local! {
+    /// What was read last. One for all connections, as nothing of it is kept: each would need one of its own while it is idle.
+    static HEARD: RefCell<[u8; READ_SIZE]> = const { RefCell::new([0; READ_SIZE]) };
+}
 
 /// Who is told of answers.
 #[derive(Clone)]
@@ -68,16 +77,19 @@ async fn exchange(
     told: &Told,
     mut stopped: watch::Receiver<bool>,
 ) -> Result<(), String> {
-    let mut answers = Vec::new();
-    let mut deadline = Instant::now() + NEGOTIATION_TIME;
+    let mut answers = Vec::with_capacity(ANSWERS_AT_FIRST);
+    // One of each for the whole connection: to begin to wait anew costs more than to go on.
+    let mut deadline = pin!(sleep(NEGOTIATION_TIME));
+    let mut stop = pin!(stopped.changed());
     let mut amid = false;
     loop {
         let may_be_closed = session.may_be_closed();
-        let hearing = poll_fn(|context| hear(context, stream, session, gate, told, &mut answers));
+        let hearing = poll_fn(|context| HEARD.with_borrow_mut(|buffer| hear(buffer, context, stream, session, gate, told, &mut answers)));
         let (heard, more) = tokio::select! {
             biased; // what has come is answered before a stop
-            heard = timeout_at(deadline, hearing) => heard.map_err(|_| "it took too long")?.map_err(show)?,
-            _ = stopped.changed(), if may_be_closed => return Ok(()),
+            heard = hearing => heard.map_err(show)?,
+            () = &mut deadline => return Err("it took too long".into()),
+            _ = &mut stop, if may_be_closed => return Ok(()),
         };
         let answered = !answers.is_empty();
         let written = timeout(WRITE_TIME, stream.write(&answers)).await;
@@ -97,14 +109,14 @@ async fn exchange(
         // The time for a packet, or for the negotiation, does not begin anew with each byte of it.
         let was_amid = mem::replace(&mut amid, session.is_amid());
         if session.has_begun() && (answered || !(was_amid && amid)) {
-            deadline = Instant::now() + if amid { PACKET_TIME } else { IDLE_TIME };
+            deadline.as_mut().reset(Instant::now() + if amid { PACKET_TIME } else { IDLE_TIME });
         }
     }
 }
 
-/// Reads once, lets the session answer, and says too whether there may be more to read. Not `async`, so that the buffer is on the
-/// stack instead of in the memory of each idle connection.
+/// Reads once, lets the session answer, and says too whether there may be more to read.
 fn hear(
+    buffer: &mut [u8],
     context: &mut Context<'_>,
     stream: &mut Stream,
     session: &mut Conversation,
@@ -112,8 +124,7 @@ fn hear(
     told: &Told,
     answers: &mut Vec<u8>,
 ) -> Poll<io::Result<(Result<Progress, String>, bool)>> {
-    let mut buffer = [0; READ_SIZE];
-    let length = ready!(stream.poll_read(context, &mut buffer))?;
+    let length = ready!(stream.poll_read(context, buffer))?;
     let input = buffer.get(..length).unwrap_or_default();
     if input.is_empty() {
         // Not an error without SMFIC_QUIT either: Postfix closes when it has heard enough.

@@ -1,6 +1,7 @@
 //! Where the daemon listens: addresses as Postfix and as Sendmail write them, and the sockets behind them.
 
 use crate::stream::watch;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use socket2::{Domain, SockAddr, Socket, Type};
 use std::fmt;
 use std::fs::{self, File, Permissions};
@@ -203,7 +204,25 @@ impl Listener {
             socket.set_nonblocking(true)?;
             Ok(socket)
         };
-        self.socket.async_io(Interest::READABLE, accept).await
+        loop {
+            let mut ready = self.socket.readable().await?;
+            match ready.try_io(|listener| accept(listener.get_ref())) {
+                Ok(Err(error)) if error.kind() == ErrorKind::Interrupted => {}
+                Ok(accepted) => {
+                    if accepted.is_ok() && !self.has_more() {
+                        ready.clear_ready();
+                    }
+                    return accepted;
+                }
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// Whether somebody else waits. It costs much less than to accept where nobody does, for which the system makes a socket first.
+    fn has_more(&self) -> bool {
+        let mut asked = [PollFd::new(self.socket.get_ref().as_fd(), PollFlags::POLLIN)];
+        poll(&mut asked, PollTimeout::ZERO) != Ok(0)
     }
 
     /// Gives the file of a socket that we have opened to another user and group.

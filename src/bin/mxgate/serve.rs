@@ -191,9 +191,9 @@ async fn serve(arguments: Arguments) -> Result<(), String> {
     let Sockets { mail_servers, control, metrics: monitored } = open;
     for ((listener, protocol), address) in mail_servers.into_iter().zip(&addresses) {
         log::info!("{protocol}: listening on {address}");
-        let (gate, connections) = (Arc::clone(&rules.gate), Arc::clone(&connections));
         let told = Told { traffic: metrics.traffic(&address.to_string()), offenders: Arc::clone(&offenders) };
-        let port = Port { listener, protocol, address: address.clone(), gate, told, connections };
+        let service = Arc::new(Service { protocol, address: address.clone(), gate: Arc::clone(&rules.gate), told });
+        let port = Port { listener, service, connections: Arc::clone(&connections) };
         accepting.push(tokio::spawn(port.accept(stopped.clone())));
     }
     for listener in control {
@@ -273,20 +273,26 @@ async fn reload(rules: Arc<Rules>, mut hangup: Signal) {
     }
 }
 
-/// A listener, and what its connections need.
+/// A listener, and what becomes of its connections.
 struct Port {
     listener: Listener,
+    service: Arc<Service>,
+    connections: Arc<Semaphore>,
+}
+
+/// What the connections of a listener need.
+struct Service {
     protocol: Protocol,
     address: Address,
     gate: Arc<Gate>,
     told: Told,
-    connections: Arc<Semaphore>,
 }
 
 impl Port {
     /// Accepts connections until it is told to stop. No error ends it.
     async fn accept(self, mut stopped: watch::Receiver<bool>) {
         let (mut failing, mut full) = (false, false);
+        let address = &self.service.address;
         // A copy for each connection, which has not seen that the daemon stops.
         let stopping = stopped.clone();
         loop {
@@ -297,18 +303,18 @@ impl Port {
             match accepted {
                 Ok((stream, permit)) => {
                     if failing {
-                        log::info!("{}: accepting connections again", self.address);
+                        log::info!("{address}: accepting connections again");
                         failing = false;
                     }
                     self.spawn(stream, permit, stopping.clone());
                 }
                 // The peer has given up while it waited: an everyday matter.
                 Err(error) if matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::InvalidInput) => {
-                    log::debug!("{}: {error}", self.address);
+                    log::debug!("{address}: {error}");
                 }
                 Err(error) => {
                     if !failing {
-                        log::error!("{}: cannot accept connections, trying again: {error}", self.address);
+                        log::error!("{address}: cannot accept connections, trying again: {error}");
                         failing = true;
                     }
                     sleep(ACCEPT_PAUSE).await;
@@ -338,7 +344,7 @@ impl Port {
     async fn next(&self, full: &mut bool) -> io::Result<(Stream, OwnedSemaphorePermit)> {
         let available = self.connections.available_permits();
         if available == 0 && !*full {
-            log::warn!("{}: {MAX_CONNECTIONS} connections are open; further ones wait", self.address);
+            log::warn!("{}: {MAX_CONNECTIONS} connections are open; further ones wait", self.service.address);
             *full = true;
         } else if available > (MAX_CONNECTIONS / 10) as usize {
             // Not at the first free one, or else a daemon at its limit would write a line for each connection.
@@ -349,11 +355,12 @@ impl Port {
     }
 
     fn spawn(&self, mut stream: Stream, permit: OwnedSemaphorePermit, stopped: watch::Receiver<bool>) {
-        let (gate, told, address, protocol) = (Arc::clone(&self.gate), self.told.clone(), self.address.clone(), self.protocol);
+        let service = Arc::clone(&self.service);
         tokio::spawn(async move {
+            let Service { protocol, address, gate, told } = &*service;
             told.traffic.sessions.inc();
             // Whoever connects without being a mail server, a port scanner or a monitor, is no news.
-            match connection::converse(&mut stream, protocol, &gate, &told, stopped).await {
+            match connection::converse(&mut stream, *protocol, gate, told, stopped).await {
                 Ok(()) => log::debug!("{address}: connection closed"),
                 Err(cause) => log::debug!("{address}: connection dropped: {cause}"),
             }
