@@ -2,13 +2,13 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use ::mxgate::capi::*;
+use mxgate::capi::*;
 use std::sync::OnceLock;
 
 const POLICY: &str = "hostname = \"mx.example.org\"\n[[list]]\nname = \"all\"\nentries = [\"0.0.0.0/1\", \"128.0.0.0/1\", \"2000::/3\"]\n\
                       [[domains]]\nname = \"parked\"\nentries = [\".example\"]\n[guards]\nwidest_v4 = 1\nwidest_v6 = 1\n";
 
-struct Shared(*mut mxgate);
+struct Shared(*mut mxgate_gate);
 // SAFETY: the header says that threads may share a gate.
 unsafe impl Send for Shared {}
 // SAFETY: likewise.
