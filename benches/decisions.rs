@@ -22,6 +22,7 @@ use sets::{Mix, Set, below};
 use std::ffi::CString;
 use std::fmt::Write as _;
 use std::hint::black_box;
+use std::mem::offset_of;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
@@ -124,6 +125,54 @@ fn networks_policy(directory: &Path, name: &str, set: &Set<u32>, lists: usize) -
     path
 }
 
+/// What no refusal can do without: its text, as the check writes it, put together from pieces that are ready, each where a
+/// verdict has it. No rules, no other cases, no counting.
+struct Floor {
+    verdict: [u8; size_of::<mxgate_verdict>()],
+    /// All octets as text with a dot behind, and how many bytes each has.
+    octets: Vec<([u8; 4], usize)>,
+}
+
+impl Floor {
+    fn new() -> Floor {
+        let octet = |octet: u8| {
+            let (text, mut place) = (format!("{octet}."), [0; 4]);
+            place[..text.len()].copy_from_slice(text.as_bytes());
+            (place, text.len())
+        };
+        Floor { verdict: [0; size_of::<mxgate_verdict>()], octets: (0..=255).map(octet).collect() }
+    }
+
+    fn refuse(&mut self, address: u32, line: u32) -> u32 {
+        self.verdict[offset_of!(mxgate_verdict, line)..][..4].copy_from_slice(&line.to_ne_bytes());
+        for (at, text) in [
+            (offset_of!(mxgate_verdict, status), &b"5.7.1\0"[..]),
+            (offset_of!(mxgate_verdict, list), b"list-0\0"),
+            (offset_of!(mxgate_verdict, reason), b"sent spam\0"),
+            (offset_of!(mxgate_verdict, host), b"mx.example.org\0"),
+            (offset_of!(mxgate_verdict, text), b"Service unavailable; client ["),
+        ] {
+            self.verdict[at..][..text.len()].copy_from_slice(text);
+        }
+        let end = self.address(offset_of!(mxgate_verdict, entry), address);
+        self.verdict[end] = 0;
+        let end = self.address(offset_of!(mxgate_verdict, text) + 29, address);
+        self.verdict[end..][..24].copy_from_slice(b"] blocked using list-0\0\0");
+        black_box(&mut self.verdict);
+        line
+    }
+
+    /// Writes an address and says where it ends.
+    fn address(&mut self, mut at: usize, address: u32) -> usize {
+        for octet in address.to_be_bytes() {
+            let (text, length) = self.octets[usize::from(octet)];
+            self.verdict[at..][..4].copy_from_slice(&text);
+            at += length;
+        }
+        at - 1
+    }
+}
+
 /// mxgate_check_connect() with one list and with ten, beside the look-up that it makes.
 fn connect(set: &Set<u32>, one: &Host, ten: &Host, random: &mut TestRng) {
     let table = NetworkTable::of(&set.ours());
@@ -138,31 +187,46 @@ fn connect(set: &Set<u32>, one: &Host, ten: &Host, random: &mut TestRng) {
             of_it.push(address);
         }
     }
+    let mut floor = Floor::new();
+    for address in &rejected {
+        of_one.connect(*address);
+        floor.refuse(*address, 1);
+        let text = &floor.verdict[offset_of!(mxgate_verdict, text)..];
+        assert!(of_one.verdict.text.iter().zip(text).take_while(|(one, _)| **one != 0).all(|(one, other)| one.cast_unsigned() == *other));
+    }
     println!("\n### mxgate_check_connect(), {} networks\n", set.networks.len());
     println!(
-        "| ns | bare look-up | and its entry | in one list | more | in ten lists | more | ten to one |\n|---|--:|--:|--:|--:|--:|--:|--:|"
+        "| ns | bare look-up | and its entry | and its text | in one list | more | in ten lists | more | ten to one |\n|---|--:|--:|--:|--:|--:|--:|--:|--:|"
     );
     // What names a line and a reason has to be read somewhere: 16 bytes for each network.
     let entries: Vec<[u32; 4]> = (0..=MILLION as u32).map(|number| [number, 0, 0, 0]).collect();
     let entry = |address: u32| entries[table.v4(address) as usize][0];
+    let mut text = |address: u32| match entry(address) {
+        0 => 0,
+        line => floor.refuse(address, line),
+    };
     for (name, addresses) in [("accept", &accepted), ("reject", &rejected)] {
         assert_eq!(addresses.len(), QUESTIONS);
-        let mut times = [(); 8].map(|()| Vec::new());
+        let mut times = [(); 10].map(|()| Vec::new());
         for _ in 0..rounds() {
             times[0].push(throughput(addresses, |address| table.v4(address)));
             times[1].push(throughput(addresses, entry));
-            times[2].push(throughput(addresses, |address| of_one.connect(address)));
-            times[3].push(throughput(addresses, |address| of_ten.connect(address)));
-            times[4].push(latency(addresses, |address| table.v4(address)));
-            times[5].push(latency(addresses, entry));
-            times[6].push(latency(addresses, |address| of_one.connect(address)));
-            times[7].push(latency(addresses, |address| of_ten.connect(address)));
+            times[2].push(throughput(addresses, &mut text));
+            times[3].push(throughput(addresses, |address| of_one.connect(address)));
+            times[4].push(throughput(addresses, |address| of_ten.connect(address)));
+            times[5].push(latency(addresses, |address| table.v4(address)));
+            times[6].push(latency(addresses, entry));
+            times[7].push(latency(addresses, &mut text));
+            times[8].push(latency(addresses, |address| of_one.connect(address)));
+            times[9].push(latency(addresses, |address| of_ten.connect(address)));
         }
         let times = times.map(median);
-        for (way, of) in [("throughput", &times[..4]), ("latency", &times[4..])] {
-            let [bare, entry, one, ten] = [of[0], of[1], of[2], of[3]];
+        for (way, of) in [("throughput", &times[..5]), ("latency", &times[5..])] {
+            let [bare, entry, text, one, ten] = [of[0], of[1], of[2], of[3], of[4]];
             let (more, ten_more, ratio) = (one - bare, ten - bare, ten / one);
-            println!("| {name}, {way} | {bare:.1} | {entry:.1} | {one:.1} | {more:.1} | {ten:.1} | {ten_more:.1} | {ratio:.2} |");
+            println!(
+                "| {name}, {way} | {bare:.1} | {entry:.1} | {text:.1} | {one:.1} | {more:.1} | {ten:.1} | {ten_more:.1} | {ratio:.2} |"
+            );
         }
     }
 }
