@@ -1,137 +1,28 @@
-//! The ruleset: a compiled policy, immutable, asked by any number of threads. The order of decision stands here.
+//! The order of decision: what the rules come to for one question.
 
-use crate::bans::Bans;
+use super::{Ask, Live, Question, Ruleset};
 use crate::compile::seconds;
-use crate::contents::{About, Contents, Entry as ListEntry};
-use crate::covering::{Covering, Decided, List};
+use crate::contents::{Contents, Entry as ListEntry};
+use crate::covering::{Covering, Decided};
 use crate::decision::{Answer, By, Decision, verdict};
-use crate::diagnostic::Fault;
 use crate::domain::{Folded, Place};
 use crate::facts::Facts;
 use crate::limits::{self, Exceeded, Nanoseconds};
 use crate::mailbox::Mailbox;
-use crate::mode::Mode;
-use crate::networks::{Chains, Cover, NetworkTable};
-use crate::policy::{At, BanRule, Escalation, Exempt, Limits, Maintenance, NEVER_BLOCK, Overload, PRIVATE};
-use crate::prefix::unmap;
-use crate::reply::Reply;
-use crate::retry::Jitter;
-use crate::rules::authentication::{AUTHENTICATION, Authentication};
+use crate::networks::Cover;
+use crate::policy::Exempt;
+use crate::rules::authentication::AUTHENTICATION;
 use crate::rules::names::Names;
-use crate::rules::relay::Relay;
 use crate::verdict::{Decider, Verdict};
-use ipnet::IpNet;
 use std::net::IpAddr;
 use std::str;
-use std::time::{Instant, SystemTime};
-
-/// A compiled policy.
-#[derive(Debug)]
-pub struct Ruleset {
-    pub(crate) generation: u64,
-    pub(crate) hostname: Folded,
-    pub(crate) mode: Mode,
-    /// What everybody is told in each mode.
-    pub(crate) mode_replies: [Option<Reply>; Mode::ALL.len()],
-    /// When it is maintenance by itself, and whether that is ever.
-    pub(crate) maintenance: Maintenance,
-    pub(crate) timed: bool,
-    /// How banned clients are refused.
-    pub(crate) bans: BanRule,
-    /// Never-block set, allow lists, block lists: the order in which they decide.
-    pub(crate) lists: Vec<List>,
-    pub(crate) networks: NetworkTable,
-    pub(crate) address_chains: Chains,
-    pub(crate) domains: Names,
-    pub(crate) senders: Names,
-    pub(crate) recipients: Names,
-    /// Who has opted out of which lists.
-    pub(crate) opt_outs: Names,
-    pub(crate) relay: Relay,
-    pub(crate) authentication: Authentication,
-    /// How much is too much. What has been counted is no rule, and stands in [`crate::limits::Limits`].
-    pub(crate) limits: Limits,
-    pub(crate) escalation: Option<Escalation>,
-    pub(crate) overload: Option<Overload>,
-    pub(crate) jitter: Jitter,
-}
-
-/// What counts beside the rules, and changes while they stay.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Live<'a> {
-    /// The mode, if it is not that of the policy.
-    pub mode: Option<Mode>,
-    /// The host has found itself overloaded. It counts while nobody has set a mode, and that of the policy is open.
-    pub overloaded: bool,
-    pub bans: Option<&'a Bans>,
-    pub limits: Option<&'a limits::Limits>,
-    /// When the clock began by which limits count: monotonic, the same for all questions.
-    pub began: Option<Instant>,
-}
-
-impl Live<'_> {
-    /// Whether there are limits. Does not read the clock.
-    fn has_limits(&self) -> bool {
-        self.limits.is_some_and(|limits| !limits.settings().is_empty())
-    }
-
-    /// The limits, if there are any, and the time.
-    fn limits(&self) -> Option<(&limits::Limits, Nanoseconds)> {
-        let limits = self.limits.filter(|_| self.has_limits())?;
-        Some((limits, u64::try_from(self.began?.elapsed().as_nanos()).unwrap_or(u64::MAX)))
-    }
-}
+use std::time::SystemTime;
 
 /// By the clock of limits.
 const MINUTE: Nanoseconds = 60_000_000_000;
 
-/// What a mail server has to tell us for a ruleset to work.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stages {
-    /// The client's address.
-    pub connect: bool,
-    /// The sender.
-    pub mail: bool,
-    /// Each recipient.
-    pub rcpt: bool,
-    /// An answer to CONNECT: a list has `at = "connect"`.
-    pub early: bool,
-}
-
-/// A question about a connection or one recipient, taken apart.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Question<'a> {
-    pub facts: &'a Facts<'a>,
-    pub recipient: Mailbox<'a>,
-    /// Domain or address literal of the recipient, as it stands in the facts or, if it had to be changed, in a place of the
-    /// caller's. Not before rules about names ask for it.
-    pub place: Option<Place<'a>>,
-    /// Who asks, as far as lists pass somebody over for it.
-    pub situation: Exempt,
-    pub connect: bool,
-    /// Whether it is a hit of the lists that come to word.
-    pub counted: bool,
-}
-
-/// What is asked about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Ask {
-    /// A client that has just connected, by those lists alone that ask for it (`at = "connect"`): for a milter, which gives
-    /// all other verdicts at RCPT, where their text reaches the client.
-    Early,
-    /// A client that has just connected.
-    Connect,
-    /// The same from a mail server that does not tell the end of a session, so that open sessions are not counted.
-    Arrival,
-    /// A sender: the client's address as at CONNECT, then the rules about senders and what is known of their
-    /// authentication.
-    Mail,
-    /// A recipient, the client's address included.
-    Rcpt,
-}
-
 /// How a connection is counted: [`limits::Limits::connect`] or [`limits::Limits::arrive`].
-pub(crate) type Count = fn(&limits::Limits, IpAddr, Nanoseconds) -> Option<Exceeded>;
+type Count = fn(&limits::Limits, IpAddr, Nanoseconds) -> Option<Exceeded>;
 
 impl Ruleset {
     /// Decides about a client that has just connected.
@@ -369,120 +260,6 @@ impl Ruleset {
         None
     }
 
-    /// What a mail server has to tell for this ruleset to work.
-    pub(crate) fn stages(&self, live: &Live<'_>) -> Stages {
-        let banned = live.bans.is_some_and(|bans| !bans.is_empty());
-        let by_client = self.relay.reply.is_some() || !self.recipients.is_empty();
-        Stages {
-            connect: by_client || banned || !self.networks.is_empty() || self.limits.settings.is_of_clients(),
-            mail: !self.senders.is_empty() || self.limits.settings.sender_domain.is_some(),
-            rcpt: true,
-            early: self.lists.iter().any(|list| list.conduct.at == Some(At::Connect)),
-        }
-    }
-
-    /// Number of the load that this ruleset came from.
-    pub fn generation(&self) -> u64 {
-        self.generation
-    }
-
-    /// The list with that name.
-    pub fn list(&self, name: &str) -> Option<&List> {
-        self.lists().chain(&self.opt_outs.lists).find(|list| list.name.as_str() == name)
-    }
-
-    /// All lists in the order in which they decide: never-block set, allow lists, block lists, and those about domains,
-    /// recipients and senders.
-    pub fn lists(&self) -> impl Iterator<Item = &List> {
-        self.lists.iter().chain(self.name_lists())
-    }
-
-    /// The lists about domains, recipients and senders, in the order in which they decide.
-    pub(crate) fn name_lists(&self) -> impl Iterator<Item = &List> {
-        [&self.domains, &self.recipients, &self.senders].into_iter().flat_map(|names| &names.lists)
-    }
-
-    /// The network as bans have it, if it may be banned.
-    pub(crate) fn may_ban(&self, network: IpNet) -> Result<IpNet, Fault> {
-        let network = unmap(network.trunc());
-        let widest = if network.addr().is_ipv4() { self.bans.widest_v4 } else { self.bans.widest_v6 };
-        if network.prefix_len() < widest {
-            let cause = format!("{network} is wider than /{widest}");
-            return Err(Fault::new(cause, "ban smaller networks, or set widest_v4 or widest_v6 in [guards]"));
-        }
-        for list in self.lists.iter().filter(|list| [NEVER_BLOCK, PRIVATE].contains(&list.name.as_str())) {
-            let has = |about| matches!(about, Some(About::Network(protected)) if protected.contains(&network));
-            if list.contents.live().any(|(_, entry)| !entry.is_hole() && has(list.contents.about(entry))) {
-                let cause = format!(
-                    "{network} is {}, which nothing refuses",
-                    if list.name.as_str() == PRIVATE { "a private network" } else { "in the never-block set" }
-                );
-                return Err(Fault::new(cause, "ban another network, or take it out of [never_block]"));
-            }
-        }
-        Ok(network)
-    }
-
-    /// The mode that the policy asks for.
-    pub fn mode(&self) -> Mode {
-        self.mode
-    }
-
-    /// How often `[authentication]` refused a recipient, or would have if it were enforced. Goes on over loads.
-    pub fn authentication_hits(&self) -> u64 {
-        self.authentication.hits.sum()
-    }
-
-    /// The reply to everybody; `None` in mode open.
-    pub(crate) fn mode_reply(&self, live: &Live<'_>) -> Option<&Reply> {
-        let mode = live.mode.unwrap_or(self.mode);
-        // The replies stand in the order of the modes.
-        self.mode_replies.get(mode as usize)?.as_ref()
-    }
-
-    /// Name of this host, for its greeting.
-    pub fn hostname(&self) -> &str {
-        &self.hostname
-    }
-
-    /// How many entries the address lists of the policy have.
-    pub fn network_count(&self) -> usize {
-        self.lists.iter().filter(|list| list.is_of_policy()).map(List::len).sum()
-    }
-
-    /// How many names the domain lists name.
-    pub fn domain_count(&self) -> usize {
-        self.domains.lists.iter().map(List::len).sum()
-    }
-
-    /// Takes a question apart, but for where the recipient is.
-    #[inline(always)]
-    pub(crate) fn question<'a>(&self, ask: Ask, facts: &'a Facts<'a>) -> Question<'a> {
-        let mut question = Question::of_connection(facts);
-        match ask {
-            Ask::Early => question.situation = question.situation.and(Exempt::EARLY),
-            Ask::Connect | Ask::Arrival => {}
-            Ask::Mail => question.connect = false,
-            Ask::Rcpt => {
-                let recipient = Mailbox::parse(facts.recipient.unwrap_or_default());
-                let mut situation = situation(facts, &recipient);
-                if !self.opt_outs.is_empty() {
-                    situation = situation.and(self.opted_out(&recipient, facts));
-                }
-                (question.recipient, question.situation, question.connect) = (recipient, situation, false);
-            }
-        }
-        question
-    }
-
-    /// Of which lists a recipient has opted out.
-    fn opted_out(&self, recipient: &Mailbox<'_>, facts: &Facts<'_>) -> Exempt {
-        let mut place = Folded::new();
-        let covering = self.opt_outs.of_mailbox(recipient, recipient.place_in(&mut place));
-        let lists = covering.into_iter().flat_map(|covering| covering.deciding(Exempt::default(), facts));
-        lists.fold(Exempt::default(), |all, (list, _)| all.and(list.opt_out))
-    }
-
     #[inline(always)]
     pub(crate) fn by_address<'a>(&'a self, question: &Question<'_>) -> Decision<'a> {
         let Some(address) = &question.facts.address else { return Decision::default() };
@@ -529,27 +306,4 @@ impl Ruleset {
         let decision = Decision { hit, ..Decision::by_entry(list, entry, question.connect) };
         (decision.is_accept() || !list.contents.is_mapped() || is_about(&list.contents, entry)).then_some(decision)
     }
-}
-
-impl<'a> Question<'a> {
-    /// A question about the connection.
-    pub(crate) fn of_connection(facts: &'a Facts<'a>) -> Question<'a> {
-        let authenticated = if facts.authenticated { Exempt::AUTHENTICATED } else { Exempt::default() };
-        let situation = authenticated.and(Exempt::CONNECTION);
-        Question { facts, recipient: Mailbox::default(), place: None, situation, connect: true, counted: false }
-    }
-}
-
-/// Who asks, as far as lists pass somebody over for it.
-#[inline(always)]
-fn situation(facts: &Facts<'_>, mailbox: &Mailbox<'_>) -> Exempt {
-    let mut situation = Exempt::default();
-    for (holds, bit) in
-        [(facts.authenticated, Exempt::AUTHENTICATED), (mailbox.is_postmaster(), Exempt::POSTMASTER), (mailbox.is_abuse(), Exempt::ABUSE)]
-    {
-        if holds {
-            situation = situation.and(bit);
-        }
-    }
-    situation
 }
