@@ -16,7 +16,7 @@ test: packages hosts debian-root
 	cargo clippy --locked --no-default-features --lib -- -D warnings
 	cargo clippy --locked --no-default-features --features capi --lib -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
-	cargo check --locked --manifest-path fuzz/Cargo.toml
+	cargo check --locked --manifest-path fuzz/Cargo.toml --target-dir target
 	cargo test --locked
 	$(MAKE) checks
 	$(MAKE) loom
