@@ -40,7 +40,6 @@ thread_local! {
 }
 
 /// Who is told of answers.
-#[derive(Clone)]
 pub(crate) struct Told {
     pub traffic: Traffic,
     pub offenders: Arc<Offenders>,

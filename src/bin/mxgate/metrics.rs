@@ -35,7 +35,7 @@ pub(crate) struct Metrics {
 }
 
 /// What a listener has to tell.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Traffic {
     pub(crate) refusals: Arc<Refusals>,
     /// Connections that are open.
