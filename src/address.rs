@@ -5,6 +5,7 @@ use crate::line::Line;
 use arrayvec::ArrayString;
 use ipnet::IpNet;
 use std::fmt::Write;
+use std::hint::select_unpredictable;
 use std::net::IpAddr;
 
 /// Each octet as text with a full stop behind it, and how long that is.
@@ -27,6 +28,20 @@ const OCTETS: [([u8; 4], usize); 256] = {
     octets
 };
 
+/// An IPv4 address as text, for those who need it twice: two pieces, and how long each is. Pieces, because a processor waits
+/// when it reads at once as a whole what it has just written in parts.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ShownV4([([u8; 8], usize); 2]);
+
+impl ShownV4 {
+    /// The text of an address, as a number with the first octet uppermost.
+    #[inline]
+    pub(crate) fn of(address: u32) -> ShownV4 {
+        let [a, b, c, d] = address.to_be_bytes();
+        ShownV4([shown_both(a, b), shown_both(c, d)])
+    }
+}
+
 impl Line<'_> {
     /// Appends an address.
     pub(crate) fn push_address(&mut self, address: IpAddr) {
@@ -44,8 +59,12 @@ impl Line<'_> {
     /// Appends an IPv4 address, as a number with the first octet uppermost.
     #[inline]
     pub(crate) fn push_v4(&mut self, address: u32) {
-        let [a, b, c, d] = address.to_be_bytes();
-        let ((first, length), (second, more)) = (shown_both(a, b), shown_both(c, d));
+        self.push_shown_v4(ShownV4::of(address));
+    }
+
+    /// Appends an IPv4 address that is text already.
+    #[inline(always)]
+    pub(crate) fn push_shown_v4(&mut self, ShownV4([(first, length), (second, more)]): ShownV4) {
         self.push_written(|place: &mut [u8; 16]| {
             if let Some(start) = place.first_chunk_mut() {
                 *start = first;
@@ -54,6 +73,24 @@ impl Line<'_> {
                 *rest = second;
             }
             length + more - 1
+        });
+    }
+
+    /// Appends the network of that length that an IPv4 address is in. Without a branch on whether it is a host: the length comes
+    /// from far away, and a processor that has guessed wrong would have to begin again when it is there.
+    #[inline(always)]
+    pub(crate) fn push_network_of(&mut self, address: u32, length: u8) {
+        let host_bits = u32::MAX.checked_shr(length.into()).unwrap_or(0);
+        let (ShownV4([(first, one), (second, other)]), (digits, more)) = (ShownV4::of(address & !host_bits), shown(length));
+        let [a, b, c, _] = digits;
+        self.push_written(|place: &mut [u8; 20]| {
+            let end = one + other - 1;
+            for (at, piece) in [(0, &first[..]), (one, &second), (end, &[b'/', a, b, c])] {
+                if let Some(place) = place.get_mut(at..).and_then(|rest| rest.get_mut(..piece.len())) {
+                    place.copy_from_slice(piece);
+                }
+            }
+            select_unpredictable(host_bits == 0, end, end + more)
         });
     }
 

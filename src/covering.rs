@@ -9,6 +9,7 @@ use crate::networks::{Chains, Cover, EntryId, Link};
 use crate::policy::{Conduct, Exempt, ListName, RESERVED};
 use crate::reply::Reply;
 use crate::ruleset::Ruleset;
+use crate::seat::Seat;
 use crate::tally::Tally;
 use crate::verdict::{Decider, Entry, MAX_LIST_NAME, Verdict};
 use std::sync::Arc;
@@ -123,15 +124,28 @@ pub(crate) struct Covering<'a> {
     pub covers: [Cover; 3],
 }
 
+/// The list, by its place, and the entry with a number.
+#[inline(always)]
+fn locate(lists: &[List], entry: EntryId) -> Option<(usize, &List, &ListEntry)> {
+    let at = lists.partition_point(|list| list.base < entry).checked_sub(1)?;
+    let list = lists.get(at)?;
+    Some((at, list, list.contents.entry(entry - list.base)?))
+}
+
+/// What decides where one entry covers something, and counts for everybody or at least for who asks: nearly always.
+#[inline(always)]
+pub(crate) fn sole(lists: &[List], cover: Cover, situation: Exempt) -> Option<(&List, &ListEntry)> {
+    let (_, list, entry) = locate(lists, cover.single()?)?;
+    let counts = !(list.conduct.shadow | list.conduct.exempt.meets(situation) | entry.ends() | entry.is_hole());
+    counts.then_some((list, entry))
+}
+
 /// What decides among the entries that cover something.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Decided<'a> {
     pub by: Option<(&'a List, &'a ListEntry)>,
     /// The first list that would have refused if it were not only watched.
     pub watched: Option<&'a List>,
-    /// Where the caller is to count it, when all else is done: a processor does not go on before it has been counted, and not
-    /// count before it has read the entry.
-    pub hit: Option<&'a Tally>,
 }
 
 impl<'a> Covering<'a> {
@@ -139,23 +153,14 @@ impl<'a> Covering<'a> {
         self.covers.iter().all(|cover| cover.is_none())
     }
 
-    /// The list, by its place, and the entry with a number.
-    #[inline(always)]
-    fn locate(&self, entry: EntryId) -> Option<(usize, &'a List, &'a ListEntry)> {
-        let at = self.lists.partition_point(|list| list.base < entry).checked_sub(1)?;
-        let list = self.lists.get(at)?;
-        Some((at, list, list.contents.entry(entry - list.base)?))
-    }
-
     /// Takes the next entry off the covers.
     fn next(&mut self) -> Option<(&'a List, &'a ListEntry)> {
         let mut first: Option<(usize, &List, &ListEntry)> = None;
         let mut taken: Option<(&mut Cover, Cover)> = None;
         let (lists, chains) = (self.lists, self.chains);
-        let one = Covering { lists, chains, covers: [Cover::NONE; 3] };
         for cover in &mut self.covers {
             let Link::Entry(number, rest) = chains.first(*cover) else { continue };
-            let found = one.locate(number)?;
+            let found = locate(lists, number)?;
             if first.is_none_or(|(at, ..)| found.0 < at) {
                 (first, taken) = (Some(found), Some((cover, rest)));
             }
@@ -186,24 +191,24 @@ impl<'a> Covering<'a> {
 
     /// The entry that decides. All lists that come to word count it, if it is `counted`.
     #[inline(always)]
-    pub(crate) fn decide(self, situation: Exempt, facts: &Facts<'_>, counted: bool) -> Decided<'a> {
+    pub(crate) fn decide(self, situation: Exempt, facts: &Facts<'_>, counted: Option<Seat>) -> Decided<'a> {
         // Nearly always there is one cover, of one entry that counts for everybody.
         if let [cover, Cover::NONE, Cover::NONE] = self.covers
-            && let Some(number) = cover.single()
+            && let Some((list, entry)) = sole(self.lists, cover, situation)
         {
-            let Some((_, list, entry)) = self.locate(number).filter(|(_, _, entry)| !entry.is_hole()) else { return Decided::default() };
-            if !(list.conduct.shadow | list.conduct.exempt.meets(situation) | entry.ends()) {
-                return Decided { by: Some((list, entry)), watched: None, hit: counted.then_some(&*list.hits) };
+            if let Some(seat) = counted {
+                list.hits.add(seat);
             }
+            return Decided { by: Some((list, entry)), watched: None };
         }
         self.decide_by_chain(situation, facts, counted)
     }
 
-    fn decide_by_chain(self, situation: Exempt, facts: &Facts<'_>, counted: bool) -> Decided<'a> {
+    fn decide_by_chain(self, situation: Exempt, facts: &Facts<'_>, counted: Option<Seat>) -> Decided<'a> {
         let mut decided = Decided::default();
         for (list, entry) in self.deciding(situation, facts) {
-            if counted {
-                list.hits.add();
+            if let Some(seat) = counted {
+                list.hits.add(seat);
             }
             if !list.conduct.shadow {
                 return Decided { by: Some((list, entry)), ..decided };

@@ -16,7 +16,6 @@ use crate::reply::{MAX_VALUE, Placeholder, Reply};
 use crate::retry::Wait;
 use crate::rules::authentication::failures;
 use crate::ruleset::{Question, Ruleset};
-use crate::tally::Tally;
 use crate::verdict::{Decider, Entry, Rejection, Verdict};
 use arrayvec::ArrayString;
 use std::fmt;
@@ -36,8 +35,6 @@ pub(crate) struct Decision<'a> {
     pub reply: Option<&'a Reply>,
     /// Name of the first list that would have refused if it were enforced; empty if none.
     pub shadow: &'a str,
-    /// Where it is to be counted when it has been told; see [`Decided::hit`](crate::covering::Decided).
-    pub hit: Option<&'a Tally>,
 }
 
 /// What decided.

@@ -45,8 +45,10 @@ mod stage;
 pub mod verdict;
 pub mod wire;
 
+mod barrier;
 pub mod limits;
 mod published;
+mod seat;
 mod tally;
 mod turn;
 

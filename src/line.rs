@@ -106,6 +106,7 @@ impl<'a> Line<'a> {
 
     /// Appends the first bytes of an array that is written in place, or elsewhere if there is no room for all of it; `write`
     /// says how many.
+    #[inline]
     pub(crate) fn push_written<const N: usize>(&mut self, write: impl FnOnce(&mut [u8; N]) -> usize) {
         let room = self.place.get_mut(self.length..).unwrap_or_default();
         if let Some(place) = room.first_chunk_mut() {

@@ -1,14 +1,15 @@
 //! One value that any number of threads read while another one replaces it.
 //!
-//! A reader counts itself in, looks, and counts itself out: two additions in a cache line that it shares with few other
-//! threads, no lock, no waiting. The writer exchanges the pointer and frees the old value when it has seen, after the
-//! exchange, each counter at zero once: whoever counts himself in later finds the new value.
+//! A reader counts himself in, looks, and counts himself out: at a seat of his own (see `seat.rs`) by plain loads and stores,
+//! with no lock, no waiting, and nothing that keeps one reading from overlapping with the next. The writer exchanges the
+//! pointer, has all threads see that (see `barrier.rs`), and frees the old value when he has seen each counter at zero once:
+//! who counts himself in later finds the new value.
 //!
 //! ```text
-//!             side ──┐ (the writer turns it over, so that one column empties)
-//!                    v
-//!   shard 0   [ readers, readers ]      current ──> value
-//!   shard 1   [ readers, readers ]      retired ──> values that somebody still read when the writer's patience ended
+//!            side ──┐ (the writer turns it over, so that one column empties)
+//!                   v
+//!   seat 0   [ readers, readers ]      current ──> value
+//!   seat 1   [ readers, readers ]      retired ──> values that somebody still read when the writer's patience ended
 //!   ...
 //! ```
 //!
@@ -22,19 +23,19 @@
 
 #![expect(unsafe_code, reason = "reads through a pointer that another thread may exchange; the counters keep it valid")]
 
-use crate::tally::here;
+use crate::barrier::Barrier;
+use crate::seat::{Counter, SEATS, Seat};
 #[cfg(all(loom, test))]
-use loom::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize};
+use loom::sync::atomic::{AtomicPtr, AtomicUsize};
 use std::fmt;
+use std::marker::PhantomData;
 use std::ops::Deref;
 use std::ptr;
 use std::sync::atomic::Ordering;
 #[cfg(not(all(loom, test)))]
-use std::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize};
+use std::sync::atomic::{AtomicPtr, AtomicUsize};
 
-/// So many counters that threads seldom meet. A power of two.
-const SHARDS: usize = if cfg!(all(loom, test)) { 2 } else { 64 };
-/// One reader more, in the low 16 bits of a counter. Nobody has 65,536 threads amid a look-up in one shard.
+/// One reader more, in the low 16 bits of a counter. Nobody has 65,536 threads amid a look-up at one seat.
 const READER: u64 = 1;
 /// One reading more, in the bits above: they are counted at no extra cost.
 const READING: u64 = 1 << 16;
@@ -46,17 +47,16 @@ pub(crate) struct Published<T> {
     current: AtomicPtr<T>,
     /// Which column readers count themselves into.
     side: AtomicUsize,
-    shards: [Shard; SHARDS],
+    seats: [Sides; SEATS],
     /// Old values that could not be freed yet.
     retired: AtomicPtr<Retired<T>>,
+    barrier: Barrier,
 }
 
-/// Counters for some of the threads. Two cache lines, because processors fetch them in pairs.
+/// The counters of a seat. Two cache lines, because processors fetch them in pairs.
 #[derive(Default)]
 #[repr(align(128))]
-struct Shard {
-    sides: [AtomicU64; 2],
-}
+struct Sides([Counter; 2]);
 
 /// An old value, and the one that was retired before it.
 struct Retired<T> {
@@ -67,7 +67,10 @@ struct Retired<T> {
 /// A look at the value. Do not keep it: the writer waits for it a while, and for longer it costs memory.
 pub(crate) struct Reader<'a, T> {
     value: &'a T,
-    counter: &'a AtomicU64,
+    counter: &'a Counter,
+    seat: Seat,
+    /// It stays in the thread that has the seat.
+    of_thread: PhantomData<*const ()>,
 }
 
 // SAFETY: the value is shared between readers and freed by whichever thread replaces it.
@@ -80,36 +83,38 @@ impl<T> Published<T> {
         Published {
             current: AtomicPtr::new(Box::into_raw(Box::new(value))),
             side: AtomicUsize::new(0),
-            shards: std::array::from_fn(|_| Shard::default()),
+            seats: std::array::from_fn(|_| Sides::default()),
             retired: AtomicPtr::new(ptr::null_mut()),
+            barrier: Barrier::new(),
         }
     }
 
     /// The value for one question, which is counted in [`Published::readings`].
     pub(crate) fn read(&self) -> Reader<'_, T> {
-        self.enter(READING | READER, here())
+        self.enter(READING | READER, Seat::here())
     }
 
     /// The value for another purpose than to answer a question.
     pub(crate) fn look(&self) -> Reader<'_, T> {
-        self.enter(READER, here())
+        self.enter(READER, Seat::here())
     }
 
-    fn enter(&self, count: u64, shard: usize) -> Reader<'_, T> {
+    fn enter(&self, count: u64, seat: Seat) -> Reader<'_, T> {
         let side = self.side.load(Ordering::Relaxed) & 1;
-        let counter = self.shards.get(shard % SHARDS).and_then(|shard| shard.sides.get(side)).unwrap_or(&self.shards[0].sides[0]);
-        // Orders itself before or after the writer's look at this counter. Before: the writer sees the reader, and waits.
-        // After: the reader sees the writer's exchange, which came before that look.
-        counter.fetch_add(count, Ordering::AcqRel);
+        let counter = self.seats.get(seat.number()).and_then(|Sides(sides)| sides.get(side)).unwrap_or(&self.seats[0].0[0]);
+        // Either the writer, who looks at this counter behind his barrier, sees the reader and waits, or the reader sees the
+        // writer's exchange, which came before that.
+        counter.add(count, seat, Ordering::Relaxed);
+        self.barrier.of_reader();
         let current = self.current.load(Ordering::Acquire);
         // SAFETY: it points to a value from new() or replace(), and is freed only after the counter was seen at zero.
-        Reader { value: unsafe { &*current }, counter }
+        Reader { value: unsafe { &*current }, counter, seat, of_thread: PhantomData }
     }
 
     /// How often the value was read for a question, since ever.
     pub(crate) fn readings(&self) -> u64 {
-        let counters = self.shards.iter().flat_map(|shard| &shard.sides);
-        counters.map(|counter| counter.load(Ordering::Relaxed) >> 16).sum()
+        let halves = self.seats.iter().flat_map(|Sides(sides)| sides).flat_map(Counter::halves);
+        halves.map(|half| half >> 16).sum()
     }
 
     /// Puts a value in the place of the current one. Frees the old one, and those that were left over, when no reader has
@@ -121,7 +126,7 @@ impl<T> Published<T> {
         let head = Box::into_raw(Box::new(Retired { value: old, next: retired }));
         // What was retired earlier was exchanged earlier too.
         let others_left = !retired.is_null();
-        if self.is_deserted(|| !others_left && patience()) {
+        if self.barrier.of_writer() && self.is_deserted(|| !others_left && patience()) {
             // SAFETY: taken off the list, so that nobody else frees it; each value was exchanged before all counters were
             // seen at zero.
             unsafe { free(head) };
@@ -136,10 +141,9 @@ impl<T> Published<T> {
         // read long or have just looked which column to use.
         for _ in 0..2 {
             let side = self.side.load(Ordering::Relaxed) & 1;
-            let out_of_use = self.shards.iter().flat_map(|shard| shard.sides.get(side ^ 1));
+            let out_of_use = self.seats.iter().flat_map(|Sides(sides)| sides.get(side ^ 1));
             for counter in out_of_use {
-                // An addition of nothing, so that it has a place in the order of the readers' additions.
-                while counter.fetch_add(0, Ordering::AcqRel) & READERS != 0 {
+                while counter.halves().iter().any(|half| half & READERS != 0) {
                     if !patience() {
                         return false;
                     }
@@ -195,6 +199,19 @@ impl<T> Drop for Published<T> {
     }
 }
 
+impl<T> Reader<'_, T> {
+    /// Counts it in [`Published::readings`], if that has not been done.
+    #[inline]
+    pub(crate) fn count(&self) {
+        self.counter.add(READING, self.seat, Ordering::Relaxed);
+    }
+
+    /// Where who reads can count other things too.
+    pub(crate) fn seat(&self) -> Seat {
+        self.seat
+    }
+}
+
 impl<T> Deref for Reader<'_, T> {
     type Target = T;
 
@@ -206,7 +223,7 @@ impl<T> Deref for Reader<'_, T> {
 impl<T> Drop for Reader<'_, T> {
     fn drop(&mut self) {
         // What was read has been read before the writer sees this.
-        self.counter.fetch_sub(READER, Ordering::Release);
+        self.counter.add(READER.wrapping_neg(), self.seat, Ordering::Release);
     }
 }
 
@@ -260,13 +277,13 @@ mod loom_tests {
         bounded(|| {
             let published = Arc::new(Published::new(Value::new(1)));
             let readers: Vec<_> = (0..2)
-                .map(|shard| {
+                .map(|number| {
                     let published = Arc::clone(&published);
-                    thread::spawn(move || published.enter(READER, shard).get())
+                    thread::spawn(move || published.enter(READER, Seat::of_model(number, number == 0)).get())
                 })
                 .collect();
             published.replace(Value::new(2), wait);
-            assert_eq!(published.enter(READER, 0).get(), 2);
+            assert_eq!(published.enter(READER, Seat::of_model(1, false)).get(), 2);
             assert!(readers.into_iter().all(|reader| matches!(reader.join().unwrap(), 1 | 2)));
         });
     }
@@ -277,7 +294,7 @@ mod loom_tests {
             let published = Arc::new(Published::new(Value::new(1)));
             let reader = {
                 let published = Arc::clone(&published);
-                thread::spawn(move || [published.enter(READER, 0).get(), published.enter(READER, 1).get()])
+                thread::spawn(move || [0, 1].map(|number| published.enter(READER, Seat::of_model(number, true)).get()))
             };
             // Two exchanges turn the columns over four times.
             published.replace(Value::new(2), wait);
@@ -293,7 +310,7 @@ mod loom_tests {
             let published = Arc::new(Published::new(Value::new(1)));
             let reader = {
                 let published = Arc::clone(&published);
-                thread::spawn(move || published.enter(READER, 0).get())
+                thread::spawn(move || published.enter(READER, Seat::of_model(0, true)).get())
             };
             published.replace(Value::new(2), || false);
             published.replace(Value::new(3), || false);
@@ -313,7 +330,7 @@ mod loom_tests {
             };
             published.replace(Value::new(3), || false);
             writer.join().unwrap();
-            assert!(published.enter(READER, 0).get() > 1);
+            assert!(published.enter(READER, Seat::of_model(0, true)).get() > 1);
         });
     }
 }
@@ -322,7 +339,7 @@ mod loom_tests {
 mod tests {
     use super::*;
     use std::sync::Arc;
-    use std::sync::atomic::AtomicBool;
+    use std::sync::atomic::{AtomicBool, AtomicU64};
     use std::thread;
 
     /// Counts how many there are.

@@ -1,14 +1,17 @@
 //! The questions.
 
 use super::strings::bytes;
-use super::{MAX_ARGUMENT, call, copy_facts, gate_of, mxgate_facts, mxgate_gate, mxgate_verdict, store, store_accept};
+use super::{
+    MAX_ARGUMENT, accept, call, copy_facts, gate_of, mxgate_facts, mxgate_gate, mxgate_verdict, only_client, refuse, store, store_accept,
+};
 use super::{MXGATE_ACCEPT, MXGATE_EINVAL};
 use crate::facts::Facts;
-use crate::gate::Gate;
+use crate::gate::{Gate, Outcome};
 use crate::prefix::parse_address;
 use crate::ruleset::Ask;
 use libc::{c_char, c_int};
 use std::net::IpAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 
 /// Reads an IP address as text of length bytes (or MXGATE_NUL): "192.0.2.1",
@@ -63,7 +66,9 @@ pub unsafe extern "C" fn mxgate_check_connect(
     verdict: *mut mxgate_verdict,
 ) -> c_int {
     // SAFETY: the contract is the same.
-    unsafe { check(gate, facts, facts_size, verdict, of(Ask::Connect)) }
+    let result = unsafe { connect_quickly(gate, facts, facts_size, verdict) };
+    // SAFETY: the contract is the same.
+    result.unwrap_or_else(|| unsafe { check(gate, facts, facts_size, verdict, of(Ask::Connect)) })
 }
 
 /// Checks a sender: the client as mxgate_check_connect() does, then the rules about
@@ -113,6 +118,33 @@ pub unsafe extern "C" fn mxgate_end_session(gate: *const mxgate_gate, facts: *co
         gate.end_session(&unsafe { known.facts() }?);
         Some(MXGATE_ACCEPT)
     })
+}
+
+/// As `check` about a client that has just connected, if there is a quick answer.
+///
+/// # Safety
+/// As of `check`.
+#[inline(always)]
+unsafe fn connect_quickly(
+    gate: *const mxgate_gate,
+    facts: *const mxgate_facts,
+    size: usize,
+    verdict: *mut mxgate_verdict,
+) -> Option<c_int> {
+    // SAFETY: the caller gives a verdict or NULL.
+    let verdict = unsafe { verdict.as_mut() }?;
+    // SAFETY: the caller gives `size` bytes or NULL.
+    let client = unsafe { only_client(facts, size) }?;
+    store_accept(verdict);
+    let answer = || {
+        // SAFETY: the caller gives a gate or NULL.
+        let gate = unsafe { gate_of(gate) }?;
+        gate.ask_quickly(&client, |outcome| match outcome {
+            Outcome::Unlisted(generation) => accept(verdict, generation),
+            Outcome::Refused(refusal) => refuse(verdict, &refusal),
+        })
+    };
+    catch_unwind(AssertUnwindSafe(answer)).ok()?
 }
 
 /// Asks a gate; the answer is written where the caller wants it, and nowhere before.

@@ -136,6 +136,32 @@ pub(super) unsafe fn copy_facts(facts: *const mxgate_facts, size: usize) -> Opti
     Some(unsafe { facts.read_unaligned() })
 }
 
+/// The client, if the caller knows nothing else that a rule about addresses could ask for; `None` too if anything is wrong.
+///
+/// # Safety
+/// `facts` is NULL or points to `size` bytes.
+#[inline(always)]
+pub(super) unsafe fn only_client(facts: *const mxgate_facts, size: usize) -> Option<IpAddr> {
+    if facts.is_null() || size != size_of::<mxgate_facts>() {
+        return None;
+    }
+    // SAFETY: it has those bytes, of which every pattern is a valid value of the fields; it may be unaligned.
+    let given = unsafe { facts.read_unaligned() };
+    // All together, for one comparison.
+    let strings = [given.helo, given.sender, given.recipient].map(<*const c_char>::addr);
+    let lengths = given.helo_length | given.sender_length | given.recipient_length;
+    let results = given.spf | given.dkim | given.dmarc | given.rdns;
+    let others = given.flags | u32::from(given.reserved) | u32::from(results);
+    if strings.iter().fold(lengths, |all, address| all | address) != 0 || others != 0 {
+        return None;
+    }
+    match given.address_size {
+        4 => given.address.first_chunk::<4>().map(|octets| IpAddr::from(*octets)),
+        16 => Some(IpAddr::from(given.address)),
+        _ => None,
+    }
+}
+
 impl mxgate_facts {
     /// # Safety
     /// `helo`, `sender` and `recipient` are NULL or point to strings of the lengths beside them.

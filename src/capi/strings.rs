@@ -36,16 +36,17 @@ pub(super) fn string_in(array: &[c_char]) -> Option<&str> {
 }
 
 /// Stores a text over an empty string. All that a verdict holds fits.
-pub(super) fn put(array: &mut [c_char], text: &str) {
+pub(super) fn put<const N: usize>(array: &mut [c_char; N], text: &str) {
     if !text.is_empty() {
         write_line(array, |line| line.push(text.as_bytes()));
     }
 }
 
 /// Stores what is written.
-pub(super) fn write_line(array: &mut [c_char], write: impl FnOnce(&mut Line<'_>)) {
+#[inline(always)]
+pub(super) fn write_line<const N: usize>(array: &mut [c_char; N], write: impl FnOnce(&mut Line<'_>)) {
     // SAFETY: c_char and u8 have the same size and alignment, and the bytes are borrowed from the array.
-    let array = unsafe { std::slice::from_raw_parts_mut(array.as_mut_ptr().cast::<u8>(), array.len()) };
+    let array = unsafe { std::slice::from_raw_parts_mut(array.as_mut_ptr().cast::<u8>(), N) };
     let mut line = Line::new(array.split_last_mut().map_or(&mut [], |(_, place)| place));
     write(&mut line);
     let length = line.as_bytes().len();

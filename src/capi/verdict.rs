@@ -2,8 +2,10 @@
 
 use super::strings::{Output, put, string_in, write_line, written};
 use super::{MXGATE_ACCEPT, MXGATE_REJECT};
+use crate::address::ShownV4;
 use crate::decision::{Answer, By};
 use crate::domain::{Folded, MAX_NAME};
+use crate::gate::Refusal;
 use crate::mailbox::MAX_MAILBOX;
 use crate::reply::{MAX_TEXT, MAX_VALUE, Status, Text};
 use crate::stage::Stage;
@@ -227,6 +229,33 @@ pub(super) fn store_accept(verdict: &mut mxgate_verdict) {
     for string in [&mut status[..], &mut list[..], &mut shadow[..], &mut entry[..], &mut reason[..], &mut host[..], &mut text[..]] {
         Output::of(string).finish();
     }
+}
+
+/// Stores over an "accept" that rules have accepted, and nothing decided.
+pub(super) fn accept(verdict: &mut mxgate_verdict, generation: u64) -> c_int {
+    verdict.generation = generation;
+    MXGATE_ACCEPT
+}
+
+/// Stores a refusal over an "accept".
+#[inline(always)]
+pub(super) fn refuse(verdict: &mut mxgate_verdict, refusal: &Refusal<'_>) -> c_int {
+    let Refusal { ruleset, list, entry, reply, client } = *refusal;
+    let shown = ShownV4::of(client);
+    verdict.generation = ruleset.generation();
+    verdict.decider = list.role as u16;
+    verdict.line = entry.line;
+    write_line(&mut verdict.entry, |line| list.contents.write_network_of(entry, client, line));
+    write_line(&mut verdict.list, |line| line.push_padded(&list.shown_name));
+    write_line(&mut verdict.reason, |line| {
+        list.contents.write_reason(entry, line);
+    });
+    verdict.code = reply.code;
+    verdict.hangup = reply.hang_up.into();
+    write_line(&mut verdict.status, |line| reply.write_status(line));
+    put(&mut verdict.host, ruleset.hostname());
+    write_line(&mut verdict.text, |line| reply.write_with(shown, line));
+    MXGATE_REJECT
 }
 
 /// Stores an answer over an "accept".

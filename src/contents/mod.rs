@@ -207,6 +207,12 @@ impl Contents {
         }
     }
 
+    /// Writes the network of an entry that an IPv4 client is in: from the address, which is nearer than where the list has it.
+    #[inline(always)]
+    pub(crate) fn write_network_of(&self, entry: &Entry, client: u32, line: &mut Line<'_>) {
+        line.push_network_of(client, entry.length);
+    }
+
     #[inline(never)]
     fn write_about(&self, entry: &Entry, line: &mut Line<'_>) {
         if let Some(about) = self.about(entry) {

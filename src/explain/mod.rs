@@ -143,7 +143,7 @@ pub(crate) fn explain(ruleset: &Ruleset, live: &Live<'_>, facts: &Facts<'_>, sta
     let facts = &Facts { now: Some(now), recipient: facts.recipient.filter(|_| stage == Stage::Rcpt), ..*facts };
     let mut place = Folded::new();
     let asked = Asked::new(ruleset, live, facts, stage, now, &mut place);
-    let verdict = ruleset.ask(asked.ask, facts, live, false, decision::verdict);
+    let verdict = ruleset.ask(asked.ask, facts, live, None, decision::verdict);
     let decides = asked.decides(&verdict);
     let left_out = match decides {
         Some(judged) => Some(LeftOut::List(judged.list)),
@@ -414,7 +414,7 @@ fn read(verdict: &Verdict, facts: &Facts<'_>, asked: &Asked<'_>) -> Vec<Read> {
     let (sender, recipient) = (bare(facts.sender, "sender"), bare(facts.recipient, "recipient"));
     let envelope = Envelope { client: &client, helo: "helo", sender: &sender, recipient: &recipient };
     let told = Facts { address: facts.address, now: facts.now, ..Facts::default() };
-    let ask = |ask, facts: &Facts<'_>| asked.ruleset.ask(ask, facts, asked.live, false, decision::verdict);
+    let ask = |ask, facts: &Facts<'_>| asked.ruleset.ask(ask, facts, asked.live, None, decision::verdict);
     let at_connect = ask(Ask::Early, &told);
     let envelope_too = Facts { sender: facts.sender, recipient: facts.recipient, authenticated: facts.authenticated, ..told };
     let at_rcpt = ask(Ask::Rcpt, &envelope_too);

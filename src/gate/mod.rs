@@ -5,8 +5,10 @@
 //! forked in the middle of a load (see `published.rs` and `turn.rs`).
 
 mod load;
+mod quick;
 
 pub use load::LoadError;
+pub(crate) use quick::{Outcome, Refusal};
 
 use crate::bans::{Ban, Bans};
 use crate::compile::{compile, seconds};
@@ -21,7 +23,9 @@ use crate::memory::Watch;
 use crate::mode::Mode;
 use crate::policy::Policy;
 use crate::published::Published;
+use crate::reply::Reply;
 use crate::ruleset::{Ask, Live, Ruleset, Stages};
+use crate::seat::Seat;
 use crate::source::Source;
 use crate::stage::Stage;
 use crate::tally::Tally;
@@ -58,6 +62,8 @@ struct InForce {
     mode: Option<Mode>,
     /// The host has found itself overloaded.
     overloaded: bool,
+    /// Whether nothing but lists can refuse a client that has just connected; see `quick.rs`.
+    is_quiet: bool,
     /// What limits have counted.
     limits: Arc<Limits>,
     /// When the clock began by which they count.
@@ -134,6 +140,7 @@ impl Gate {
             bans: Arc::default(),
             mode: None,
             overloaded: false,
+            is_quiet: false,
             limits,
             began,
             origin: Arc::default(),
@@ -254,12 +261,16 @@ impl Gate {
 
     /// Decides, counts, and hands over the answer to be written to where it is wanted.
     pub(crate) fn ask<T>(&self, ask: Ask, facts: &Facts<'_>, write: impl FnOnce(&Answer<'_>) -> T) -> T {
-        self.in_force.read().decide(|ruleset, live| ruleset.ask(ask, facts, live, true, self.counting(write)))
+        let in_force = self.in_force.read();
+        let seat = in_force.seat();
+        in_force.decide(|ruleset, live| ruleset.ask(ask, facts, live, Some(seat), self.counting(seat, write)))
     }
 
     /// Decides about what has been let through before: nothing is charged for it again, and it is no hit.
     pub(crate) fn ask_again(&self, ask: Ask, facts: &Facts<'_>) -> Verdict {
-        self.in_force.read().decide(|ruleset, live| ruleset.ask(ask, facts, live, false, self.counting(verdict)))
+        let in_force = self.in_force.read();
+        let seat = in_force.seat();
+        in_force.decide(|ruleset, live| ruleset.ask(ask, facts, live, None, self.counting(seat, verdict)))
     }
 
     /// Ends a session that [`Gate::check_connect`] has let in, for the limit of concurrent sessions. Once for each; the
@@ -282,16 +293,17 @@ impl Gate {
 
     /// The refusal of a recipient whose client exceeds a limit, unless limits do not apply to who asks.
     pub(crate) fn check_held(&self, facts: &Facts<'_>, exceeded: Exceeded) -> Option<Verdict> {
-        self.in_force.read().decide(|ruleset, live| ruleset.by_held_limit(facts, exceeded, live, self.counting(verdict)))
+        let in_force = self.in_force.read();
+        let seat = in_force.seat();
+        in_force.decide(|ruleset, live| ruleset.by_held_limit(facts, exceeded, live, self.counting(seat, verdict)))
     }
 
-    fn counting<T>(&self, write: impl FnOnce(&Answer<'_>) -> T) -> impl FnOnce(&Answer<'_>) -> T {
-        |answer| {
+    fn counting<T>(&self, seat: Seat, write: impl FnOnce(&Answer<'_>) -> T) -> impl FnOnce(&Answer<'_>) -> T {
+        move |answer| {
             let written = write(answer);
             match answer.decision.reply {
-                Some(reply) if reply.code >= 500 => self.tallies.rejected.add(),
-                Some(_) => self.tallies.deferred.add(),
-                None if !answer.decision.shadow.is_empty() => self.tallies.watched.add(),
+                Some(reply) => self.tallies.refused(reply, seat),
+                None if !answer.decision.shadow.is_empty() => self.tallies.watched.add(seat),
                 None => {}
             }
             written
@@ -352,12 +364,19 @@ impl Gate {
     }
 
     /// Puts another state in force. The caller has the turn.
-    fn publish(&self, fresh: InForce) {
+    fn publish(&self, mut fresh: InForce) {
+        fresh.is_quiet = fresh.decide(|ruleset, live| ruleset.is_quiet(live));
         let begun = Instant::now();
         self.in_force.replace(fresh, || {
             thread::yield_now();
             begun.elapsed() < PATIENCE
         });
+    }
+}
+
+impl Tallies {
+    fn refused(&self, reply: &Reply, seat: Seat) {
+        if reply.code >= 500 { &self.rejected } else { &self.deferred }.add(seat);
     }
 }
 

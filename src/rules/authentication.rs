@@ -5,6 +5,7 @@ use crate::facts::{AuthResult, Facts};
 use crate::policy::{self, AuthRule, Check, Exempt};
 use crate::reply::Reply;
 use crate::ruleset::Ruleset;
+use crate::seat::Seat;
 use crate::tally::Tally;
 use std::sync::Arc;
 
@@ -27,13 +28,13 @@ impl Authentication {
 
     /// The reply to a message, as [`policy::Authentication::refuses`]; whether it refuses or is only watched is
     /// `policy.shadow`. In any case it is a hit, if it is `counted`.
-    pub(crate) fn decide(&self, facts: &Facts<'_>, situation: Exempt, counted: bool) -> Option<&Reply> {
+    pub(crate) fn decide(&self, facts: &Facts<'_>, situation: Exempt, counted: Option<Seat>) -> Option<&Reply> {
         if self.policy.exempt.meets(situation) {
             return None;
         }
         let reply = self.policy.refuses(facts)?;
-        if counted {
-            self.hits.add();
+        if let Some(seat) = counted {
+            self.hits.add(seat);
         }
         Some(reply)
     }

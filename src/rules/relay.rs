@@ -64,7 +64,7 @@ impl Relay {
         }
         let here = match place {
             Some(place) => {
-                self.domains.of_place(place).is_some_and(|covering| covering.decide(Exempt::default(), facts, false).by.is_some())
+                self.domains.of_place(place).is_some_and(|covering| covering.decide(Exempt::default(), facts, None).by.is_some())
             }
             None => recipient.domain.is_none() && recipient.literal.is_none(),
         };

@@ -13,6 +13,7 @@ use crate::networks::Cover;
 use crate::policy::Exempt;
 use crate::rules::authentication::AUTHENTICATION;
 use crate::rules::names::Names;
+use crate::seat::Seat;
 use crate::verdict::{Decider, Verdict};
 use std::net::IpAddr;
 use std::str;
@@ -27,16 +28,24 @@ type Count = fn(&limits::Limits, IpAddr, Nanoseconds) -> Option<Exceeded>;
 impl Ruleset {
     /// Decides about a client that has just connected.
     pub fn connect(&self, facts: &Facts<'_>) -> Verdict {
-        self.ask(Ask::Connect, facts, &Live::default(), true, verdict)
+        self.ask(Ask::Connect, facts, &Live::default(), Some(Seat::here()), verdict)
     }
 
     /// Decides about one recipient, the client's address included.
     pub fn rcpt(&self, facts: &Facts<'_>) -> Verdict {
-        self.ask(Ask::Rcpt, facts, &Live::default(), true, verdict)
+        self.ask(Ask::Rcpt, facts, &Live::default(), Some(Seat::here()), verdict)
     }
 
-    /// Decides, and hands over the answer to be written. Only if it is `counted` it is a hit of the lists that come to word.
-    pub(crate) fn ask<T>(&self, ask: Ask, facts: &Facts<'_>, live: &Live<'_>, counted: bool, write: impl FnOnce(&Answer<'_>) -> T) -> T {
+    /// Decides, and hands over the answer to be written. Only if it is `counted`, and there, it is a hit of the lists that come to
+    /// word.
+    pub(crate) fn ask<T>(
+        &self,
+        ask: Ask,
+        facts: &Facts<'_>,
+        live: &Live<'_>,
+        counted: Option<Seat>,
+        write: impl FnOnce(&Answer<'_>) -> T,
+    ) -> T {
         let by_itself = self.timed | live.overloaded;
         let mode = if by_itself { self.reply_by_itself(facts, live) } else { self.reply_by_hand(live) };
         // In a mode that answers everybody nothing is asked.
@@ -48,11 +57,7 @@ impl Ruleset {
             Some(_) if ask == Ask::Early => Decision::default(),
             Some((reply, wait)) => Decision::refusal(By::Mode(wait), reply),
         };
-        let written = write(&Answer { ruleset: self, question: &question, decision });
-        if let Some(hit) = decision.hit {
-            hit.add();
-        }
-        written
+        write(&Answer { ruleset: self, question: &question, decision })
     }
 
     /// The order of decision.
@@ -63,7 +68,7 @@ impl Ruleset {
         if ask == Ask::Early {
             return self.by_address(question);
         }
-        let mut by_client = self.by_client(question, live);
+        let by_client = self.by_client(question, live);
         if by_client.decider() == Decider::NeverBlock || !by_client.is_accept() {
             return by_client;
         }
@@ -71,9 +76,6 @@ impl Ruleset {
             return by_client;
         }
         // Somebody else may decide.
-        if let Some(hit) = by_client.hit.take() {
-            hit.add();
-        }
         self.let_in(question, by_client.decider());
         if ask == Ask::Rcpt {
             question.place = question.recipient.place_in(place);
@@ -96,7 +98,7 @@ impl Ruleset {
     /// exceeds; it is counted if it exceeds none.
     pub(crate) fn begin_session(&self, facts: &Facts<'_>, live: &Live<'_>, count: Count) -> Option<Exceeded> {
         let question = if live.has_limits() { self.limited(facts) } else { None }?;
-        self.exceeds(&Question { counted: true, ..question }, live, count)
+        self.exceeds(&Question { counted: Some(Seat::here()), ..question }, live, count)
     }
 
     /// Ends what [`Ask::Connect`] or [`Ruleset::begin_session`] has counted.
@@ -124,7 +126,7 @@ impl Ruleset {
 
     /// The limit of connections or sessions that a client exceeds.
     fn exceeds(&self, question: &Question<'_>, live: &Live<'_>, count: Count) -> Option<Exceeded> {
-        let (limits, now) = live.limits().filter(|_| question.counted && !self.limits.exempt.meets(question.situation))?;
+        let (limits, now) = live.limits().filter(|_| question.counted.is_some() && !self.limits.exempt.meets(question.situation))?;
         count(limits, question.facts.address?, now)
     }
 
@@ -138,7 +140,7 @@ impl Ruleset {
     /// The limit of recipients that one exceeds.
     #[inline(never)]
     fn exceeds_as_recipient(&self, question: &Question<'_>, live: &Live<'_>) -> Option<Exceeded> {
-        let (limits, now) = live.limits().filter(|_| question.counted && !self.limits.exempt.meets(question.situation))?;
+        let (limits, now) = live.limits().filter(|_| question.counted.is_some() && !self.limits.exempt.meets(question.situation))?;
         let sender = question.facts.sender.filter(|_| limits.settings().sender_domain.is_some());
         let sender = sender.and_then(|sender| Mailbox::parse(sender).place());
         let place = question.place.and_then(|place| str::from_utf8(place.as_bytes()).ok());
@@ -178,7 +180,7 @@ impl Ruleset {
     #[cold]
     fn by_ban_or_list<'a>(&'a self, question: &Question<'_>, live: &Live<'a>) -> Option<Decision<'a>> {
         let by_ban = self.by_ban(question, live)?;
-        let without_ban = self.by_address(&Question { counted: false, ..*question });
+        let without_ban = self.by_address(&Question { counted: None, ..*question });
         (!matches!(without_ban.decider(), Decider::NeverBlock | Decider::Allow)).then_some(by_ban)
     }
 
@@ -296,14 +298,14 @@ impl Ruleset {
         shadow: &mut &'a str,
         is_about: impl FnOnce(&Contents, &ListEntry) -> bool,
     ) -> Option<Decision<'a>> {
-        let Decided { by, watched, hit } = covering?.decide(question.situation, question.facts, question.counted);
+        let Decided { by, watched } = covering?.decide(question.situation, question.facts, question.counted);
         if let Some(list) = watched
             && shadow.is_empty()
         {
             *shadow = &list.name;
         }
         let (list, entry) = by?;
-        let decision = Decision { hit, ..Decision::by_entry(list, entry, question.connect) };
+        let decision = Decision::by_entry(list, entry, question.connect);
         (decision.is_accept() || !list.contents.is_mapped() || is_about(&list.contents, entry)).then_some(decision)
     }
 }

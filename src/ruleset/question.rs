@@ -8,6 +8,7 @@ use crate::limits::{self, Nanoseconds};
 use crate::mailbox::Mailbox;
 use crate::mode::Mode;
 use crate::policy::Exempt;
+use crate::seat::Seat;
 use std::time::Instant;
 
 /// What counts beside the rules, and changes while they stay.
@@ -25,7 +26,7 @@ pub(crate) struct Live<'a> {
 
 impl Live<'_> {
     /// Whether there are limits. Does not read the clock.
-    pub(super) fn has_limits(&self) -> bool {
+    pub(crate) fn has_limits(&self) -> bool {
         self.limits.is_some_and(|limits| !limits.settings().is_empty())
     }
 
@@ -47,8 +48,8 @@ pub(crate) struct Question<'a> {
     /// Who asks, as far as lists pass somebody over for it.
     pub situation: Exempt,
     pub connect: bool,
-    /// Whether it is a hit of the lists that come to word.
-    pub counted: bool,
+    /// Where it is a hit of the lists that come to word, if it is one.
+    pub counted: Option<Seat>,
 }
 
 /// What is asked about.
@@ -103,7 +104,7 @@ impl<'a> Question<'a> {
     pub(crate) fn of_connection(facts: &'a Facts<'a>) -> Question<'a> {
         let authenticated = if facts.authenticated { Exempt::AUTHENTICATED } else { Exempt::default() };
         let situation = authenticated.and(Exempt::CONNECTION);
-        Question { facts, recipient: Mailbox::default(), place: None, situation, connect: true, counted: false }
+        Question { facts, recipient: Mailbox::default(), place: None, situation, connect: true, counted: None }
     }
 }
 

@@ -1,0 +1,225 @@
+//! The quick way through a check (src/gate/quick.rs) against the order of decision: the same verdicts, field by field, and the
+//! same counters. Two gates have the same rules; one is asked about clients of whom nothing is known but the address, the
+//! other one is told a name in HELO too, which no reply here shows: for that the order of decision has to be gone through.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "what goes wrong here ends the test, with a message")]
+#![allow(unsafe_code, reason = "calls of the C ABI")]
+
+use mxgate::capi::{self, mxgate_counters, mxgate_facts, mxgate_gate, mxgate_verdict};
+use std::ffi::{CString, c_char};
+use std::mem::zeroed;
+use std::net::IpAddr;
+use std::path::Path;
+use std::ptr::null_mut;
+
+/// Lists of each kind that a rule about addresses can be; the addresses that are asked about lie around them.
+const LISTS: &str = r#"
+hostname = "mx.example.org"
+[never_block]
+networks = ["192.0.2.200/31"]
+[[list]]
+name = "partners"
+allow = true
+entries = ["192.0.2.128/28 our partners", "192.0.2.32"]
+[[list]]
+name = "watched"
+entries = ["192.0.2.64/27 watched", "2001:db8:5::/48"]
+enforce = false
+[[list]]
+name = "plain"
+entries = ["192.0.2.0/26 sent spam", "192.0.2.70 in {list} twice", "192.0.2.72", "!192.0.2.5", "192.0.2.80-192.0.2.99 a range"]
+[[list]]
+name = "drops"
+entries = ["198.51.100.0/25 gone", "198.51.100.3", "2001:db8:bad::/48 six", "198.51.0.0/16"]
+reply = { connect = "drop", rcpt = "policy" }
+contact = "https://example.org/refused?a=long-path-that-makes-the-text-longer-than-one-part"
+[[list]]
+name = "literal"
+entries = ["203.0.113.0/26"]
+reply = "450 4.7.1 Later, {ip}, by {hostname}; {ip} again"
+[[list]]
+name = "reasons"
+entries = ["203.0.113.64/26 because"]
+reply = "550 5.7.1 {reason} [{ip}]"
+[[list]]
+name = "short"
+entries = ["203.0.113.128/26 because"]
+reply = "550 5.7.1 no"
+[[list]]
+name = "connections"
+entries = ["203.0.113.192/26"]
+exempt = ["authenticated"]
+at = "rcpt"
+[[list]]
+name = "over"
+entries = ["198.51.100.128/25 for an hour"]
+ttl = "1h"
+[[list]]
+name = "cidr"
+file = "cidr.txt"
+format = "postfix-cidr"
+"#;
+const CIDR: &str = "198.18.0.0/16 554 5.7.1 a reply of the line\n198.19.0.0/17 REJECT with a text\n198.19.128.0/17 REJECT\n";
+
+/// Before the entries of a list cease to count, and after.
+const NOW: [u64; 2] = [1_600_000_000, 4_000_000_000];
+
+struct Asked {
+    gate: *mut mxgate_gate,
+    helo: Option<&'static str>,
+}
+
+impl Asked {
+    fn new(policy: &Path, helo: Option<&'static str>) -> Asked {
+        let gate = capi::mxgate_new();
+        let path = CString::new(policy.to_str().unwrap()).unwrap();
+        let mut message = [0_u8; 1000];
+        // SAFETY: a gate, a string that ends with NUL, a buffer of that size.
+        let result = unsafe { capi::mxgate_load_file(gate, path.as_ptr(), message.as_mut_ptr().cast(), message.len()) };
+        assert_eq!(result, 0, "{}", String::from_utf8_lossy(&message));
+        Asked { gate, helo }
+    }
+
+    fn connect(&self, client: IpAddr, now: u64) -> (i32, mxgate_verdict) {
+        // SAFETY: all-zero is a valid value of these plain structures.
+        let mut facts: mxgate_facts = unsafe { zeroed() };
+        // SAFETY: likewise.
+        let mut verdict: mxgate_verdict = unsafe { zeroed() };
+        // What was there before is not to be seen.
+        verdict.list = [b'x'.cast_signed(); 64];
+        verdict.text = [b'x'.cast_signed(); 400];
+        facts.now = now;
+        facts.port = 25;
+        match client {
+            IpAddr::V4(v4) => {
+                facts.address_size = 4;
+                facts.address[..4].copy_from_slice(&v4.octets());
+            }
+            IpAddr::V6(v6) => {
+                facts.address_size = 16;
+                facts.address = v6.octets();
+            }
+        }
+        if let Some(helo) = self.helo {
+            (facts.helo, facts.helo_length) = (helo.as_ptr().cast(), helo.len());
+        }
+        // SAFETY: a gate, structures of this release, a string of that length.
+        let result = unsafe { capi::mxgate_check_connect(self.gate, &raw const facts, size_of::<mxgate_facts>(), &raw mut verdict) };
+        (result, verdict)
+    }
+
+    /// What it has counted, and the hits of each list.
+    fn counted(&self) -> (mxgate_counters, String) {
+        // SAFETY: plain numbers.
+        let mut counters: mxgate_counters = unsafe { zeroed() };
+        // SAFETY: a gate, a structure of this release.
+        assert_eq!(unsafe { capi::mxgate_count(self.gate, &raw mut counters, size_of::<mxgate_counters>()) }, 0);
+        let mut status = vec![0_u8; 100_000];
+        // SAFETY: a gate, and a buffer of that size.
+        let length = unsafe { capi::mxgate_status(self.gate, capi::MXGATE_JSON, status.as_mut_ptr().cast(), status.len()) };
+        status.truncate(length);
+        (counters, String::from_utf8(status).unwrap())
+    }
+}
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        // SAFETY: it came from mxgate_new(), and nobody uses it any more.
+        unsafe { capi::mxgate_free(self.gate) };
+    }
+}
+
+fn text(array: &[c_char]) -> String {
+    let bytes = array.iter().map(|byte| byte.cast_unsigned());
+    String::from_utf8(bytes.take_while(|byte| *byte != 0).collect()).unwrap()
+}
+
+/// All of a verdict, strings up to their NUL.
+fn shown(&(result, ref verdict): &(i32, mxgate_verdict)) -> String {
+    let mxgate_verdict { code, hangup, decider, reserved1, line, reserved2, generation, reserved3, .. } = verdict;
+    let strings = [text(&verdict.status), text(&verdict.list), text(&verdict.shadow), text(&verdict.entry)];
+    let more = [text(&verdict.reason), text(&verdict.host), text(&verdict.text)];
+    let numbers = (result, code, hangup, decider, reserved1, line, reserved2, generation, reserved3);
+    format!("{numbers:?} {strings:?} {more:?}")
+}
+
+fn clients() -> impl Iterator<Item = IpAddr> {
+    let v4 = ["192.0.2.", "198.51.100.", "203.0.113.", "198.51.7.", "198.18.0.", "198.19.0.", "198.19.200.", "10.0.0.", "233.252.0."];
+    let v4 = v4.into_iter().flat_map(|start| (0..=255).map(move |last| format!("{start}{last}")));
+    let v6 = ["2001:db8:bad::1", "2001:db8:5::1", "2001:db8::1", "::1", "::ffff:192.0.2.7", "::ffff:192.0.2.130", "::ffff:233.252.0.1"];
+    v4.chain(v6.map(str::to_owned)).map(|address| address.parse().unwrap())
+}
+
+/// Asks both about all clients. Says how many were refused.
+fn compare(quick: &Asked, ordinary: &Asked, what: &str) -> usize {
+    let mut refused = 0;
+    for (client, now) in NOW.into_iter().flat_map(|now| clients().map(move |client| (client, now))) {
+        let answers = [quick.connect(client, now), ordinary.connect(client, now)].map(|answer| (answer.0, shown(&answer)));
+        assert_eq!(answers[0].1, answers[1].1, "{client} at {now}, {what}");
+        refused += usize::from(answers[0].0 == capi::MXGATE_REJECT);
+    }
+    let ((one, lists), (other, other_lists)) = (quick.counted(), ordinary.counted());
+    assert_eq!(format!("{one:?}"), format!("{other:?}"), "{what}");
+    assert!(lists.contains("\"plain\""), "{lists}");
+    assert_eq!(lists, other_lists, "{what}");
+    refused
+}
+
+#[test]
+fn the_quick_way_comes_to_what_the_order_of_decision_comes_to() {
+    let directory = tempfile::tempdir().unwrap();
+    let policy = directory.path().join("policy.toml");
+    std::fs::write(directory.path().join("cidr.txt"), CIDR).unwrap();
+    std::fs::write(&policy, LISTS).unwrap();
+    let image = directory.path().join("policy.mxg");
+    let compiler = mxgate::Gate::new();
+    compiler.load_file(&policy).unwrap();
+    compiler.write_image(&image).unwrap();
+    for (what, path) in [("a policy", &policy), ("its image", &image)] {
+        let (quick, ordinary) = (Asked::new(path, None), Asked::new(path, Some("client.example.org")));
+        let refused = compare(&quick, &ordinary, what);
+        assert!(refused > 1000, "{refused}");
+        // Bans and modes come before lists: then there is no quick way.
+        for asked in [&quick, &ordinary] {
+            let ban = "233.252.0.0/24";
+            // SAFETY: a gate, strings of those lengths.
+            let result = unsafe { capi::mxgate_ban(asked.gate, ban.as_ptr().cast(), ban.len(), 0, std::ptr::null(), 0, null_mut(), 0) };
+            assert_eq!(result, 0);
+        }
+        assert_eq!(compare(&quick, &ordinary, "with a ban"), refused + 2 * 257);
+        for asked in [&quick, &ordinary] {
+            let ban = "233.252.0.0/24";
+            // SAFETY: likewise.
+            assert_eq!(unsafe { capi::mxgate_unban(asked.gate, ban.as_ptr().cast(), ban.len(), null_mut(), 0) }, 1);
+        }
+        assert_eq!(compare(&quick, &ordinary, "without the ban"), refused);
+        for (mode, expected) in [(capi::MXGATE_MODE_MAINTENANCE, 2 * clients().count()), (capi::MXGATE_MODE_OPEN, refused)] {
+            for asked in [&quick, &ordinary] {
+                // SAFETY: a gate.
+                assert_eq!(unsafe { capi::mxgate_set_mode(asked.gate, mode) }, 0);
+            }
+            assert_eq!(compare(&quick, &ordinary, "with a mode"), expected);
+        }
+    }
+}
+
+/// Limits, maintenance at times, and a mode that the policy asks for: each of them decides where no list does.
+#[test]
+fn what_stands_beside_the_lists_is_not_passed_by() {
+    let directory = tempfile::tempdir().unwrap();
+    let policy = directory.path().join("policy.toml");
+    let hostname = "hostname = \"mx.example.org\"\n";
+    let list = "[[list]]\nname = \"plain\"\nentries = [\"192.0.2.0/24 sent spam\"]\n";
+    let everybody = 2 * clients().count();
+    for (others, expected) in [
+        ("", 2 * 258),
+        ("mode = \"no-mail\"\n", everybody),
+        ("mode = \"maintenance\"\n[maintenance]\nuntil = 2100-01-01T00:00:00Z\n", everybody),
+        ("[limits]\nconnections = \"1/h\"\nv4_prefix = 16\nreply = \"450 4.7.1 Too often\"\n", 1),
+    ] {
+        std::fs::write(&policy, format!("{hostname}{others}{list}")).unwrap();
+        let (quick, ordinary) = (Asked::new(&policy, None), Asked::new(&policy, Some("client.example.org")));
+        let refused = compare(&quick, &ordinary, others);
+        assert!(if others.starts_with("[limits]") { refused > 2 * 258 + expected } else { refused == expected }, "{others}: {refused}");
+    }
+}
