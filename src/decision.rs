@@ -6,7 +6,7 @@
 
 use crate::bans::Ban;
 use crate::compile::seconds;
-use crate::contents::{About, Entry as ListEntry};
+use crate::contents::{About, Asked, Entry as ListEntry};
 use crate::covering::List;
 use crate::domain::{Folded, Place};
 use crate::limits::PutOff;
@@ -155,9 +155,8 @@ impl Answer<'_> {
     /// Writes an entry that has decided.
     #[inline(always)]
     pub(crate) fn write_entry_of(&self, list: &List, entry: ListEntry, line: &mut Line<'_>) {
-        let is_about_place = list.role == Decider::Domain && !list.contents.is_mapped();
-        let whole = if is_about_place { self.question.place.map(Place::as_bytes) } else { None };
-        list.contents.write_entry(entry, whole, line);
+        let name = if list.role == Decider::Domain { self.question.place.map(Place::as_bytes) } else { None };
+        list.contents.write_entry(entry, Asked { address: self.question.facts.address.as_ref(), name }, line);
     }
 
     /// Writes the text of the reply. What is not known reads as a word, so that no reply has a gap.

@@ -87,6 +87,15 @@ pub(crate) enum About<'a> {
     Mailbox(&'a [u8]),
 }
 
+/// What was asked, of which the text of an entry that covers it can be made.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Asked<'a> {
+    /// The client, by whom an entry about a network has decided.
+    pub address: Option<&'a IpAddr>,
+    /// The name by which an entry about domains has decided.
+    pub name: Option<&'a [u8]>,
+}
+
 impl Contents {
     /// What its networks come to; kept for those who ask again.
     pub(crate) fn intervals(&self) -> &Intervals {
@@ -156,30 +165,40 @@ impl Contents {
         })
     }
 
-    /// Writes what an entry is about as lists have it; a host without the length of its prefix. Of an entry about the end of
-    /// that name, if there is one, the name is taken from there, which is nearer than where the list has it.
+    /// Writes what an entry is about as lists have it; a host without the length of its prefix. Of one that covers what is
+    /// `asked` the text is made from there, which is nearer than where the list has it.
     // Addresses go from one place to the other as numbers: a processor waits when it reads at once, in large pieces, what
     // it has just written in small ones, as are those that have four bytes or sixteen.
     #[inline(always)]
-    pub(crate) fn write_entry(&self, entry: Entry, whole: Option<&[u8]>, line: &mut Line<'_>) {
+    pub(crate) fn write_entry(&self, entry: Entry, asked: Asked<'_>, line: &mut Line<'_>) {
+        // In a damaged image the entry may be elsewhere.
+        let asked = if self.is_mapped() { Asked::default() } else { asked };
         if entry.kind() == Kind::V4 {
-            line.push_v4(self.entries.subject(entry).unwrap_or_default());
+            let start = match asked.address {
+                Some(IpAddr::V4(v4)) => v4.to_bits() & !u32::MAX.checked_shr(entry.length().into()).unwrap_or(0),
+                _ => self.entries.subject(entry).unwrap_or_default(),
+            };
+            line.push_v4(start);
             if entry.length() < 32 {
                 line.push_length(entry.length());
             }
         } else if let Some(form) = entry.kind().form()
-            && let Some(name) = whole.and_then(|whole| whole.get(whole.len().checked_sub(entry.length().into())?..))
+            && let Some(name) = asked.name.and_then(|name| name.get(name.len().checked_sub(entry.length().into())?..))
         {
             line.push(form.prefix().as_bytes());
             line.push(name);
         } else {
-            self.write_about(entry, line);
+            self.write_about(entry, asked.address, line);
         }
     }
 
     #[inline(never)]
-    fn write_about(&self, entry: Entry, line: &mut Line<'_>) {
-        if let Some(about) = self.about(entry) {
+    fn write_about(&self, entry: Entry, asked: Option<&IpAddr>, line: &mut Line<'_>) {
+        if let (Kind::V6, Some(IpAddr::V6(v6))) = (entry.kind(), asked)
+            && let Ok(network) = Ipv6Net::new(*v6, entry.length())
+        {
+            line.push_network(network.trunc().into());
+        } else if let Some(about) = self.about(entry) {
             about.write(line);
         }
     }
