@@ -198,7 +198,7 @@ fn connect(set: &Set<u32>, one: &Host, ten: &Host, random: &mut TestRng) {
     println!(
         "| ns | bare look-up | and its entry | and its text | in one list | more | in ten lists | more | ten to one |\n|---|--:|--:|--:|--:|--:|--:|--:|--:|"
     );
-    // What names a line and a reason has to be read somewhere: 16 bytes for each network.
+    // Line and reason of a network as a list has them that keeps each entry in one piece: 16 bytes.
     let entries: Vec<[u32; 4]> = (0..=MILLION as u32).map(|number| [number, 0, 0, 0]).collect();
     let entry = |address: u32| entries[table.v4(address) as usize][0];
     let mut text = |address: u32| match entry(address) {

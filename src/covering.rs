@@ -95,16 +95,15 @@ impl List {
     /// The file in which the entry that decided stands.
     pub fn file(&self, verdict: &Verdict) -> &str {
         // Lines count from 1 in each file; where a list has several, the entry tells which.
-        let found = self
-            .contents
-            .live()
-            .find(|(_, entry)| entry.line == verdict.line && self.contents.about(entry).map_or(Entry::None, Entry::from) == verdict.entry);
-        found.map_or("", |(_, entry)| self.contents.file(entry))
+        let found = self.contents.live().find(|entry| {
+            self.contents.line(*entry) == verdict.line && self.contents.about(*entry).map_or(Entry::None, Entry::from) == verdict.entry
+        });
+        found.map_or("", |entry| self.contents.file(entry))
     }
 
     /// What it answers: that of the line first, then that of the stage.
     #[inline(always)]
-    pub(crate) fn reply(&self, entry: &ListEntry, connect: bool) -> Option<&Reply> {
+    pub(crate) fn reply(&self, entry: ListEntry, connect: bool) -> Option<&Reply> {
         if matches!(self.role, Decider::NeverBlock | Decider::Allow) {
             return None;
         }
@@ -126,7 +125,7 @@ pub(crate) struct Covering<'a> {
 
 /// The list, by its place, and the entry with a number.
 #[inline(always)]
-fn locate(lists: &[List], entry: EntryId) -> Option<(usize, &List, &ListEntry)> {
+fn locate(lists: &[List], entry: EntryId) -> Option<(usize, &List, ListEntry)> {
     let at = lists.partition_point(|list| list.base < entry).checked_sub(1)?;
     let list = lists.get(at)?;
     Some((at, list, list.contents.entry(entry - list.base)?))
@@ -134,7 +133,7 @@ fn locate(lists: &[List], entry: EntryId) -> Option<(usize, &List, &ListEntry)> 
 
 /// What decides where one entry covers something, and counts for everybody or at least for who asks: nearly always.
 #[inline(always)]
-pub(crate) fn sole(lists: &[List], cover: Cover, situation: Exempt) -> Option<(&List, &ListEntry)> {
+pub(crate) fn sole(lists: &[List], cover: Cover, situation: Exempt) -> Option<(&List, ListEntry)> {
     let (_, list, entry) = locate(lists, cover.single()?)?;
     let counts = !(list.conduct.shadow | list.conduct.exempt.meets(situation) | entry.ends() | entry.is_hole());
     counts.then_some((list, entry))
@@ -143,7 +142,7 @@ pub(crate) fn sole(lists: &[List], cover: Cover, situation: Exempt) -> Option<(&
 /// What decides among the entries that cover something.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Decided<'a> {
-    pub by: Option<(&'a List, &'a ListEntry)>,
+    pub by: Option<(&'a List, ListEntry)>,
     /// The first list that would have refused if it were not only watched.
     pub watched: Option<&'a List>,
 }
@@ -154,8 +153,8 @@ impl<'a> Covering<'a> {
     }
 
     /// Takes the next entry off the covers.
-    fn next(&mut self) -> Option<(&'a List, &'a ListEntry)> {
-        let mut first: Option<(usize, &List, &ListEntry)> = None;
+    fn next(&mut self) -> Option<(&'a List, ListEntry)> {
+        let mut first: Option<(usize, &List, ListEntry)> = None;
         let mut taken: Option<(&mut Cover, Cover)> = None;
         let (lists, chains) = (self.lists, self.chains);
         for cover in &mut self.covers {
@@ -171,7 +170,7 @@ impl<'a> Covering<'a> {
     }
 
     /// For each list that does not pass over who asks: the entry that decides in it.
-    pub(crate) fn deciding(mut self, situation: Exempt, facts: &Facts<'_>) -> impl Iterator<Item = (&'a List, &'a ListEntry)> {
+    pub(crate) fn deciding(mut self, situation: Exempt, facts: &Facts<'_>) -> impl Iterator<Item = (&'a List, ListEntry)> {
         // The clock is read if an entry depends on it, and not before.
         let (mut over, mut now): (Option<&List>, Option<Seconds>) = (None, facts.now);
         std::iter::from_fn(move || {

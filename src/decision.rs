@@ -6,7 +6,7 @@
 
 use crate::bans::Ban;
 use crate::compile::seconds;
-use crate::contents::{About, Entry as ListEntry};
+use crate::contents::{About, Asked, Entry as ListEntry};
 use crate::covering::List;
 use crate::domain::{Folded, Place};
 use crate::limits::PutOff;
@@ -45,7 +45,7 @@ pub(crate) enum By<'a> {
     Nothing,
     /// The mode, and how long it will last, if that is known.
     Mode(Option<Wait>),
-    Entry(&'a List, &'a ListEntry),
+    Entry(&'a List, ListEntry),
     Ban(&'a Ban),
     Relay,
     Authentication,
@@ -74,7 +74,7 @@ impl<'a> Decision<'a> {
 
     /// What an entry of a list comes to.
     #[inline(always)]
-    pub(crate) fn by_entry(list: &'a List, entry: &'a ListEntry, connect: bool) -> Decision<'a> {
+    pub(crate) fn by_entry(list: &'a List, entry: ListEntry, connect: bool) -> Decision<'a> {
         Decision { by: By::Entry(list, entry), reply: list.reply(entry, connect), ..Decision::default() }
     }
 
@@ -105,7 +105,7 @@ impl<'a> Decision<'a> {
 
     /// Line of the entry that decided; 0 if none did.
     pub(crate) fn line(&self) -> u32 {
-        if let By::Entry(_, entry) = self.by { entry.line } else { 0 }
+        if let By::Entry(list, entry) = self.by { list.contents.line(entry) } else { 0 }
     }
 
     /// The entry that decided.
@@ -151,10 +151,9 @@ impl Answer<'_> {
 
     /// Writes an entry that has decided.
     #[inline(always)]
-    pub(crate) fn write_entry_of(&self, list: &List, entry: &ListEntry, line: &mut Line<'_>) {
-        let is_about_place = list.role == Decider::Domain && !list.contents.is_mapped();
-        let whole = if is_about_place { self.question.place.map(Place::as_bytes) } else { None };
-        list.contents.write_entry(entry, whole, line);
+    pub(crate) fn write_entry_of(&self, list: &List, entry: ListEntry, line: &mut Line<'_>) {
+        let name = if list.role == Decider::Domain { self.question.place.map(Place::as_bytes) } else { None };
+        list.contents.write_entry(entry, Asked { address: self.question.facts.address.as_ref(), name }, line);
     }
 
     /// Writes the text of the reply. What is not known reads as a word, so that no reply has a gap.

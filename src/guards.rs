@@ -56,17 +56,17 @@ pub(crate) fn check(contents: &Contents, guards: &Guards, made: Option<Seconds>,
     }
     for (number, (entry, text)) in wide(contents, guards).enumerate() {
         if number >= NAMED {
-            refuse(entry.line, "more entries are wider than the limit".into(), "see above".into());
+            refuse(contents.line(entry), "more entries are wider than the limit".into(), "see above".into());
             break;
         }
         let remedy = "name smaller networks, or change widest_v4 or widest_v6";
-        refuse(entry.line, format!("{text} is wider than the limit"), remedy.into());
+        refuse(contents.line(entry), format!("{text} is wider than the limit"), remedy.into());
     }
     let covered = |address: &IpAddr| !contents.covering(*address).is_none();
     for address in guards.must_not_match.iter().filter(|address| covered(address)) {
         let line = contents.intervals().chains.entries(contents.covering(*address)).next().and_then(|entry| contents.entry(entry));
         let remedy = "the list is wrong, or change must_not_match";
-        refuse(line.map_or(1, |entry| entry.line), format!("the list covers {address}, which it must not"), remedy.into());
+        refuse(line.map_or(1, |entry| contents.line(entry)), format!("the list covers {address}, which it must not"), remedy.into());
     }
     for address in guards.must_match.iter().filter(|address| !covered(address)) {
         refuse(1, format!("the list does not cover {address}, which it must"), "the list is not whole, or change must_match".into());
@@ -75,13 +75,12 @@ pub(crate) fn check(contents: &Contents, guards: &Guards, made: Option<Seconds>,
 }
 
 /// Entries whose prefix is shorter than the policy or the list itself allows.
-fn wide<'a>(contents: &'a Contents, guards: &'a Guards) -> impl Iterator<Item = (&'a Entry, String)> {
+fn wide<'a>(contents: &'a Contents, guards: &'a Guards) -> impl Iterator<Item = (Entry, String)> {
     let widest = [guards.widest_v4.max(contents.statement.widest_v4.unwrap_or(0)), guards.widest_v6];
     // Lists without any, which is nearly all of them, are not searched entry by entry.
     let some = contents.intervals().shortest.iter().zip(widest).any(|(shortest, widest)| *shortest < widest);
-    let entries = if some { &contents.entries[..] } else { &[] };
-    let live = entries.iter().filter(|entry| !entry.is_deleted() && !entry.is_hole());
-    live.filter_map(move |entry| match contents.about(entry)? {
+    let entries = some.then(|| contents.live().filter(|entry| !entry.is_hole()));
+    entries.into_iter().flatten().filter_map(move |entry| match contents.about(entry)? {
         About::Network(network) => {
             let [widest_v4, widest_v6] = widest;
             let widest = if network.addr().is_ipv4() { widest_v4 } else { widest_v6 };
@@ -99,8 +98,7 @@ pub(crate) fn covering(contents: &Contents, intervals: &Intervals, protected: &I
         return None;
     }
     let near = Near::to(protected);
-    let live = contents.entries.iter().filter(|entry| !entry.is_deleted() && !entry.is_hole());
-    let mut found = live.filter(|entry| near.meets(contents, entry));
+    let mut found = contents.live().filter(|entry| !entry.is_hole() && near.meets(contents, *entry));
     let first = found.next()?;
     let mut named = vec![first];
     let mut count = 1;
@@ -110,13 +108,13 @@ pub(crate) fn covering(contents: &Contents, intervals: &Intervals, protected: &I
             named.push(entry);
         }
     }
-    let show = |entry: &&Entry| match contents.about(entry) {
+    let show = |entry: &Entry| match contents.about(*entry) {
         Some(About::Network(network)) => network.to_string(),
         _ => String::new(),
     };
     let names: Vec<String> = named.iter().map(show).collect();
     let more = if count > NAMED { ", ..." } else { "" };
-    Some((count, first.line, format!("{}{more}", names.join(", "))))
+    Some((count, contents.line(first), format!("{}{more}", names.join(", "))))
 }
 
 /// Whether something is covered by both. The second list is the shorter one.

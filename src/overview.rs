@@ -79,7 +79,7 @@ struct Flat<'a> {
 
 fn row(list: &List, (v4, v6): (Size, Size), now: Seconds) -> Row {
     let contents = &list.contents;
-    let live = || contents.live().map(|(_, entry)| entry);
+    let live = || contents.live();
     // One entry that stays keeps the list in force.
     let last = live().map(|entry| contents.expires(entry)).try_fold(0, |last, expires| Some(last.max(expires?)));
     let unique = |size: &Size| (list.role == Decider::Block && size.all > 0).then(|| ratio(size.unique, size.all));
@@ -87,7 +87,7 @@ fn row(list: &List, (v4, v6): (Size, Size), now: Seconds) -> Row {
         name: list.name.to_string(),
         kind: shown::kind(list),
         entries: live().count(),
-        expired: live().filter(|entry| contents.is_over(entry, now)).count(),
+        expired: live().filter(|entry| contents.is_over(*entry, now)).count(),
         made: contents.made,
         read: contents.read,
         expires: contents.statement.expires.or(last.filter(|last| *last > 0)),
@@ -166,7 +166,7 @@ impl Flat<'_> {
     fn counts(&self, cover: Cover, now: Seconds) -> bool {
         let contents = &self.list.contents;
         let mut entries = self.intervals.chains.entries(cover).filter_map(|entry| contents.entry(entry));
-        entries.find(|entry| !contents.is_over(entry, now)).is_some_and(|entry| !entry.is_hole())
+        entries.find(|entry| !contents.is_over(*entry, now)).is_some_and(|entry| !entry.is_hole())
     }
 }
 

@@ -10,7 +10,7 @@ const HOUR: u64 = 60 * MINUTE;
 const DAY: u64 = 24 * HOUR;
 
 /// An entry as a list has it: a host without its prefix length, a hole with its mark.
-pub(crate) fn entry(contents: &Contents, entry: &Entry) -> String {
+pub(crate) fn entry(contents: &Contents, entry: Entry) -> String {
     let mark = if entry.is_hole() { "!" } else { "" };
     contents.about(entry).map_or_else(String::new, |about| format!("{mark}{about}"))
 }

@@ -244,8 +244,8 @@ pub(super) fn refuse(verdict: &mut mxgate_verdict, refusal: &Refusal<'_>) -> c_i
     let shown = ShownV4::of(client);
     verdict.generation = ruleset.generation();
     verdict.decider = list.role as u16;
-    verdict.line = entry.line;
-    write_line(&mut verdict.entry, |line| list.contents.write_network_of(entry, client, line));
+    verdict.line = list.contents.line(entry);
+    write_line(&mut verdict.entry, |line| line.push_network_of(client, entry.length()));
     write_line(&mut verdict.list, |line| line.push_padded(&list.shown_name));
     write_line(&mut verdict.reason, |line| {
         list.contents.write_reason(entry, line);
@@ -269,7 +269,7 @@ pub(super) fn store(verdict: &mut mxgate_verdict, answer: &Answer<'_>) -> c_int 
     // Nearly all that decides is an entry of a list: that case has code of its own, without looking at each field what decided.
     if let By::Entry(list, entry) = decision.by {
         verdict.decider = list.role as u16;
-        verdict.line = entry.line;
+        verdict.line = list.contents.line(entry);
         write_line(&mut verdict.entry, |line| answer.write_entry_of(list, entry, line));
         write_line(&mut verdict.list, |line| line.push_padded(&list.shown_name));
         write_line(&mut verdict.reason, |line| {

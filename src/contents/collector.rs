@@ -1,8 +1,9 @@
 //! From what a reader finds to the contents of a list: checked, cleaned and counted, as fast as a file can be read.
 
-use super::{About, Contents, DELETED, ENDS, Entry, HOLE, Kind, Note};
+use super::entries::{Entry, GrowingEntries, Kind, Shape};
+use super::runs::Origin;
+use super::{About, Contents, Note};
 use crate::diagnostic::{Diagnostic, Fault};
-use crate::domain::Form;
 use crate::line as text;
 use crate::list::{self, Action, ENTRY, Field, Record, Seconds, Sink, Statement, Subject};
 use crate::mailbox::{MAX_MAILBOX, Mailbox};
@@ -60,7 +61,7 @@ pub(crate) struct Collector<'a> {
 /// What grows with a list.
 #[derive(Default)]
 struct Arrays {
-    entries: Vec<Entry>,
+    entries: GrowingEntries,
     v6_starts: Vec<u128>,
     names: Vec<u8>,
     reasons: Vec<u8>,
@@ -133,7 +134,7 @@ impl<'a> Collector<'a> {
 
     /// The list as it was read. No entry lasts longer than until `deadline`.
     pub(crate) fn finish(mut self, statement: Statement, deadline: Option<Seconds>) -> Contents {
-        let Arrays { mut entries, mut v6_starts, mut names, mut reasons, mut notes } = self.arrays;
+        let Arrays { entries, mut v6_starts, mut names, mut reasons, mut notes } = self.arrays;
         if deadline.is_some() {
             let deadline = expiry(deadline);
             // Those about which nothing is said have the first note, even if no other needed one.
@@ -144,15 +145,14 @@ impl<'a> Collector<'a> {
                 // 0 is never, and later than all.
                 note.expires = [note.expires, deadline].into_iter().filter(|at| *at != 0).min().unwrap_or(0);
             }
-            entries.iter_mut().for_each(|entry| entry.marks |= ENDS);
         }
-        entries.shrink_to_fit();
+        let entries = entries.finish(deadline.is_some());
         v6_starts.shrink_to_fit();
         names.shrink_to_fit();
         reasons.shrink_to_fit();
         notes.shrink_to_fit();
-        let (entries, v6_starts, names) = (entries.into(), v6_starts.into(), names.into());
-        self.contents = Contents { entries, v6_starts, names, reasons: reasons.into(), notes: notes.into(), statement, ..self.contents };
+        let (v6_starts, names, reasons, notes) = (v6_starts.into(), names.into(), reasons.into(), notes.into());
+        self.contents = Contents { entries, v6_starts, names, reasons, notes, statement, ..self.contents };
         apply_deletions(&mut self.contents, self.deleted);
         self.contents
     }
@@ -243,9 +243,8 @@ impl<'a> Collector<'a> {
             self.more()?;
         }
         let (file, Line { line, note, hole, ends }) = (self.file, line);
-        let marks = kind as u8 | if hole { HOLE } else { 0 } | if ends { ENDS } else { 0 };
-        self.arrays.entries.push(Entry { subject, line, note, file, length, marks });
-        Ok(())
+        let shape = Shape::new(kind, length, hole, ends);
+        if self.arrays.entries.push(shape, subject, Origin { line, note, file }) { Ok(()) } else { Err(ran_out()) }
     }
 
     /// Grants some more entries.
@@ -257,7 +256,7 @@ impl<'a> Collector<'a> {
         if block == 0 {
             return Err(full());
         }
-        if !room(&mut self.arrays.entries, block) {
+        if !self.arrays.entries.room(block) {
             return Err(ran_out());
         }
         self.granted = count + block;
@@ -416,16 +415,6 @@ impl Wanted {
     }
 }
 
-impl Kind {
-    fn of(form: Form) -> Kind {
-        match form {
-            Form::Exact => Kind::Exact,
-            Form::Below => Kind::Below,
-            Form::Both => Kind::Both,
-        }
-    }
-}
-
 /// Marks what was taken back: the subjects, each with how many entries there were by then.
 fn apply_deletions(contents: &mut Contents, deleted: Vec<(IpNet, usize)>) {
     let mut until: HashMap<IpNet, usize> = HashMap::new();
@@ -436,20 +425,12 @@ fn apply_deletions(contents: &mut Contents, deleted: Vec<(IpNet, usize)>) {
     if until.is_empty() {
         return;
     }
-    let mut gone = Vec::new();
-    for (at, entry) in contents.entries.iter().enumerate() {
-        if let Some(About::Network(network)) = contents.about(entry)
-            && until.get(&network).is_some_and(|count| at < *count)
-        {
-            gone.push(at);
-        }
-    }
-    let mut entries = contents.entries.to_mut();
-    for at in gone {
-        if let Some(entry) = entries.get_mut(at) {
-            entry.marks |= DELETED;
-        }
-    }
+    let is_gone = |(at, entry): &(usize, Entry)| match contents.about(*entry) {
+        Some(About::Network(network)) => until.get(&network).is_some_and(|count| at < count),
+        _ => false,
+    };
+    let gone: Vec<Entry> = contents.entries.iter().enumerate().filter(is_gone).map(|(_, entry)| entry).collect();
+    contents.entries.delete(&gone);
 }
 
 /// The field of an entry for a time: what lasts longer than the field does lasts for ever, what is over stays over.

@@ -1,11 +1,15 @@
 //! What was read of one list: entries, reasons, and the intervals that they make. Immutable, and shared by all
-//! rulesets that use it: a list that cannot be read again stays in force as it was. The intervals take as much memory as the
-//! entries, and a table is all that is left of them when a ruleset has been compiled.
+//! rulesets that use it: a list that cannot be read again stays in force as it was. Entries lie in columns (`entries`), and where
+//! they come from in runs (`runs`), 6 bytes an entry in most lists. The intervals take more memory than the entries, and a
+//! table is all that is left of them when a ruleset has been compiled.
 
 mod collector;
+mod entries;
 mod near;
+mod runs;
 
 pub(crate) use collector::{Collector, Wanted};
+pub(crate) use entries::{Entries, Entry};
 pub(crate) use near::Near;
 
 use crate::domain::Form;
@@ -13,10 +17,11 @@ use crate::flat::Flat;
 use crate::image::{Reader, Stored, Writer};
 use crate::line::Line;
 use crate::list::{ENTRY, Seconds, Statement};
-use crate::networks::{Cover, EntryId, Intervals, Network, Order};
+use crate::networks::{Cover, EntryId, Intervals, Order};
 use crate::reply::{MAX_VALUE, Reply};
 use arrayvec::ArrayString;
 use bytemuck::{Pod, Zeroable};
+use entries::Kind;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::{Arc, OnceLock};
@@ -29,7 +34,7 @@ pub(crate) type Reason = ArrayString<MAX_VALUE>;
 pub(crate) struct Contents {
     /// The files that it was read from; for inline entries the policy file.
     pub files: Vec<Arc<str>>,
-    pub entries: Flat<Entry>,
+    pub entries: Entries,
     /// The addresses of IPv6 entries.
     v6_starts: Flat<u128>,
     /// The names of domain entries and the mailboxes of mailbox entries, one behind the other.
@@ -51,38 +56,14 @@ pub(crate) struct Contents {
     pub lines: u64,
 }
 
-/// One entry. A range has one for each network that it is made of. Plain numbers without gaps between them, as is [`Note`].
-#[derive(Clone, Copy, Debug, Pod, Zeroable)]
-#[repr(C)]
-pub(crate) struct Entry {
-    /// Address of an IPv4 network; else the place in `v6_starts` or of the name.
-    subject: u32,
-    pub line: u32,
-    /// Which of `notes`; [`UNNOTED`] if its line says nothing of its own.
-    note: u32,
-    /// Which of `files`.
-    file: u16,
-    /// Length of the prefix, or of the name.
-    length: u8,
-    /// What it is about, and the marks below.
-    marks: u8,
-}
-
 /// The note of entries whose lines give neither a reason nor a reply.
 const UNNOTED: u32 = 0;
 
-// There are millions of them.
-const _: () = assert!(size_of::<Entry>() == 16 && size_of::<Note>() == 12);
-
-/// What it is about, in the marks of an entry.
-const KIND: u8 = 0b111;
-const HOLE: u8 = 1 << 3;
-/// It ceases some time: its note says when.
-const ENDS: u8 = 1 << 4;
-/// Taken back by a later record.
-const DELETED: u8 = 1 << 5;
+// There may be millions of them.
+const _: () = assert!(size_of::<Note>() == 12);
 
 /// What is said about entries besides what they are about. Most lines of a list say the same as the line before, or nothing.
+/// Plain numbers without gaps between them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
 struct Note {
@@ -96,20 +77,6 @@ struct Note {
     names_entry: u8,
 }
 
-/// What an entry is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-enum Kind {
-    /// What zeros stand for: where a part of an image was not written nobody is refused.
-    Nothing,
-    V4,
-    V6,
-    Exact,
-    Below,
-    Both,
-    Mailbox,
-}
-
 /// The subject of an entry, as it is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum About<'a> {
@@ -118,6 +85,15 @@ pub(crate) enum About<'a> {
     Domain(Form, &'a [u8]),
     /// Likewise.
     Mailbox(&'a [u8]),
+}
+
+/// What was asked, of which the text of an entry that covers it can be made.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Asked<'a> {
+    /// The client, by whom an entry about a network has decided.
+    pub address: Option<&'a IpAddr>,
+    /// The name by which an entry about domains has decided.
+    pub name: Option<&'a [u8]>,
 }
 
 impl Contents {
@@ -143,17 +119,18 @@ impl Contents {
     }
 
     /// What those of its networks come to that are `wanted`.
-    pub(crate) fn flatten_some(&self, wanted: impl Fn(&Entry) -> bool + Copy) -> Intervals {
+    pub(crate) fn flatten_some(&self, wanted: impl Fn(Entry) -> bool + Copy) -> Intervals {
         // Names have no networks, and no list has both.
         let v6_count = self.v6_starts.len();
         let v4_count = if self.names.is_empty() { self.entries.len().saturating_sub(v6_count) } else { 0 };
         let order = if self.statement.ordered { Order::First } else { Order::MostSpecific };
         let last = EntryId::try_from(self.entries.len()).unwrap_or(EntryId::MAX);
-        let of_kind = |kind| self.live().filter(move |(_, entry)| entry.kind() == kind && wanted(entry));
-        let v4 = of_kind(Kind::V4).map(|(number, entry)| entry.network(number, entry.subject));
-        let v6 = of_kind(Kind::V6).map(|(number, entry)| {
-            let start = self.v6_starts.get(entry.subject as usize).copied().unwrap_or_default();
-            entry.network(number, start)
+        let of_kind =
+            |kind| self.entries.with_subjects().filter(move |(entry, _)| !entry.is_deleted() && entry.kind() == kind && wanted(*entry));
+        let v4 = of_kind(Kind::V4).map(|(entry, start)| entry.network(start));
+        let v6 = of_kind(Kind::V6).map(|(entry, place)| {
+            let start = self.v6_starts.get(place as usize).copied().unwrap_or_default();
+            entry.network(start)
         });
         Intervals::flatten((v4, v4_count), (v6, v6_count), last, order)
     }
@@ -164,58 +141,61 @@ impl Contents {
     }
 
     /// The entry with that number, from 1.
-    pub(crate) fn entry(&self, entry: EntryId) -> Option<&Entry> {
-        self.entries.get(usize::try_from(entry).ok()?.checked_sub(1)?)
+    #[inline(always)]
+    pub(crate) fn entry(&self, entry: EntryId) -> Option<Entry> {
+        self.entries.get(entry)
     }
 
     /// What an entry is about.
-    pub(crate) fn about(&self, entry: &Entry) -> Option<About<'_>> {
+    pub(crate) fn about(&self, entry: Entry) -> Option<About<'_>> {
+        let subject = self.entries.subject(entry)?;
         let name = || {
-            let start = entry.subject as usize;
-            self.names.get(start..start + usize::from(entry.length))
+            let start = subject as usize;
+            self.names.get(start..start + usize::from(entry.length()))
         };
         Some(match entry.kind() {
             Kind::Nothing => return None,
-            Kind::V4 => About::Network(Ipv4Net::new(Ipv4Addr::from_bits(entry.subject), entry.length).ok()?.into()),
+            Kind::V4 => About::Network(Ipv4Net::new(Ipv4Addr::from_bits(subject), entry.length()).ok()?.into()),
             Kind::V6 => {
-                let start = self.v6_starts.get(entry.subject as usize)?;
-                About::Network(Ipv6Net::new(Ipv6Addr::from_bits(*start), entry.length).ok()?.into())
+                let start = self.v6_starts.get(subject as usize)?;
+                About::Network(Ipv6Net::new(Ipv6Addr::from_bits(*start), entry.length()).ok()?.into())
             }
             kind @ (Kind::Exact | Kind::Below | Kind::Both) => About::Domain(kind.form()?, name()?),
             Kind::Mailbox => About::Mailbox(name()?),
         })
     }
 
-    /// Writes what an entry is about as lists have it; a host without the length of its prefix. Of an entry about the end of
-    /// that name, if there is one, the name is taken from there, which is nearer than where the list has it.
+    /// Writes what an entry is about as lists have it; a host without the length of its prefix. Of one that covers what is
+    /// `asked` the text is made from there, which is nearer than where the list has it.
     // Addresses go from one place to the other as numbers: a processor waits when it reads at once, in large pieces, what
     // it has just written in small ones, as are those that have four bytes or sixteen.
     #[inline(always)]
-    pub(crate) fn write_entry(&self, entry: &Entry, whole: Option<&[u8]>, line: &mut Line<'_>) {
+    pub(crate) fn write_entry(&self, entry: Entry, asked: Asked<'_>, line: &mut Line<'_>) {
+        // In a damaged image the entry may be elsewhere.
+        let asked = if self.is_mapped() { Asked::default() } else { asked };
         if entry.kind() == Kind::V4 {
-            line.push_v4(entry.subject);
-            if entry.length < 32 {
-                line.push_length(entry.length);
-            }
+            let address = match asked.address {
+                Some(IpAddr::V4(v4)) => v4.to_bits(),
+                _ => self.entries.subject(entry).unwrap_or_default(),
+            };
+            line.push_network_of(address, entry.length());
         } else if let Some(form) = entry.kind().form()
-            && let Some(name) = whole.and_then(|whole| whole.get(whole.len().checked_sub(entry.length.into())?..))
+            && let Some(name) = asked.name.and_then(|name| name.get(name.len().checked_sub(entry.length().into())?..))
         {
             line.push(form.prefix().as_bytes());
             line.push(name);
         } else {
-            self.write_about(entry, line);
+            self.write_about(entry, asked.address, line);
         }
     }
 
-    /// Writes the network of an entry that an IPv4 client is in: from the address, which is nearer than where the list has it.
-    #[inline(always)]
-    pub(crate) fn write_network_of(&self, entry: &Entry, client: u32, line: &mut Line<'_>) {
-        line.push_network_of(client, entry.length);
-    }
-
     #[inline(never)]
-    fn write_about(&self, entry: &Entry, line: &mut Line<'_>) {
-        if let Some(about) = self.about(entry) {
+    fn write_about(&self, entry: Entry, asked: Option<&IpAddr>, line: &mut Line<'_>) {
+        if let (Kind::V6, Some(IpAddr::V6(v6))) = (entry.kind(), asked)
+            && let Ok(network) = Ipv6Net::new(*v6, entry.length())
+        {
+            line.push_network(network.trunc().into());
+        } else if let Some(about) = self.about(entry) {
             about.write(line);
         }
     }
@@ -227,40 +207,50 @@ impl Contents {
 
     /// Whether an entry is about a network that an address is in.
     #[inline(always)]
-    pub(crate) fn holds(&self, entry: &Entry, address: &IpAddr) -> bool {
+    pub(crate) fn holds(&self, entry: Entry, address: &IpAddr) -> bool {
         let v4 = match address {
             IpAddr::V4(v4) => Some(v4.to_bits()),
             IpAddr::V6(v6) => v6.to_ipv4_mapped().map(Ipv4Addr::to_bits),
         };
         match (v4, address) {
             (Some(address), _) => {
-                entry.kind() == Kind::V4 && (entry.subject ^ address).leading_zeros() >= entry.length.into() && entry.length <= 32
+                let start = self.entries.subject(entry).filter(|_| entry.kind() == Kind::V4 && entry.length() <= 32);
+                start.is_some_and(|start| (start ^ address).leading_zeros() >= entry.length().into())
             }
             (None, IpAddr::V6(address)) => {
-                let start = self.v6_starts.get(entry.subject as usize).filter(|_| entry.kind() == Kind::V6 && entry.length <= 128);
-                start.is_some_and(|start| (start ^ address.to_bits()).leading_zeros() >= entry.length.into())
+                let start = self.v6_start(entry).filter(|_| entry.kind() == Kind::V6 && entry.length() <= 128);
+                start.is_some_and(|start| (start ^ address.to_bits()).leading_zeros() >= entry.length().into())
             }
             (None, IpAddr::V4(_)) => false,
         }
     }
 
-    fn note(&self, entry: &Entry) -> Note {
-        self.notes.get(entry.note as usize).copied().unwrap_or_default()
+    /// The address of an entry about an IPv6 network.
+    fn v6_start(&self, entry: Entry) -> Option<u128> {
+        self.v6_starts.get(self.entries.subject(entry)? as usize).copied()
+    }
+
+    fn note(&self, number: u32) -> Note {
+        self.notes.get(number as usize).copied().unwrap_or_default()
+    }
+
+    fn note_of(&self, entry: Entry) -> Note {
+        self.note(self.entries.origin(entry).note)
     }
 
     /// The octet that all addresses of a network begin with, and 0 for IPv4 or 1 for IPv6, if there is one.
-    pub(crate) fn first_octet(&self, entry: &Entry) -> Option<(usize, u8)> {
+    pub(crate) fn first_octet(&self, entry: Entry) -> Option<(usize, u8)> {
         let [octet, ..] = match entry.kind() {
-            _ if entry.length < 8 => return None,
-            Kind::V4 => return Some((0, entry.subject.to_be_bytes()[0])),
-            Kind::V6 => self.v6_starts.get(entry.subject as usize)?.to_be_bytes(),
+            _ if entry.length() < 8 => return None,
+            Kind::V4 => return Some((0, self.entries.subject(entry)?.to_be_bytes()[0])),
+            Kind::V6 => self.v6_start(entry)?.to_be_bytes(),
             Kind::Nothing | Kind::Exact | Kind::Below | Kind::Both | Kind::Mailbox => return None,
         };
         Some((1, octet))
     }
 
     /// What the list says about an entry.
-    pub(crate) fn reason(&self, entry: &Entry) -> Reason {
+    pub(crate) fn reason(&self, entry: Entry) -> Reason {
         let mut place = [0; MAX_VALUE];
         let mut line = Line::new(&mut place);
         self.write_reason(entry, &mut line);
@@ -269,13 +259,14 @@ impl Contents {
 
     /// Writes what the list says about an entry, and says whether it says anything.
     #[inline(always)]
-    pub(crate) fn write_reason(&self, entry: &Entry, line: &mut Line<'_>) -> bool {
-        entry.note != UNNOTED && self.write_noted_reason(entry, line)
+    pub(crate) fn write_reason(&self, entry: Entry, line: &mut Line<'_>) -> bool {
+        let note = self.entries.origin(entry).note;
+        note != UNNOTED && self.write_noted_reason(note, entry, line)
     }
 
     #[inline(never)]
-    fn write_noted_reason(&self, entry: &Entry, line: &mut Line<'_>) -> bool {
-        let note = self.note(entry);
+    fn write_noted_reason(&self, note: u32, entry: Entry, line: &mut Line<'_>) -> bool {
+        let note = self.note(note);
         let start = note.reason_start as usize;
         let text = self.reasons.get(start..start + usize::from(note.reason_length)).unwrap_or_default();
         if note.names_entry == 0 && !self.reasons.is_mapped() {
@@ -293,7 +284,7 @@ impl Contents {
     }
 
     /// An entry in its own reason: a host without its prefix length, a name without its form.
-    fn write_named(&self, entry: &Entry, line: &mut Line<'_>) {
+    fn write_named(&self, entry: Entry, line: &mut Line<'_>) {
         match self.about(entry) {
             Some(About::Domain(_, name)) => line.push_harmless(name),
             Some(about) => about.write(line),
@@ -303,33 +294,39 @@ impl Contents {
 
     /// The reply that the line of an entry asks for.
     #[inline(always)]
-    pub(crate) fn reply(&self, entry: &Entry) -> Option<&Reply> {
-        if entry.note == UNNOTED { None } else { self.noted_reply(entry) }
+    pub(crate) fn reply(&self, entry: Entry) -> Option<&Reply> {
+        if self.replies.is_empty() { None } else { self.noted_reply(entry) }
     }
 
     #[inline(never)]
-    fn noted_reply(&self, entry: &Entry) -> Option<&Reply> {
+    fn noted_reply(&self, entry: Entry) -> Option<&Reply> {
         self.replies.get(self.reply_number(entry).checked_sub(1)?)
     }
 
     /// The number of that reply, by which entries of the list can be compared.
-    pub(crate) fn reply_number(&self, entry: &Entry) -> usize {
-        self.note(entry).reply.into()
+    pub(crate) fn reply_number(&self, entry: Entry) -> usize {
+        self.note_of(entry).reply.into()
     }
 
     /// When an entry ceases to count, if it does.
-    pub(crate) fn expires(&self, entry: &Entry) -> Option<Seconds> {
-        Some(self.note(entry).expires).filter(|at| *at != 0).map(Seconds::from)
+    pub(crate) fn expires(&self, entry: Entry) -> Option<Seconds> {
+        Some(self.note_of(entry).expires).filter(|at| *at != 0).map(Seconds::from)
     }
 
     /// Whether an entry has ceased to count.
-    pub(crate) fn is_over(&self, entry: &Entry, now: Seconds) -> bool {
+    pub(crate) fn is_over(&self, entry: Entry, now: Seconds) -> bool {
         entry.ends() && self.expires(entry).is_some_and(|at| at <= now)
     }
 
     /// The file that an entry stands in.
-    pub(crate) fn file(&self, entry: &Entry) -> &str {
-        self.files.get(usize::from(entry.file)).map_or("", |file| file)
+    pub(crate) fn file(&self, entry: Entry) -> &str {
+        self.files.get(usize::from(self.entries.origin(entry).file)).map_or("", |file| file)
+    }
+
+    /// The line that it stands on.
+    #[inline(always)]
+    pub(crate) fn line(&self, entry: Entry) -> u32 {
+        self.entries.origin(entry).line
     }
 
     /// What covers an address in this list.
@@ -338,53 +335,8 @@ impl Contents {
     }
 
     /// The entries that count, holes among them.
-    pub(crate) fn live(&self) -> impl Iterator<Item = (EntryId, &Entry)> + Clone {
-        (1..).zip(self.entries.iter()).filter(|(_, entry)| !entry.is_deleted())
-    }
-}
-
-impl Kind {
-    /// The form of the domains that it is about.
-    fn form(self) -> Option<Form> {
-        Some(match self {
-            Kind::Exact => Form::Exact,
-            Kind::Below => Form::Below,
-            Kind::Both => Form::Both,
-            Kind::Nothing | Kind::V4 | Kind::V6 | Kind::Mailbox => return None,
-        })
-    }
-}
-
-impl Entry {
-    /// Whether it is a hole: the list does not cover it.
-    pub(crate) fn is_hole(&self) -> bool {
-        self.marks & HOLE != 0
-    }
-
-    /// Whether it ceases some time.
-    pub(crate) fn ends(&self) -> bool {
-        self.marks & ENDS != 0
-    }
-
-    /// Whether a later record has taken it back.
-    pub(crate) fn is_deleted(&self) -> bool {
-        self.marks & DELETED != 0
-    }
-
-    fn network<N>(&self, entry: EntryId, start: N) -> Network<N> {
-        Network { start, prefix_len: self.length, entry, hole: self.is_hole(), expires: self.ends() }
-    }
-
-    fn kind(&self) -> Kind {
-        match self.marks & KIND {
-            1 => Kind::V4,
-            2 => Kind::V6,
-            3 => Kind::Exact,
-            4 => Kind::Below,
-            5 => Kind::Both,
-            6 => Kind::Mailbox,
-            _ => Kind::Nothing,
-        }
+    pub(crate) fn live(&self) -> impl Iterator<Item = Entry> + Clone {
+        self.entries.iter().filter(|entry| !entry.is_deleted())
     }
 }
 
@@ -409,7 +361,7 @@ impl Stored for Contents {
     fn restore(image: &mut Reader) -> Option<Contents> {
         let files = image.number()?;
         let files: Option<Vec<Arc<str>>> = (0..files).map(|_| image.text().map(Arc::from)).collect();
-        let (entries, v6_starts) = (Flat::restore(image)?, Flat::restore(image)?);
+        let (entries, v6_starts) = (Entries::restore(image)?, Flat::restore(image)?);
         let (names, reasons, notes) = (Flat::restore(image)?, Flat::restore(image)?, Flat::restore(image)?);
         let replies = image.number()?;
         let replies: Option<Vec<Reply>> = (0..replies).map(|_| Reply::restore(image)).collect();

@@ -17,13 +17,13 @@ impl Near<'_> {
     }
 
     /// Whether an entry of a list has an address of those networks.
-    pub(crate) fn meets(&self, contents: &Contents, entry: &Entry) -> bool {
+    pub(crate) fn meets(&self, contents: &Contents, entry: Entry) -> bool {
         // Nearly all entries are seen to be elsewhere by how they begin.
         let octet = contents.first_octet(entry).and_then(|(family, octet)| self.octets.get(family)?.get(usize::from(octet)));
         octet.is_none_or(|near| *near) && self.meets_indeed(contents, entry)
     }
 
-    fn meets_indeed(&self, contents: &Contents, entry: &Entry) -> bool {
+    fn meets_indeed(&self, contents: &Contents, entry: Entry) -> bool {
         let Some(About::Network(network)) = contents.about(entry) else { return false };
         let (first, last) = (network.network(), network.broadcast());
         !self.intervals.covering(first).is_none()

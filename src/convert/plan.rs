@@ -69,13 +69,13 @@ impl<'a> Plan<'a> {
         if names {
             return plan;
         }
-        let holes_fit = plan.live().all(|(_, entry)| !entry.is_hole() || plan.hole_fits(entry));
+        let holes_fit = plan.live().all(|entry| !entry.is_hole() || plan.hole_fits(entry));
         if contents.statement.ordered || !holds.nested || !holes_fit {
             plan.way = Way::Effective;
         } else if holds.first_match {
             // Of two for the same network a hole counts, else the first.
             let mut sorted: Vec<_> =
-                plan.live().map(|(number, entry)| (Reverse(prefix_len(contents, entry)), !entry.is_hole(), number)).collect();
+                plan.live().map(|entry| (Reverse(prefix_len(contents, entry)), !entry.is_hole(), entry.number())).collect();
             sorted.sort_unstable();
             plan.way = Way::Sorted(sorted.into_iter().map(|(_, _, number)| number).collect());
         }
@@ -83,12 +83,12 @@ impl<'a> Plan<'a> {
     }
 
     /// The entries that count and still last.
-    fn live(&self) -> impl Iterator<Item = (EntryId, &'a Entry)> {
+    fn live(&self) -> impl Iterator<Item = Entry> {
         let now = self.now;
-        self.contents.live().filter(move |(_, entry)| !self.contents.is_over(entry, now))
+        self.contents.live().filter(move |entry| !self.contents.is_over(*entry, now))
     }
 
-    fn hole_fits(&self, hole: &Entry) -> bool {
+    fn hole_fits(&self, hole: Entry) -> bool {
         // An ip4set takes other holes for holes of whole octets, which win over entries inside of them.
         let octets = self.holds.format == Format::Rbldnsd(Kind::Ip4Set);
         self.holds.holes && (!octets || prefix_len(self.contents, hole).is_multiple_of(8))
@@ -106,7 +106,7 @@ impl<'a> Plan<'a> {
 
     fn each_whole(&self, each: &mut Each<'a, '_>) -> io::Result<()> {
         match &self.way {
-            Way::AsTheyAre => self.live().filter_map(|(_, entry)| self.item(entry)).try_for_each(|item| each(&item)),
+            Way::AsTheyAre => self.live().filter_map(|entry| self.item(entry)).try_for_each(|item| each(&item)),
             Way::Sorted(order) => {
                 let entries = order.iter().filter_map(|number| self.contents.entry(*number));
                 entries.filter_map(|entry| self.item(entry)).try_for_each(|item| each(&item))
@@ -118,7 +118,7 @@ impl<'a> Plan<'a> {
         }
     }
 
-    fn item(&self, entry: &Entry) -> Option<Item<'a>> {
+    fn item(&self, entry: Entry) -> Option<Item<'a>> {
         let contents = self.contents;
         let subject = match contents.about(entry)? {
             About::Network(network) => Subject::Network(network),
@@ -126,7 +126,7 @@ impl<'a> Plan<'a> {
             About::Mailbox(mailbox) => Subject::Mailbox(str::from_utf8(mailbox).ok()?),
         };
         let expires = contents.expires(entry);
-        let (hole, line, reply) = (entry.is_hole(), entry.line, contents.reply(entry));
+        let (hole, line, reply) = (entry.is_hole(), contents.line(entry), contents.reply(entry));
         let reason = Reason::from(contents.reason(entry).trim()).unwrap_or_default();
         Some(Item { subject, hole, reason, reply, expires, line })
     }
@@ -134,11 +134,11 @@ impl<'a> Plan<'a> {
     /// Hands over what covers something, run by run of addresses about which the same is said.
     fn runs<N: Copy + Into<u128>>(&self, intervals: &[Interval<N>], v4: bool, each: &mut Each<'a, '_>) -> io::Result<()> {
         let end = if v4 { u32::MAX.into() } else { u128::MAX };
-        let mut run: Option<Run<'a>> = None;
+        let mut run: Option<Run> = None;
         let next = intervals.iter().skip(1).map(|next| next.start.into() - 1).chain([end]);
         for (interval, last) in intervals.iter().zip(next) {
             let winners = self.winners(interval.cover);
-            let shortest = winners.iter().map(|entry| prefix_len(self.contents, entry)).min();
+            let shortest = winners.iter().map(|entry| prefix_len(self.contents, *entry)).min();
             if let Some(run) = &mut run
                 && run.v4 == v4
                 && self.same(&run.winners, &winners)
@@ -155,25 +155,25 @@ impl<'a> Plan<'a> {
     }
 
     /// The entries that decide, one after the other as they cease; of use here is the first if there is no expiry.
-    fn winners(&self, cover: Cover) -> Vec<&'a Entry> {
+    fn winners(&self, cover: Cover) -> Vec<Entry> {
         let entries = self.contents.intervals().chains.entries(cover).filter_map(|number| self.contents.entry(number));
-        let lasting = entries.filter(|entry| !self.contents.is_over(entry, self.now)).take_while(|entry| !entry.is_hole());
+        let lasting = entries.filter(|entry| !self.contents.is_over(*entry, self.now)).take_while(|entry| !entry.is_hole());
         lasting.take(if self.holds.expiry { usize::MAX } else { 1 }).collect()
     }
 
     /// Whether they say the same, as far as the format can hold it.
-    fn same(&self, one: &[&Entry], other: &[&Entry]) -> bool {
+    fn same(&self, one: &[Entry], other: &[Entry]) -> bool {
         let (contents, holds) = (self.contents, self.holds);
         one.len() == other.len()
-            && one.iter().zip(other).all(|(one, other)| {
+            && one.iter().zip(other).all(|(&one, &other)| {
                 (!holds.reasons || contents.reason(one) == contents.reason(other))
                     && (!holds.replies || contents.reply_number(one) == contents.reply_number(other))
                     && (!holds.expiry || contents.expires(one) == contents.expires(other))
             })
     }
 
-    fn finish(&self, run: &Run<'a>, each: &mut Each<'a, '_>) -> io::Result<()> {
-        let items = || run.winners.iter().filter_map(|entry| self.item(entry));
+    fn finish(&self, run: &Run, each: &mut Each<'a, '_>) -> io::Result<()> {
+        let items = || run.winners.iter().filter_map(|entry| self.item(*entry));
         let as_range = self.holds.format == Format::P2p && run.networks(1).all(|network| network.prefix_len() >= run.shortest);
         if as_range {
             let subject = Subject::Range(run.address(run.first), run.address(run.last));
@@ -188,7 +188,7 @@ impl<'a> Plan<'a> {
     }
 }
 
-fn prefix_len(contents: &Contents, entry: &Entry) -> u8 {
+fn prefix_len(contents: &Contents, entry: Entry) -> u8 {
     match contents.about(entry) {
         Some(About::Network(network)) => network.prefix_len(),
         Some(About::Domain(..) | About::Mailbox(_)) | None => 0,
@@ -196,16 +196,16 @@ fn prefix_len(contents: &Contents, entry: &Entry) -> u8 {
 }
 
 /// Addresses that follow each other, about which the same is said.
-struct Run<'a> {
+struct Run {
     v4: bool,
     first: u128,
     last: u128,
     /// The shortest prefix of the entries that cover them.
     shortest: u8,
-    winners: Vec<&'a Entry>,
+    winners: Vec<Entry>,
 }
 
-impl Run<'_> {
+impl Run {
     fn address(&self, number: u128) -> IpAddr {
         if self.v4 { Ipv4Addr::from_bits(u32::try_from(number).unwrap_or(u32::MAX)).into() } else { Ipv6Addr::from_bits(number).into() }
     }

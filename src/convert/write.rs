@@ -161,8 +161,8 @@ impl<'w> Writer<'w> {
         let read = holds.format.read(&mut line.as_slice(), &reading, &mut collector).is_ok();
         let contents = collector.finish(Statement::default(), None);
         let same =
-            |entry: &Entry| entry.is_hole() == item.hole && contents.about(entry) == Some(contents::About::Mailbox(mailbox.as_bytes()));
-        written && read && diagnostics.is_empty() && contents.entries.first().is_some_and(same)
+            |entry: Entry| entry.is_hole() == item.hole && contents.about(entry) == Some(contents::About::Mailbox(mailbox.as_bytes()));
+        written && read && diagnostics.is_empty() && contents.entries.iter().next().is_some_and(same)
     }
 
     /// How long an entry lasts, in seconds. One that is over is not handed over.

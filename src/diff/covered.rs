@@ -51,7 +51,7 @@ impl<'a> Block<'a> {
 /// The first few of them, and how many.
 pub(super) fn newly_covered(old: &Ruleset, new: &Ruleset) -> (Vec<Covered>, usize) {
     let (before, now) = (Block::all(old), Block::all(new));
-    let allowed: Vec<(&List, &Entry, IpNet)> = new.lists.iter().filter(|list| list.role != Decider::Block).flat_map(entries).collect();
+    let allowed: Vec<(&List, Entry, IpNet)> = new.lists.iter().filter(|list| list.role != Decider::Block).flat_map(entries).collect();
     let networks = Intervals::of(allowed.iter().map(|(.., network)| *network));
     let near = Near::to(&networks);
     let (mut covered, mut count) = (Vec::new(), 0);
@@ -63,7 +63,7 @@ pub(super) fn newly_covered(old: &Ruleset, new: &Ruleset) -> (Vec<Covered>, usiz
             let (contents, intervals) = (&by.list.contents, by.intervals(&near));
             let first = intervals.chains.entries(intervals.covering(network.network())).next().and_then(|first| contents.entry(first));
             covered.push(Covered {
-                entry: shown::entry(&list.contents, entry),
+                entry: shown::entry(&list.contents, *entry),
                 list: list.name.to_string(),
                 by_list: by.list.name.to_string(),
                 by_entry: first.map_or_else(String::new, |first| shown::entry(contents, first)),
@@ -74,8 +74,8 @@ pub(super) fn newly_covered(old: &Ruleset, new: &Ruleset) -> (Vec<Covered>, usiz
 }
 
 /// The networks of a list, but for its holes.
-fn entries(list: &List) -> impl Iterator<Item = (&List, &Entry, IpNet)> {
-    let entries = list.contents.live().map(|(_, entry)| entry).filter(|entry| !entry.is_hole());
+fn entries(list: &List) -> impl Iterator<Item = (&List, Entry, IpNet)> {
+    let entries = list.contents.live().filter(|entry| !entry.is_hole());
     entries.filter_map(move |entry| match list.contents.about(entry)? {
         About::Network(network) => Some((list, entry, network)),
         About::Domain(..) | About::Mailbox(_) => None,

@@ -8,7 +8,7 @@
 mod covered;
 mod sections;
 
-use crate::contents::{About, Contents};
+use crate::contents::{About, Contents, Entry};
 use crate::covering::List;
 use crate::domain::Form;
 use crate::networks::EntryId;
@@ -234,12 +234,12 @@ fn key(contents: &Contents, number: EntryId) -> Option<Key<'_>> {
 
 /// What the entries that count are about, in the order of the list.
 fn keys(contents: &Contents) -> impl Iterator<Item = Option<Key<'_>>> {
-    contents.live().map(|(number, _)| key(contents, number))
+    contents.live().map(|entry| key(contents, entry.number()))
 }
 
 /// The numbers of the entries that count, in the order of their keys, none twice.
 fn distinct(contents: &Contents) -> Vec<EntryId> {
-    let mut numbers: Vec<EntryId> = contents.live().map(|(number, _)| number).collect();
+    let mut numbers: Vec<EntryId> = contents.live().map(Entry::number).collect();
     numbers.sort_unstable_by(|one, other| key(contents, *one).cmp(&key(contents, *other)).then(one.cmp(other)));
     numbers.dedup_by(|one, other| key(contents, *one) == key(contents, *other));
     numbers

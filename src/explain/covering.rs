@@ -14,7 +14,7 @@ pub(super) struct Judged<'a> {
     pub list: &'a List,
     pub own: Own,
     /// Each with why it does not speak for the list.
-    pub entries: Vec<(&'a Entry, Option<Beaten>)>,
+    pub entries: Vec<(Entry, Option<Beaten>)>,
 }
 
 /// What a list says by itself.
@@ -99,45 +99,44 @@ impl<'a> Judged<'a> {
     }
 
     fn new(list: &'a List, exempt: bool, now: Seconds, ordered: bool, rank: impl Fn(About<'_>) -> Option<Rank>) -> Option<Judged<'a>> {
-        let ranked = list.contents.live().filter_map(|(number, entry)| Some((rank(list.contents.about(entry)?)?, number, entry)));
+        let ranked = list.contents.live().filter_map(|entry| Some((rank(list.contents.about(entry)?)?, entry)));
         let mut ranked: Vec<_> = ranked.collect();
         if !ordered {
             // The order of the file is kept among those that are alike.
-            ranked.sort_by_key(|(rank, _, entry)| (*rank, !entry.is_hole()));
+            ranked.sort_by_key(|(rank, entry)| (*rank, !entry.is_hole()));
         }
-        let speaks = match ranked.first()? {
-            // In an ordered list nothing comes after the first entry, not even when it has expired.
-            (_, _, first) if ordered => Some(first).filter(|first| !list.contents.is_over(first, now)),
-            _ => ranked.iter().map(|(_, _, entry)| entry).find(|entry| !list.contents.is_over(entry, now)),
-        };
+        let first = ranked.first()?.1;
+        let lasts = |entry: &Entry| !list.contents.is_over(*entry, now);
+        // In an ordered list nothing comes after the first entry, not even when it has expired.
+        let speaks = if ordered { Some(first).filter(lasts) } else { ranked.iter().map(|(_, entry)| *entry).find(lasts) };
         let own = match speaks {
             _ if exempt => Own::Exempt,
             None => Own::Expired,
             Some(entry) if entry.is_hole() => Own::Hole,
             Some(_) => Own::Covers,
         };
-        let winner = ranked.iter().find(|(_, _, entry)| speaks.is_some_and(|speaks| std::ptr::eq(*speaks, *entry))).map(|(rank, ..)| *rank);
-        let beaten = |rank: Rank, entry: &Entry| match (speaks, winner) {
-            (Some(speaks), _) if std::ptr::eq(*speaks, entry) => None,
+        let winner = ranked.iter().find(|(_, entry)| speaks == Some(*entry)).map(|(rank, _)| *rank);
+        let beaten = |rank: Rank, entry: Entry| match (speaks, winner) {
+            (Some(speaks), _) if speaks == entry => None,
             _ if list.contents.is_over(entry, now) => Some(Beaten::Expired),
             _ if ordered => Some(Beaten::Later),
             (_, Some(winner)) if winner == rank => Some(Beaten::Alike),
             _ => Some(Beaten::LessSpecific),
         };
-        let mut entries: Vec<_> = ranked.iter().map(|(rank, _, entry)| (*entry, beaten(*rank, entry))).collect();
+        let mut entries: Vec<_> = ranked.iter().map(|(rank, entry)| (*entry, beaten(*rank, *entry))).collect();
         // Stable: the one that speaks first, the others as they were.
         entries.sort_by_key(|(_, beaten)| beaten.is_some());
         Some(Judged { list, own, entries })
     }
 
     /// The entry that speaks for the list.
-    fn speaks(&self) -> Option<&'a Entry> {
+    fn speaks(&self) -> Option<Entry> {
         self.entries.first().filter(|(_, beaten)| beaten.is_none()).map(|(entry, _)| *entry)
     }
 }
 
 /// Who decides, in the order of the lists, and the first list that would have refused if it were not only watched.
-pub(super) fn first<'a>(lists: &[Judged<'a>], left_out: Option<&List>) -> (Option<(&'a List, &'a Entry)>, Option<&'a List>) {
+pub(super) fn first<'a>(lists: &[Judged<'a>], left_out: Option<&List>) -> (Option<(&'a List, Entry)>, Option<&'a List>) {
     let mut watched = None;
     for judged in lists {
         let left_out = left_out.is_some_and(|list| std::ptr::eq(list, judged.list));

@@ -335,11 +335,11 @@ impl<'a> Asked<'a> {
                 format!("not asked: {} decides before it", self.before(judged).map_or(verdict.list, |before| before.list.name))
             }
         };
-        let entries = judged.entries.iter().map(|(entry, beaten)| Matching {
+        let entries = judged.entries.iter().map(|&(entry, beaten)| Matching {
             entry: shown::entry(&list.contents, entry),
             hole: entry.is_hole(),
-            file: if entry.line == 0 { String::new() } else { list.contents.file(entry).into() },
-            line: entry.line,
+            file: if list.contents.line(entry) == 0 { String::new() } else { list.contents.file(entry).into() },
+            line: list.contents.line(entry),
             reason: list.contents.reason(entry).to_string(),
             expires: list.contents.expires(entry),
             beaten: beaten.map(covering::Beaten::name),

@@ -29,7 +29,7 @@ pub(crate) enum Outcome<'a> {
 pub(crate) struct Refusal<'a> {
     pub ruleset: &'a Ruleset,
     pub list: &'a List,
-    pub entry: &'a Entry,
+    pub entry: Entry,
     pub reply: &'a Reply,
     pub client: u32,
 }

@@ -44,13 +44,13 @@ impl Names {
         let mut builder = DomainTableBuilder::new(sum(|contents| contents.entries.len()), sum(|contents| contents.names.len()));
         let (mut fault, watch) = (None, Watch::begin());
         for (number, list) in lists.iter().enumerate() {
-            for (entry, found) in list.contents.live() {
+            for found in list.contents.live() {
                 let (form, name) = match list.contents.about(found) {
                     Some(About::Domain(form, name)) => (form, name),
                     Some(About::Mailbox(name)) => (Form::Exact, name),
                     Some(About::Network(_)) | None => continue,
                 };
-                let candidate = Candidate { list: number, entry, hole: found.is_hole(), expires: found.ends() };
+                let candidate = Candidate { list: number, entry: found.number(), hole: found.is_hole(), expires: found.ends() };
                 // One is as good as many: the table is full, or memory is short.
                 fault = fault.or_else(|| watch.check().and_then(|()| builder.add(form, name, candidate)).err());
             }

@@ -108,7 +108,7 @@ impl Ruleset {
         }
         for list in self.lists.iter().filter(|list| [NEVER_BLOCK, PRIVATE].contains(&list.name.as_str())) {
             let has = |about| matches!(about, Some(About::Network(protected)) if protected.contains(&network));
-            if list.contents.live().any(|(_, entry)| !entry.is_hole() && has(list.contents.about(entry))) {
+            if list.contents.live().any(|entry| !entry.is_hole() && has(list.contents.about(entry))) {
                 let cause = format!(
                     "{network} is {}, which nothing refuses",
                     if list.name.as_str() == PRIVATE { "a private network" } else { "in the never-block set" }

@@ -216,7 +216,7 @@ impl Ruleset {
         if let Some(place) = place
             && let Some(covering) = self.domains.of_place(place)
         {
-            let is_about = |contents: &Contents, entry: &_| Names::is_of_place(contents.about(entry), Some(place));
+            let is_about = |contents: &Contents, entry| Names::is_of_place(contents.about(entry), Some(place));
             let refusal = self.by_lists(Some(covering), question, shadow, is_about);
             if refusal.is_some() {
                 return refusal;
@@ -296,7 +296,7 @@ impl Ruleset {
         covering: Option<Covering<'a>>,
         question: &Question<'_>,
         shadow: &mut &'a str,
-        is_about: impl FnOnce(&Contents, &ListEntry) -> bool,
+        is_about: impl FnOnce(&Contents, ListEntry) -> bool,
     ) -> Option<Decision<'a>> {
         let Decided { by, watched } = covering?.decide(question.situation, question.facts, question.counted);
         if let Some(list) = watched
