@@ -5,7 +5,6 @@ use crate::line::Line;
 use arrayvec::ArrayString;
 use ipnet::IpNet;
 use std::fmt::Write;
-use std::hint::select_unpredictable;
 use std::net::IpAddr;
 
 /// Each octet as text with a full stop behind it, and how long that is.
@@ -76,22 +75,16 @@ impl Line<'_> {
         });
     }
 
-    /// Appends the network of that length that an IPv4 address is in. Without a branch on whether it is a host: the length comes
-    /// from far away, and a processor that has guessed wrong would have to begin again when it is there.
+    /// Appends the network of that length that an IPv4 address is in, whose text is `shown`; a host without the length.
     #[inline(always)]
-    pub(crate) fn push_network_of(&mut self, address: u32, length: u8) {
-        let host_bits = u32::MAX.checked_shr(length.into()).unwrap_or(0);
-        let (ShownV4([(first, one), (second, other)]), (digits, more)) = (ShownV4::of(address & !host_bits), shown(length));
-        let [a, b, c, _] = digits;
-        self.push_written(|place: &mut [u8; 20]| {
-            let end = one + other - 1;
-            for (at, piece) in [(0, &first[..]), (one, &second), (end, &[b'/', a, b, c])] {
-                if let Some(place) = place.get_mut(at..).and_then(|rest| rest.get_mut(..piece.len())) {
-                    place.copy_from_slice(piece);
-                }
+    pub(crate) fn push_network_of(&mut self, address: u32, shown: ShownV4, length: u8) {
+        match u32::MAX.checked_shr(length.into()) {
+            None | Some(0) => self.push_shown_v4(shown),
+            Some(host_bits) => {
+                self.push_v4(address & !host_bits);
+                self.push_length(length);
             }
-            select_unpredictable(host_bits == 0, end, end + more)
-        });
+        }
     }
 
     /// Appends a network; a host without the length of its prefix.

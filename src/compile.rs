@@ -5,7 +5,7 @@
 //! load fail as a whole.
 
 use crate::contents::{Collector, Contents, Wanted};
-use crate::covering::List;
+use crate::covering::{List, locate};
 use crate::diagnostic::{Diagnostic, Fault};
 use crate::guards;
 use crate::image::Restored;
@@ -192,7 +192,9 @@ fn network_table(lists: &[List], intervals: Vec<Intervals>, standings: Vec<Stand
         overlay(slices, alone, &mut winner, |interval| table.push(interval));
     });
     drop(v4);
-    (NetworkTable::new(v4_table, v6_table), resolver.into_chains())
+    let mut table = NetworkTable::new(v4_table, v6_table);
+    table.mark(|entry| locate(lists, entry).and_then(|(_, _, entry)| entry.length_of_whole_v4()));
+    (table, resolver.into_chains())
 }
 
 struct Compiler<'a> {

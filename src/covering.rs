@@ -125,16 +125,31 @@ pub(crate) struct Covering<'a> {
 
 /// The list, by its place, and the entry with a number.
 #[inline(always)]
-fn locate(lists: &[List], entry: EntryId) -> Option<(usize, &List, ListEntry)> {
-    let at = lists.partition_point(|list| list.base < entry).checked_sub(1)?;
-    let list = lists.get(at)?;
+pub(crate) fn locate(lists: &[List], entry: EntryId) -> Option<(usize, &List, ListEntry)> {
+    let (at, list) = owner(lists, entry)?;
     Some((at, list, list.contents.entry(entry - list.base)?))
 }
 
-/// What decides where one entry covers something, and counts for everybody or at least for who asks: nearly always.
+/// The list, and its place, to which an entry belongs.
 #[inline(always)]
-pub(crate) fn sole(lists: &[List], cover: Cover, situation: Exempt) -> Option<(&List, ListEntry)> {
-    let (_, list, entry) = locate(lists, cover.single()?)?;
+fn owner(lists: &[List], entry: EntryId) -> Option<(usize, &List)> {
+    let at = lists.partition_point(|list| list.base < entry).checked_sub(1)?;
+    Some((at, lists.get(at)?))
+}
+
+/// What decides where one entry covers something, and counts for everybody or at least for who asks: nearly always. With the
+/// `length` of the prefix, if the table knows it, the entry is not read; see [`NetworkTable::get_whole`].
+///
+/// [`NetworkTable::get_whole`]: crate::networks::NetworkTable::get_whole
+#[inline(always)]
+pub(crate) fn sole(lists: &[List], cover: Cover, length: Option<u8>, situation: Exempt) -> Option<(&List, ListEntry)> {
+    let number = cover.single()?;
+    let (_, list) = owner(lists, number)?;
+    let number = number - list.base;
+    let entry = match length {
+        Some(length) => ListEntry::whole_v4(number, length),
+        None => list.contents.entry(number)?,
+    };
     let counts = !(list.conduct.shadow | list.conduct.exempt.meets(situation) | entry.ends() | entry.is_hole());
     counts.then_some((list, entry))
 }
@@ -193,7 +208,7 @@ impl<'a> Covering<'a> {
     pub(crate) fn decide(self, situation: Exempt, facts: &Facts<'_>, counted: Option<Seat>) -> Decided<'a> {
         // Nearly always there is one cover, of one entry that counts for everybody.
         if let [cover, Cover::NONE, Cover::NONE] = self.covers
-            && let Some((list, entry)) = sole(self.lists, cover, situation)
+            && let Some((list, entry)) = sole(self.lists, cover, None, situation)
         {
             if let Some(seat) = counted {
                 list.hits.add(seat);

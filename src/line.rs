@@ -45,6 +45,11 @@ impl<const N: usize> Padded<N> {
         self.bytes.get(..self.length.into()).unwrap_or_default()
     }
 
+    /// The text, with NULs behind it.
+    pub(crate) fn padded(&self) -> &[u8; N] {
+        &self.bytes
+    }
+
     pub(crate) fn is_full(&self) -> bool {
         usize::from(self.length) == N
     }

@@ -296,10 +296,9 @@ impl Reply {
         Reply { code: 421, hang_up: true, ..self.clone() }
     }
 
-    /// Writes the status.
-    #[inline(always)]
-    pub(crate) fn write_status(&self, line: &mut Line<'_>) {
-        line.push_padded(&self.shown_status);
+    /// The status, to be copied as a whole.
+    pub(crate) fn shown_status(&self) -> &Padded<15> {
+        &self.shown_status
     }
 
     /// The text with its placeholders filled in: printable ASCII, never empty, at most [`MAX_TEXT`] octets.

@@ -2,7 +2,7 @@
 
 use super::{call, gate_of, mxgate_gate};
 use crate::gate::Gate;
-use crate::line::Line;
+use crate::line::{Line, Padded};
 use libc::{c_char, c_int};
 use std::fmt::{self, Write};
 
@@ -39,6 +39,17 @@ pub(super) fn string_in(array: &[c_char]) -> Option<&str> {
 pub(super) fn put<const N: usize>(array: &mut [c_char; N], text: &str) {
     if !text.is_empty() {
         write_line(array, |line| line.push(text.as_bytes()));
+    }
+}
+
+/// Stores a text that has its NULs with it, all of it.
+#[inline(always)]
+pub(super) fn put_padded<const N: usize, const M: usize>(array: &mut [c_char; N], text: &Padded<M>) {
+    const { assert!(M < N) }
+    // SAFETY: c_char and u8 have the same size and alignment, and the bytes are borrowed from the array.
+    let array = unsafe { std::slice::from_raw_parts_mut(array.as_mut_ptr().cast::<u8>(), N) };
+    if let Some((place, [end, ..])) = array.split_first_chunk_mut() {
+        (*place, *end) = (*text.padded(), 0);
     }
 }
 

@@ -1,6 +1,6 @@
 //! What a check came to: `struct mxgate_verdict`, and the reply that it means.
 
-use super::strings::{Output, put, string_in, write_line, written};
+use super::strings::{Output, put, put_padded, string_in, write_line, written};
 use super::{MXGATE_ACCEPT, MXGATE_REJECT};
 use crate::address::ShownV4;
 use crate::decision::{Answer, By};
@@ -245,14 +245,14 @@ pub(super) fn refuse(verdict: &mut mxgate_verdict, refusal: &Refusal<'_>) -> c_i
     verdict.generation = ruleset.generation();
     verdict.decider = list.role as u16;
     verdict.line = list.contents.line(entry);
-    write_line(&mut verdict.entry, |line| line.push_network_of(client, entry.length()));
-    write_line(&mut verdict.list, |line| line.push_padded(&list.shown_name));
+    write_line(&mut verdict.entry, |line| line.push_network_of(client, shown, entry.length()));
+    put_padded(&mut verdict.list, &list.shown_name);
     write_line(&mut verdict.reason, |line| {
         list.contents.write_reason(entry, line);
     });
     verdict.code = reply.code;
     verdict.hangup = reply.hang_up.into();
-    write_line(&mut verdict.status, |line| reply.write_status(line));
+    put_padded(&mut verdict.status, reply.shown_status());
     put(&mut verdict.host, ruleset.hostname());
     write_line(&mut verdict.text, |line| reply.write_with(shown, line));
     MXGATE_REJECT
@@ -271,7 +271,7 @@ pub(super) fn store(verdict: &mut mxgate_verdict, answer: &Answer<'_>) -> c_int 
         verdict.decider = list.role as u16;
         verdict.line = list.contents.line(entry);
         write_line(&mut verdict.entry, |line| answer.write_entry_of(list, entry, line));
-        write_line(&mut verdict.list, |line| line.push_padded(&list.shown_name));
+        put_padded(&mut verdict.list, &list.shown_name);
         write_line(&mut verdict.reason, |line| {
             list.contents.write_reason(entry, line);
         });
@@ -281,7 +281,7 @@ pub(super) fn store(verdict: &mut mxgate_verdict, answer: &Answer<'_>) -> c_int 
     let Some(reply) = decision.reply else { return MXGATE_ACCEPT };
     verdict.code = reply.code;
     verdict.hangup = reply.hang_up.into();
-    write_line(&mut verdict.status, |line| reply.write_status(line));
+    put_padded(&mut verdict.status, reply.shown_status());
     put(&mut verdict.host, ruleset.hostname());
     write_line(&mut verdict.text, |line| answer.write_text(reply, line));
     MXGATE_REJECT

@@ -172,6 +172,17 @@ impl Shape {
 }
 
 impl Entry {
+    /// The entry with that number, from 1, of which it is known that it always counts, and is about an IPv4 network of that length.
+    #[inline(always)]
+    pub(crate) fn whole_v4(number: EntryId, length: u8) -> Entry {
+        Entry { at: number.wrapping_sub(1), shape: Shape { length, marks: Kind::V4 as u8 } }
+    }
+
+    /// The length of its prefix, if it is such an entry.
+    pub(crate) fn length_of_whole_v4(self) -> Option<u8> {
+        (self.shape.marks == Kind::V4 as u8).then_some(self.shape.length)
+    }
+
     /// Its number in the list, from 1.
     pub(crate) fn number(self) -> EntryId {
         self.at.saturating_add(1)

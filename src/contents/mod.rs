@@ -12,6 +12,7 @@ pub(crate) use collector::{Collector, Wanted};
 pub(crate) use entries::{Entries, Entry};
 pub(crate) use near::Near;
 
+use crate::address::ShownV4;
 use crate::domain::Form;
 use crate::flat::Flat;
 use crate::image::{Reader, Stored, Writer};
@@ -178,7 +179,7 @@ impl Contents {
                 Some(IpAddr::V4(v4)) => v4.to_bits(),
                 _ => self.entries.subject(entry).unwrap_or_default(),
             };
-            line.push_network_of(address, entry.length());
+            line.push_network_of(address, ShownV4::of(address), entry.length());
         } else if let Some(form) = entry.kind().form()
             && let Some(name) = asked.name.and_then(|name| name.get(name.len().checked_sub(entry.length().into())?..))
         {

@@ -41,12 +41,12 @@ impl Gate {
     pub(crate) fn ask_quickly<T>(&self, client: &IpAddr, write: impl FnOnce(Outcome<'_>) -> T) -> Option<T> {
         let in_force = self.in_force.look();
         let InForce { ruleset, is_quiet: true, .. } = &*in_force else { return None };
-        let cover = ruleset.networks.get(client);
+        let (cover, length) = ruleset.networks.get_whole(client);
         if cover.is_none() {
             in_force.count();
             return Some(write(Outcome::Unlisted(ruleset.generation())));
         }
-        let refusal = ruleset.refusal(client, cover)?;
+        let refusal = ruleset.refusal(client, cover, length)?;
         in_force.count();
         let written = write(Outcome::Refused(refusal));
         refusal.list.hits.add(in_force.seat());
@@ -64,9 +64,9 @@ impl Ruleset {
 
     /// The refusal of a client that something covers, if one entry does, which counts for everybody.
     #[inline(always)]
-    fn refusal<'a>(&'a self, client: &IpAddr, cover: Cover) -> Option<Refusal<'a>> {
+    fn refusal<'a>(&'a self, client: &IpAddr, cover: Cover, length: Option<u8>) -> Option<Refusal<'a>> {
         let IpAddr::V4(client) = client else { return None };
-        let (list, entry) = sole(&self.lists, cover, Exempt::CONNECTION)?;
+        let (list, entry) = sole(&self.lists, cover, length, Exempt::CONNECTION)?;
         // What an image says is believed only after a look at all of the entry.
         let reply = list.reply(entry, true).filter(|reply| reply.is_of_address() && !list.contents.is_mapped())?;
         Some(Refusal { ruleset: self, list, entry, reply, client: client.to_bits() })

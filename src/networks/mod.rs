@@ -82,6 +82,21 @@ impl NetworkTable {
         }
     }
 
+    /// As [`NetworkTable::get`]; and the length of the prefix, if what covers the address is one IPv4 network of an entry that
+    /// always counts, and the table knows.
+    #[inline(always)]
+    pub(crate) fn get_whole(&self, address: &IpAddr) -> (Cover, Option<u8>) {
+        match address {
+            IpAddr::V4(v4) => self.v4.get_whole(v4.to_bits()),
+            IpAddr::V6(_) => (self.get(address), None),
+        }
+    }
+
+    /// Has the table know what it can of IPv4 networks. `length` says of an entry that always counts how long its prefix is.
+    pub(crate) fn mark(&mut self, length: impl Fn(EntryId) -> Option<u8>) {
+        self.v4.mark(length);
+    }
+
     /// The value for an IPv4 address, as a number with the first octet uppermost; 0 if there is none.
     #[inline]
     pub fn v4(&self, address: u32) -> u32 {

@@ -10,13 +10,14 @@
 //! A look-up reads the root (256 KiB), the first numbers of the run (2 bytes a line, so that they stay in a cache near the
 //! processor) and one line of the large table. About 8 bytes a network where networks lie apart, as clients in block lists do.
 
-use super::cover::Cover;
+use super::cover::{Cover, EntryId};
 use super::intervals::Interval;
 use super::rank::{rank_of_10, rank_of_16};
 use super::runs::{self, Cutter, OPEN, Step, Value};
 use crate::flat::Flat;
 use crate::image::{Reader, Stored, Writer};
 use crate::memory::{Watch, room, with_room};
+use arrayvec::ArrayVec;
 use bytemuck::{Pod, Zeroable};
 use std::hint::select_unpredictable;
 use std::mem;
@@ -29,6 +30,10 @@ const AT_ONCE: usize = 16;
 const RUN: u32 = 1 << 31;
 /// The size of a piece that lasts until the next one: more than there are numbers.
 const TO_THE_NEXT: u8 = 16;
+/// The mark, beside its size, of a piece that is all of the network of its entry, of one that always counts.
+const WHOLE: u8 = 1 << 7;
+/// The bits of the size.
+const SIZE: u8 = 31;
 
 /// Ten pieces. Those that are not used come last, are at the last number there is, and say what holds there.
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
@@ -38,11 +43,23 @@ pub(super) struct Line {
     /// The lower and upper bits of the covers, as [`Cover::packed`] has them.
     lower: [u16; PIECES],
     upper: [u8; PIECES],
+    /// Sizes as powers of two, and marks.
     sizes: [u8; PIECES],
     background: u32,
 }
 
 const _: () = assert!(size_of::<Line>() == 64, "a cache line, without holes");
+
+impl Line {
+    /// The cover of a piece. If there are some that the lines have no room for, all of them are beside the lines.
+    #[inline(always)]
+    fn cover(&self, wide: Option<&[u32; PIECES]>, piece: usize) -> Option<Cover> {
+        Some(match wide {
+            None => Cover::of_packed(u32::from(*self.lower.get(piece)?) | u32::from(*self.upper.get(piece)?) << 16),
+            Some(wide) => Cover::of_number(*wide.get(piece)?),
+        })
+    }
+}
 
 /// All IPv4 rules.
 #[derive(Clone, Debug, Default)]
@@ -69,14 +86,44 @@ impl Table {
     /// What covers an address.
     #[inline]
     pub(super) fn get(&self, address: u32) -> Cover {
-        let Some(entry) = self.root.get((address >> 16) as usize).copied() else { return Cover::NONE };
+        self.find(address).unwrap_or_default().0
+    }
+
+    /// What covers an address, and the length of its prefix if that is one network of an entry that always counts: then nothing
+    /// of the entry has to be read, which would come from far away.
+    #[inline(always)]
+    pub(super) fn get_whole(&self, address: u32) -> (Cover, Option<u8>) {
+        let (cover, size) = self.find(address).unwrap_or_default();
+        (cover, (size & WHOLE != 0).then(|| 32 - (size & SIZE)))
+    }
+
+    /// What covers an address, and the size of the piece that says so, with its mark; 0 if no piece does.
+    #[inline(always)]
+    fn find(&self, address: u32) -> Option<(Cover, u8)> {
+        let entry = *self.root.get((address >> 16) as usize)?;
         if entry & RUN == 0 {
-            return Cover::of_number(entry);
+            return Some((Cover::of_number(entry), 0));
         }
         let (at, low) = ((entry & !RUN) as usize, (address & 0xffff) as u16);
-        let Some(at) = self.line(at, low) else { return Cover::NONE };
-        let Some(line) = self.lines.get(at) else { return Cover::NONE };
-        self.in_line(at, line, low, line.background).unwrap_or(Cover::NONE)
+        let at = self.line(at, low)?;
+        let line = self.lines.get(at)?;
+        self.in_line(at, line, low, line.background)
+    }
+
+    /// Marks the pieces that are all of the network of their entry. `length` says of an entry that always counts how long its
+    /// prefix is.
+    pub(super) fn mark(&mut self, length: impl Fn(EntryId) -> Option<u8>) {
+        let mut lines = self.lines.to_mut();
+        for (at, line) in lines.iter_mut().enumerate() {
+            let wide = self.wide.get(at);
+            let covers = (0..PIECES).map(|piece| line.cover(wide, piece).and_then(Cover::single)).collect::<ArrayVec<_, PIECES>>();
+            for (size, entry) in line.sizes.iter_mut().zip(covers) {
+                // A piece that begins inside of a network is smaller.
+                if *size < TO_THE_NEXT && entry.is_some_and(|entry| length(entry) == Some(32 - *size)) {
+                    *size |= WHOLE;
+                }
+            }
+        }
     }
 
     /// What covers each of some addresses. Those that have a run go from one step to the next together, so that the lines of all of
@@ -104,27 +151,23 @@ impl Table {
         }
         let mut covers = entries.map(Cover::of_number);
         for ((at, low, background), number) in lines.iter().zip(with_run) {
-            let cover = self.lines.get(*at).and_then(|line| self.in_line(*at, line, *low, *background));
+            let found = self.lines.get(*at).and_then(|line| self.in_line(*at, line, *low, *background));
             if let Some(place) = covers.get_mut(*number) {
-                *place = cover.unwrap_or(Cover::NONE);
+                *place = found.unwrap_or_default().0;
             }
         }
         covers
     }
 
-    /// What a line says about a number.
+    /// What a line says about a number, and the size of the piece that says so; 0 for the background.
     #[inline(always)]
-    fn in_line(&self, at: usize, line: &Line, low: u16, background: u32) -> Option<Cover> {
+    fn in_line(&self, at: usize, line: &Line, low: u16, background: u32) -> Option<(Cover, u8)> {
         let piece = rank_of_10(&line.starts, low).max(1) - 1;
         let (start, size) = (*line.starts.get(piece)?, *line.sizes.get(piece)?);
         // Before the first piece the distance is that to an earlier number than there is: larger than any size.
-        let inside = u32::from(low).wrapping_sub(u32::from(start)) >> (size & 31) == 0;
-        let cover = if self.wide.is_empty() {
-            Cover::of_packed(u32::from(*line.lower.get(piece)?) | u32::from(*line.upper.get(piece)?) << 16)
-        } else {
-            Cover::of_number(*self.wide.get(at)?.get(piece)?)
-        };
-        Some(select_unpredictable(inside, cover, Cover::of_number(background)))
+        let inside = u32::from(low).wrapping_sub(u32::from(start)) >> (size & SIZE) == 0;
+        let cover = line.cover(if self.wide.is_empty() { None } else { Some(self.wide.get(at)?) }, piece)?;
+        Some((select_unpredictable(inside, cover, Cover::of_number(background)), select_unpredictable(inside, size, 0)))
     }
 
     /// The line of a run in which a number lies.
