@@ -349,6 +349,7 @@ mod tests {
         assert_eq!(runs(|number| Origin { line: 7 + number, note: number, file: 0 }), 1, "a reason each");
         assert_eq!(runs(|_| Origin { line: 1, note: 0, file: 0 }), 1, "all on one line");
         assert_eq!(runs(|number| Origin { line: 1, note: number, file: 0 }), 1);
+        assert_eq!(runs(|number| Origin { line: 2 + 3 * number, note: number, file: 0 }), 1, "three lines each");
         assert_eq!(runs(|number| Origin { line: number % 500, note: 0, file: u16::from(number >= 500) }), 2, "two files");
         assert_eq!(runs(|number| Origin { line: number + number / 100, note: 0, file: 0 }), 10, "a comment after each hundred lines");
     }

@@ -2,17 +2,17 @@
 //! other.
 //!
 //! Nearly always an entry follows from the one before. It stands on the next line, or on the same one where a line gives
-//! several; and it has the same note, or the next one where each line says something of its own. A list without comments
-//! between its lines is one run. Where there are more, an index says for each block of entries with which run it begins, so
-//! that few of them are searched.
+//! several, or so many lines further where each takes as many; and it has the same note, or the next one where each line says
+//! something of its own. A list without comments between its lines is one run. Where there are more, an index says for each
+//! block of entries with which run it begins, so that few of them are searched.
 
 use crate::flat::Flat;
 use crate::image::{Reader, Stored, Writer};
 use crate::memory::{room, with_room};
 use bytemuck::{Pod, Zeroable};
 
-/// How many entries have one place in the index.
-const BLOCK: usize = 64;
+/// How many entries have one place in the index: so few that their runs, should each have one, lie in a few lines of the cache.
+const BLOCK: usize = 16;
 
 /// Where an entry comes from, and what is said about it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -33,14 +33,18 @@ struct Run {
     line: u32,
     note: u32,
     file: u16,
-    /// What goes up by one with each entry, as marks.
-    steps: u16,
+    steps: Steps,
 }
 
 const _: () = assert!(size_of::<Run>() == 16);
 
-const LINES: u16 = 1;
-const NOTES: u16 = 2;
+/// By how much lines and notes go up with each entry.
+#[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
+#[repr(C)]
+struct Steps {
+    line: u8,
+    note: u8,
+}
 
 /// Where all entries of a list come from.
 #[derive(Debug, Default)]
@@ -57,21 +61,23 @@ pub(super) struct GrowingRuns {
     /// What the next entry has if the last run goes on.
     next: Option<Origin>,
     /// Those of the last run.
-    steps: u16,
+    steps: Steps,
 }
 
 impl Origin {
     /// What an entry has that comes so many entries later in the same run.
     #[inline(always)]
-    fn after(self, entries: u32, steps: u16) -> Origin {
+    fn after(self, entries: u32, steps: Steps) -> Origin {
         // Of a damaged image any numbers can come.
-        let more = |mark: u16| if steps & mark == 0 { 0 } else { entries };
-        Origin { line: self.line.wrapping_add(more(LINES)), note: self.note.wrapping_add(more(NOTES)), file: self.file }
+        let after = |number: u32, step: u8| number.wrapping_add(entries.wrapping_mul(step.into()));
+        Origin { line: after(self.line, steps.line), note: after(self.note, steps.note), file: self.file }
     }
 
     /// The steps with which the next entry follows from this one; `None` if it does not.
-    fn steps_to(self, next: Origin) -> Option<u16> {
-        [0, LINES, NOTES, LINES | NOTES].into_iter().find(|steps| self.after(1, *steps) == next)
+    fn steps_to(self, next: Origin) -> Option<Steps> {
+        let step = |from: u32, to: u32| u8::try_from(to.checked_sub(from)?).ok();
+        let steps = Steps { line: step(self.line, next.line)?, note: step(self.note, next.note)? };
+        (self.file == next.file).then_some(steps)
     }
 }
 
@@ -105,11 +111,11 @@ impl GrowingRuns {
             run.steps = steps;
         } else if room(&mut self.runs, 1) {
             let Origin { line, note, file } = origin;
-            self.runs.push(Run { first: entry, line, note, file, steps: LINES });
+            self.runs.push(Run { first: entry, line, note, file, steps: Steps { line: 1, note: 0 } });
         } else {
             return false;
         }
-        self.steps = self.runs.last().map_or(0, |run| run.steps);
+        self.steps = self.runs.last().map_or(Steps::default(), |run| run.steps);
         true
     }
 
