@@ -48,6 +48,20 @@ pub(crate) fn with_room<T>(elements: usize) -> Vec<T> {
     vec
 }
 
+/// Gives back the room that an array does not need which has to be moved for it. Where it goes it has large pages again.
+pub(crate) fn shrink<T>(vec: &mut Vec<T>) {
+    if vec.capacity() == vec.len() {
+        return;
+    }
+    let mut fitting = Vec::new();
+    // Without memory it stays where it is.
+    if fitting.try_reserve_exact(vec.len()).is_ok() {
+        ask_for_large_pages(&mut fitting);
+        fitting.append(vec);
+        *vec = fitting;
+    }
+}
+
 /// Asks the system to give a large array large pages: else it comes in thousands of small ones, and each of them takes as long
 /// as to read a dozen lines of a list.
 #[cfg(target_os = "linux")]
