@@ -108,11 +108,12 @@ impl<'a> Asker<'a> {
     }
 }
 
-/// Writes a policy with these networks in some lists.
+/// Writes a policy with these networks in some lists: those of each /16 in one, so that the same ones win as in one list.
 fn networks_policy(directory: &Path, name: &str, set: &Set<u32>, lists: usize) -> std::path::PathBuf {
     let mut policy = "hostname = \"mx.example.org\"\n".to_owned();
     for list in 0..lists {
-        let lines = set.networks.iter().skip(list).step_by(lists).fold(String::new(), |mut lines, (start, length)| {
+        let in_list = set.networks.iter().filter(|(start, _)| (start >> 16) as usize % lists == list);
+        let lines = in_list.fold(String::new(), |mut lines, (start, length)| {
             writeln!(lines, "{}/{length} sent spam", std::net::Ipv4Addr::from_bits(*start)).unwrap();
             lines
         });

@@ -9,6 +9,7 @@ use crate::covering::{List, locate};
 use crate::diagnostic::{Diagnostic, Fault};
 use crate::guards;
 use crate::image::Restored;
+use crate::line::{MAX_SHORT, Padded};
 use crate::list::plain::parse_line;
 use crate::list::{self, Reading, Record, Seconds, Sink, Statement};
 use crate::mode::Mode;
@@ -145,6 +146,7 @@ pub(crate) fn compile(
     let ruleset = Ruleset {
         generation: 0,
         hostname,
+        shown_hostname: (hostname.len() <= MAX_SHORT).then(|| Padded::of(hostname.as_bytes())),
         mode,
         mode_replies: Mode::ALL.map(|mode| mode.reply_with(&maintenance)),
         timed: maintenance.is_timed(),
@@ -193,7 +195,7 @@ fn network_table(lists: &[List], intervals: Vec<Intervals>, standings: Vec<Stand
     });
     drop(v4);
     let mut table = NetworkTable::new(v4_table, v6_table);
-    table.mark(|entry| locate(lists, entry).and_then(|(_, _, entry)| entry.length_of_whole_v4()));
+    table.tell_lengths(|entry| locate(lists, entry).and_then(|(_, _, entry)| entry.length_of_lasting_v4()));
     (table, resolver.into_chains())
 }
 

@@ -21,6 +21,9 @@ pub(crate) struct Padded<const N: usize> {
     length: u8,
 }
 
+/// The longest text of unknown length that is worth being copied as a whole.
+pub(crate) const MAX_SHORT: usize = 63;
+
 impl<const N: usize> Padded<N> {
     pub(crate) const fn new() -> Padded<N> {
         const { assert!(N <= u8::MAX as usize) }
@@ -111,7 +114,7 @@ impl<'a> Line<'a> {
 
     /// Appends the first bytes of an array that is written in place, or elsewhere if there is no room for all of it; `write`
     /// says how many.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn push_written<const N: usize>(&mut self, write: impl FnOnce(&mut [u8; N]) -> usize) {
         let room = self.place.get_mut(self.length..).unwrap_or_default();
         if let Some(place) = room.first_chunk_mut() {

@@ -247,13 +247,19 @@ pub(super) fn refuse(verdict: &mut mxgate_verdict, refusal: &Refusal<'_>) -> c_i
     verdict.line = list.contents.line(entry);
     write_line(&mut verdict.entry, |line| line.push_network_of(client, shown, entry.length()));
     put_padded(&mut verdict.list, &list.shown_name);
-    write_line(&mut verdict.reason, |line| {
-        list.contents.write_reason(entry, line);
-    });
+    match &list.shown_reason {
+        Some(reason) => put_padded(&mut verdict.reason, reason),
+        None => write_line(&mut verdict.reason, |line| {
+            list.contents.write_reason(entry, line);
+        }),
+    }
     verdict.code = reply.code;
     verdict.hangup = reply.hang_up.into();
     put_padded(&mut verdict.status, reply.shown_status());
-    put(&mut verdict.host, ruleset.hostname());
+    match &ruleset.shown_hostname {
+        Some(hostname) => put_padded(&mut verdict.host, hostname),
+        None => put(&mut verdict.host, ruleset.hostname()),
+    }
     write_line(&mut verdict.text, |line| reply.write_with(shown, line));
     MXGATE_REJECT
 }

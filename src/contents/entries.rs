@@ -118,6 +118,11 @@ impl Entries {
         self.runs.origin(entry.at)
     }
 
+    /// The note that all entries have, if they have the same.
+    pub(super) fn note_of_all(&self) -> Option<u32> {
+        self.runs.note_of_all()
+    }
+
     /// Marks entries as taken back.
     pub(super) fn delete(&mut self, gone: &[Entry]) {
         let mut shapes = self.shapes.to_mut();
@@ -174,12 +179,12 @@ impl Shape {
 impl Entry {
     /// The entry with that number, from 1, of which it is known that it always counts, and is about an IPv4 network of that length.
     #[inline(always)]
-    pub(crate) fn whole_v4(number: EntryId, length: u8) -> Entry {
+    pub(crate) fn lasting_v4(number: EntryId, length: u8) -> Entry {
         Entry { at: number.wrapping_sub(1), shape: Shape { length, marks: Kind::V4 as u8 } }
     }
 
     /// The length of its prefix, if it is such an entry.
-    pub(crate) fn length_of_whole_v4(self) -> Option<u8> {
+    pub(crate) fn length_of_lasting_v4(self) -> Option<u8> {
         (self.shape.marks == Kind::V4 as u8).then_some(self.shape.length)
     }
 

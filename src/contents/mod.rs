@@ -16,7 +16,7 @@ use crate::address::ShownV4;
 use crate::domain::Form;
 use crate::flat::Flat;
 use crate::image::{Reader, Stored, Writer};
-use crate::line::Line;
+use crate::line::{Line, MAX_SHORT, Padded};
 use crate::list::{ENTRY, Seconds, Statement};
 use crate::networks::{Cover, EntryId, Intervals, Order};
 use crate::reply::{MAX_VALUE, Reply};
@@ -256,6 +256,14 @@ impl Contents {
         let mut line = Line::new(&mut place);
         self.write_reason(entry, &mut line);
         line.text()
+    }
+
+    /// What the list says about each of its entries, if that is the same, and as short as nearly all of it is.
+    pub(crate) fn reason_of_all(&self) -> Option<Padded<MAX_SHORT>> {
+        let note = self.entries.note_of_all().filter(|_| !self.is_mapped())?;
+        let Note { reason_start, reason_length, names_entry, .. } = *self.notes.get(note as usize).unwrap_or(&Note::default());
+        let reason = self.reasons.get(reason_start as usize..)?.get(..reason_length.into())?;
+        (names_entry == 0 && reason.len() <= MAX_SHORT).then(|| Padded::of(reason))
     }
 
     /// Writes what the list says about an entry, and says whether it says anything.

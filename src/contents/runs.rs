@@ -149,6 +149,13 @@ impl Runs {
         run.map_or(Origin::default(), |run| run.origin(entry))
     }
 
+    /// The note that all entries have, if they have the same.
+    pub(super) fn note_of_all(&self) -> Option<u32> {
+        let note = self.runs.first()?.note;
+        let stays = |run: &Run| [run.first, run.first.wrapping_add(1)].into_iter().all(|entry| run.origin(entry).note == note);
+        self.runs.iter().all(stays).then_some(note)
+    }
+
     /// The run of an entry.
     #[inline(never)]
     fn find(&self, entry: u32) -> Option<&Run> {

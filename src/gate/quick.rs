@@ -41,7 +41,7 @@ impl Gate {
     pub(crate) fn ask_quickly<T>(&self, client: &IpAddr, write: impl FnOnce(Outcome<'_>) -> T) -> Option<T> {
         let in_force = self.in_force.look();
         let InForce { ruleset, is_quiet: true, .. } = &*in_force else { return None };
-        let (cover, length) = ruleset.networks.get_whole(client);
+        let (cover, length) = ruleset.networks.get_with_length(client);
         if cover.is_none() {
             in_force.count();
             return Some(write(Outcome::Unlisted(ruleset.generation())));

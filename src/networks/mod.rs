@@ -19,6 +19,7 @@
 mod cover;
 mod index;
 mod intervals;
+mod lengths;
 mod rank;
 mod runs;
 mod sort;
@@ -82,19 +83,19 @@ impl NetworkTable {
         }
     }
 
-    /// As [`NetworkTable::get`]; and the length of the prefix, if what covers the address is one IPv4 network of an entry that
-    /// always counts, and the table knows.
+    /// As [`NetworkTable::get`]; and the length of the prefix, if one IPv4 entry that always counts covers the address, and the
+    /// table knows it.
     #[inline(always)]
-    pub(crate) fn get_whole(&self, address: &IpAddr) -> (Cover, Option<u8>) {
+    pub(crate) fn get_with_length(&self, address: &IpAddr) -> (Cover, Option<u8>) {
         match address {
-            IpAddr::V4(v4) => self.v4.get_whole(v4.to_bits()),
+            IpAddr::V4(v4) => self.v4.get_with_length(v4.to_bits()),
             IpAddr::V6(_) => (self.get(address), None),
         }
     }
 
-    /// Has the table know what it can of IPv4 networks. `length` says of an entry that always counts how long its prefix is.
-    pub(crate) fn mark(&mut self, length: impl Fn(EntryId) -> Option<u8>) {
-        self.v4.mark(length);
+    /// Tells the table how long the prefixes of IPv4 entries are, of those that always count.
+    pub(crate) fn tell_lengths(&mut self, length: impl Fn(EntryId) -> Option<u8>) {
+        self.v4.tell_lengths(length);
     }
 
     /// The value for an IPv4 address, as a number with the first octet uppermost; 0 if there is none.

@@ -9,15 +9,16 @@
 //!
 //! A look-up reads the root (256 KiB), the first numbers of the run (2 bytes a line, so that they stay in a cache near the
 //! processor) and one line of the large table. About 8 bytes a network where networks lie apart, as clients in block lists do.
+//! What lines have to spare tells how long the prefixes of entries are (`lengths`), so that a refusal reads no more than this.
 
 use super::cover::{Cover, EntryId};
 use super::intervals::Interval;
+use super::lengths::{self, TO_THE_NEXT};
 use super::rank::{rank_of_10, rank_of_16};
 use super::runs::{self, Cutter, OPEN, Step, Value};
 use crate::flat::Flat;
 use crate::image::{Reader, Stored, Writer};
 use crate::memory::{Watch, room, shrink, with_room};
-use arrayvec::ArrayVec;
 use bytemuck::{Pod, Zeroable};
 use std::hint::select_unpredictable;
 use std::mem;
@@ -28,12 +29,6 @@ const PIECES: usize = 10;
 const AT_ONCE: usize = 16;
 /// An entry of the root that leads to a run.
 const RUN: u32 = 1 << 31;
-/// The size of a piece that lasts until the next one: more than there are numbers.
-const TO_THE_NEXT: u8 = 16;
-/// The mark, beside its size, of a piece that is all of the network of its entry, of one that always counts.
-const WHOLE: u8 = 1 << 7;
-/// The bits of the size.
-const SIZE: u8 = 31;
 
 /// Ten pieces. Those that are not used come last, are at the last number there is, and say what holds there.
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
@@ -43,23 +38,12 @@ pub(super) struct Line {
     /// The lower and upper bits of the covers, as [`Cover::packed`] has them.
     lower: [u16; PIECES],
     upper: [u8; PIECES],
-    /// Sizes as powers of two, and marks.
+    /// Sizes as powers of two; with them and the background lengths of prefixes (see `lengths`).
     sizes: [u8; PIECES],
     background: u32,
 }
 
 const _: () = assert!(size_of::<Line>() == 64, "a cache line, without holes");
-
-impl Line {
-    /// The cover of a piece. If there are some that the lines have no room for, all of them are beside the lines.
-    #[inline(always)]
-    fn cover(&self, wide: Option<&[u32; PIECES]>, piece: usize) -> Option<Cover> {
-        Some(match wide {
-            None => Cover::of_packed(u32::from(*self.lower.get(piece)?) | u32::from(*self.upper.get(piece)?) << 16),
-            Some(wide) => Cover::of_number(*wide.get(piece)?),
-        })
-    }
-}
 
 /// All IPv4 rules.
 #[derive(Clone, Debug, Default)]
@@ -89,15 +73,15 @@ impl Table {
         self.find(address).unwrap_or_default().0
     }
 
-    /// What covers an address, and the length of its prefix if that is one network of an entry that always counts: then nothing
-    /// of the entry has to be read, which would come from far away.
+    /// What covers an address; and the length of the prefix, if it is one entry, of those that have been told by
+    /// [`Table::tell_lengths`], and there was room for it.
     #[inline(always)]
-    pub(super) fn get_whole(&self, address: u32) -> (Cover, Option<u8>) {
-        let (cover, size) = self.find(address).unwrap_or_default();
-        (cover, (size & WHOLE != 0).then(|| 32 - (size & SIZE)))
+    pub(super) fn get_with_length(&self, address: u32) -> (Cover, Option<u8>) {
+        let (cover, length) = self.find(address).unwrap_or_default();
+        (cover, (length != 0).then_some(length))
     }
 
-    /// What covers an address, and the size of the piece that says so, with its mark; 0 if no piece does.
+    /// What covers an address, and the length of its prefix; 0 if it is not known.
     #[inline(always)]
     fn find(&self, address: u32) -> Option<(Cover, u8)> {
         let entry = *self.root.get((address >> 16) as usize)?;
@@ -110,19 +94,18 @@ impl Table {
         self.in_line(at, line, low, line.background)
     }
 
-    /// Marks the pieces that are all of the network of their entry. `length` says of an entry that always counts how long its
-    /// prefix is.
-    pub(super) fn mark(&mut self, length: impl Fn(EntryId) -> Option<u8>) {
-        let mut lines = self.lines.to_mut();
-        for (at, line) in lines.iter_mut().enumerate() {
-            let wide = self.wide.get(at);
-            let covers = (0..PIECES).map(|piece| line.cover(wide, piece).and_then(Cover::single)).collect::<ArrayVec<_, PIECES>>();
-            for (size, entry) in line.sizes.iter_mut().zip(covers) {
-                // A piece that begins inside of a network is smaller.
-                if *size < TO_THE_NEXT && entry.is_some_and(|entry| length(entry) == Some(32 - *size)) {
-                    *size |= WHOLE;
-                }
+    /// Tells the table the lengths of the prefixes of entries; `length` has those of entries that always count.
+    pub(super) fn tell_lengths(&mut self, length: impl Fn(EntryId) -> Option<u8>) {
+        // There is no room for them beside large numbers.
+        if !self.wide.is_empty() {
+            return;
+        }
+        let of = |cover: Cover| cover.single().and_then(&length);
+        for line in self.lines.to_mut().iter_mut() {
+            for (size, (lower, upper)) in line.sizes.iter_mut().zip(line.lower.iter().zip(line.upper)) {
+                *size = lengths::marked(*size, of(packed(*lower, upper)));
             }
+            line.background = lengths::background_with(line.background, of(Cover::of_number(line.background)));
         }
     }
 
@@ -159,15 +142,21 @@ impl Table {
         covers
     }
 
-    /// What a line says about a number, and the size of the piece that says so; 0 for the background.
+    /// What a line says about a number, and the length of that prefix; 0 if it does not say.
     #[inline(always)]
     fn in_line(&self, at: usize, line: &Line, low: u16, background: u32) -> Option<(Cover, u8)> {
         let piece = rank_of_10(&line.starts, low).max(1) - 1;
         let (start, size) = (*line.starts.get(piece)?, *line.sizes.get(piece)?);
         // Before the first piece the distance is that to an earlier number than there is: larger than any size.
-        let inside = u32::from(low).wrapping_sub(u32::from(start)) >> (size & SIZE) == 0;
-        let cover = line.cover(if self.wide.is_empty() { None } else { Some(self.wide.get(at)?) }, piece)?;
-        Some((select_unpredictable(inside, cover, Cover::of_number(background)), select_unpredictable(inside, size, 0)))
+        let inside = u32::from(low).wrapping_sub(u32::from(start)) >> lengths::size(size) == 0;
+        if !self.wide.is_empty() {
+            let cover = Cover::of_number(*self.wide.get(at)?.get(piece)?);
+            return Some((select_unpredictable(inside, cover, Cover::of_number(background)), 0));
+        }
+        let cover = packed(*line.lower.get(piece)?, *line.upper.get(piece)?);
+        let around = Cover::of_number(lengths::cover_of_background(background));
+        let length = select_unpredictable(inside, lengths::of_piece(size), lengths::of_background(background));
+        Some((select_unpredictable(inside, cover, around), length))
     }
 
     /// The line of a run in which a number lies.
@@ -317,6 +306,12 @@ impl Builder {
         // There are fewer lines than boundaries, which are at most twice as many as entries.
         self.root.push(RUN | u32::try_from(begin).unwrap_or(0));
     }
+}
+
+/// The cover with these bits.
+#[inline(always)]
+fn packed(lower: u16, upper: u8) -> Cover {
+    Cover::of_packed(u32::from(lower) | u32::from(upper) << 16)
 }
 
 impl Stored for Table {
