@@ -6,11 +6,16 @@
 #![allow(unsafe_code, reason = "calls of the C ABI")]
 
 use mxgate::capi::{self, mxgate_counters, mxgate_facts, mxgate_gate, mxgate_verdict};
+use proptest::prelude::Rng as _;
+use std::collections::BTreeSet;
 use std::ffi::{CString, c_char};
 use std::mem::zeroed;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::ptr::null_mut;
+
+#[path = "support/random.rs"]
+mod random;
 
 /// Lists of each kind that a rule about addresses can be; the addresses that are asked about lie around them.
 const LISTS: &str = r#"
@@ -201,6 +206,39 @@ fn the_quick_way_comes_to_what_the_order_of_decision_comes_to() {
             assert_eq!(compare(&quick, &ordinary, "with a mode"), expected);
         }
     }
+}
+
+/// Networks inside of networks, so that pieces of all sizes are left over of them: the quick way knows their lengths from the
+/// table, the order of decision from the list.
+#[test]
+fn networks_inside_of_networks_are_named_as_the_list_has_them() {
+    let directory = tempfile::tempdir().unwrap();
+    let policy = directory.path().join("policy.toml");
+    let mut random = random::random(61);
+    let mut number = || random.next_u32();
+    let lists: String = (0..3).fold("hostname = \"mx.example.org\"\n".to_owned(), |policy, list| {
+        let lines = (0..1000).fold(String::new(), |lines, _| {
+            let length = 15 + number() % 18;
+            let network = (0xc612_0000 | number() >> 15) & (u32::MAX << (32 - length));
+            let hole = if number() % 20 == 0 { "!" } else { "" };
+            lines + &format!("{hole}{}/{length}\n", Ipv4Addr::from_bits(network))
+        });
+        let file = format!("list{list}.txt");
+        std::fs::write(directory.path().join(&file), lines).unwrap();
+        policy + &format!("[[list]]\nname = \"list{list}\"\nfile = \"{file}\"\nformat = \"plain\"\n")
+    });
+    std::fs::write(&policy, lists).unwrap();
+    let (quick, ordinary) = (Asked::new(&policy, None), Asked::new(&policy, Some("client.example.org")));
+    let mut entries = BTreeSet::new();
+    for _ in 0..50_000 {
+        let client = IpAddr::from(Ipv4Addr::from_bits(0xc612_0000 | number() >> 15));
+        let answers =
+            [quick.connect(client, NOW[0]), ordinary.connect(client, NOW[0])].map(|answer| (text(&answer.1.entry), shown(&answer)));
+        assert_eq!(answers[0].1, answers[1].1, "{client}");
+        entries.insert(answers[0].0.clone());
+    }
+    assert!(entries.len() > 500, "{}", entries.len());
+    assert_eq!(quick.counted().1, ordinary.counted().1);
 }
 
 /// Limits, maintenance at times, and a mode that the policy asks for: each of them decides where no list does.
