@@ -48,45 +48,21 @@ pub(crate) fn with_room<T>(elements: usize) -> Vec<T> {
     vec
 }
 
-/// Gives back the room that an array does not need which will stay, and has large pages made of what it is on then: it may have
-/// been moved to where small ones were.
-pub(crate) fn shrink<T>(vec: &mut Vec<T>) {
-    vec.shrink_to_fit();
-    make_large_pages(vec);
-}
-
 /// Asks the system to give a large array large pages: else it comes in thousands of small ones, and each of them takes as long
 /// as to read a dozen lines of a list.
 #[cfg(target_os = "linux")]
-fn ask_for_large_pages<T>(vec: &mut Vec<T>) {
-    advise(vec, libc::MADV_HUGEPAGE);
-}
-
-/// Has large pages made of small ones now (since Linux 6.1), which takes as long as to copy them.
-#[cfg(target_os = "linux")]
-fn make_large_pages<T>(vec: &mut Vec<T>) {
-    /// MADV_COLLAPSE of <linux/mman.h>; libc does not have it for all C libraries.
-    const COLLAPSE: libc::c_int = 25;
-    advise(vec, COLLAPSE);
-}
-
-/// Gives the system advice about the part of an array that can have large pages.
-#[cfg(target_os = "linux")]
 #[expect(unsafe_code, reason = "a word of advice about memory of our own")]
-fn advise<T>(vec: &mut Vec<T>, advice: libc::c_int) {
+fn ask_for_large_pages<T>(vec: &mut Vec<T>) {
     let bytes = vec.capacity() * size_of::<T>();
     let ahead = vec.as_mut_ptr().cast::<u8>().align_offset(LARGE_PAGE);
     let Some(pages @ 1..) = bytes.checked_sub(ahead).map(|bytes| bytes / LARGE_PAGE) else { return };
     let start = vec.as_mut_ptr().cast::<u8>().wrapping_add(ahead);
     // SAFETY: the pages lie inside of what the vector owns, and nothing of what is in them changes.
-    let _ = unsafe { libc::madvise(start.cast(), pages * LARGE_PAGE, advice) };
+    let _ = unsafe { libc::madvise(start.cast(), pages * LARGE_PAGE, libc::MADV_HUGEPAGE) };
 }
 
 #[cfg(not(target_os = "linux"))]
 fn ask_for_large_pages<T>(_vec: &mut Vec<T>) {}
-
-#[cfg(not(target_os = "linux"))]
-fn make_large_pages<T>(_vec: &mut Vec<T>) {}
 
 fn granted(granted: bool) -> bool {
     if !granted {

@@ -22,7 +22,7 @@ use super::rank::rank;
 use super::runs::{self, Cutter, OPEN, Piece, Step, Value};
 use crate::flat::Flat;
 use crate::image::{Reader, Stored, Writer};
-use crate::memory::{Watch, room, shrink, with_room};
+use crate::memory::{Watch, room, with_room};
 use bytemuck::{Pod, Zeroable};
 use std::hint::select_unpredictable;
 
@@ -154,7 +154,7 @@ impl Table {
     /// Gives back the room that its lines do not need. They are there twice while they are moved: lines of the processor's
     /// cache are aligned, and such arrays cannot shrink in place.
     pub(super) fn shrink(&mut self) {
-        shrink(&mut self.lines.to_mut());
+        self.lines.to_mut().shrink_to_fit();
     }
 
     /// Whether nothing is covered.
