@@ -3,7 +3,7 @@
 //! refuses everybody whom it has. For these nothing is prepared that only other questions need: it takes half the time.
 //!
 //! Whatever is decided here the order of decision (`ruleset/order.rs`) would decide too. In all other cases there is no answer
-//! here, and the question is to be asked there; tests/cases ask all questions both ways.
+//! here, and the question is to be asked there. `tests/quick.rs` asks both.
 
 use super::{Gate, InForce};
 use crate::bans::Bans;
