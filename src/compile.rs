@@ -7,9 +7,9 @@
 use crate::contents::{Collector, Contents, Wanted};
 use crate::covering::{List, locate};
 use crate::diagnostic::{Diagnostic, Fault};
+use crate::gate::PreparedLists;
 use crate::guards;
 use crate::image::Restored;
-use crate::line::{MAX_SHORT, Padded};
 use crate::list::plain::parse_line;
 use crate::list::{self, Reading, Record, Seconds, Sink, Statement};
 use crate::mode::Mode;
@@ -146,12 +146,12 @@ pub(crate) fn compile(
     let ruleset = Ruleset {
         generation: 0,
         hostname,
-        shown_hostname: (hostname.len() <= MAX_SHORT).then(|| Padded::of(hostname.as_bytes())),
         mode,
         mode_replies: Mode::ALL.map(|mode| mode.reply_with(&maintenance)),
         timed: maintenance.is_timed(),
         maintenance,
         bans,
+        prepared: PreparedLists::of(&address_lists, &hostname),
         lists: address_lists,
         networks,
         address_chains,

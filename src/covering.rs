@@ -3,7 +3,7 @@
 use crate::compile::seconds;
 use crate::contents::{Contents, Entry as ListEntry};
 use crate::facts::Facts;
-use crate::line::{MAX_SHORT, Padded};
+use crate::line::Padded;
 use crate::list::Seconds;
 use crate::networks::{Chains, Cover, EntryId, Link};
 use crate::policy::{Conduct, Exempt, ListName, RESERVED};
@@ -22,8 +22,6 @@ pub struct List {
     pub name: ListName,
     /// The name once more.
     pub(crate) shown_name: Padded<MAX_LIST_NAME>,
-    /// What it says about each of its entries, if that is the same.
-    pub(crate) shown_reason: Option<Padded<MAX_SHORT>>,
     pub(crate) role: Decider,
     pub(crate) conduct: Conduct,
     pub(crate) contents: Arc<Contents>,
@@ -43,18 +41,7 @@ impl List {
         let refuses = matches!(role, Decider::Block | Decider::Sender | Decider::Recipient);
         let conduct = if refuses { conduct } else { Conduct { exempt: Exempt::default(), shadow: false, ..conduct } };
         let shown_name = Padded::of(name.as_bytes());
-        List {
-            name,
-            shown_name,
-            shown_reason: None,
-            role,
-            conduct,
-            contents,
-            opt_out: Exempt::default(),
-            base: 0,
-            replies: [None, None],
-            hits: Arc::default(),
-        }
+        List { name, shown_name, role, conduct, contents, opt_out: Exempt::default(), base: 0, replies: [None, None], hits: Arc::default() }
     }
 
     /// Prepares what it answers, on the host of that name.
@@ -64,7 +51,6 @@ impl List {
         }
         let Conduct { reply, connect_reply, .. } = &self.conduct;
         let settled = |reply: Option<&Reply>| reply.map(|reply| reply.settled(&self.name, hostname));
-        self.shown_reason = self.contents.reason_of_all();
         self.replies = [settled(connect_reply.as_ref().or(reply.as_ref())), settled(reply.as_ref())];
     }
 
@@ -140,32 +126,9 @@ pub(crate) struct Covering<'a> {
 /// The list, by its place, and the entry with a number.
 #[inline(always)]
 pub(crate) fn locate(lists: &[List], entry: EntryId) -> Option<(usize, &List, ListEntry)> {
-    let (at, list) = owner(lists, entry)?;
-    Some((at, list, list.contents.entry(entry - list.base)?))
-}
-
-/// The list, and its place, to which an entry belongs.
-#[inline(always)]
-fn owner(lists: &[List], entry: EntryId) -> Option<(usize, &List)> {
     let at = lists.partition_point(|list| list.base < entry).checked_sub(1)?;
-    Some((at, lists.get(at)?))
-}
-
-/// What decides where one entry covers something, and counts for everybody or at least for who asks: nearly always. With the
-/// `length` of the prefix, if the table knows it, the entry is not read; see [`NetworkTable::get_with_length`].
-///
-/// [`NetworkTable::get_with_length`]: crate::networks::NetworkTable::get_with_length
-#[inline(always)]
-pub(crate) fn sole(lists: &[List], cover: Cover, length: Option<u8>, situation: Exempt) -> Option<(&List, ListEntry)> {
-    let number = cover.single()?;
-    let (_, list) = owner(lists, number)?;
-    let number = number - list.base;
-    let entry = match length {
-        Some(length) => ListEntry::lasting_v4(number, length),
-        None => list.contents.entry(number)?,
-    };
-    let counts = !(list.conduct.shadow | list.conduct.exempt.meets(situation) | entry.ends() | entry.is_hole());
-    counts.then_some((list, entry))
+    let list = lists.get(at)?;
+    Some((at, list, list.contents.entry(entry - list.base)?))
 }
 
 /// What decides among the entries that cover something.
@@ -222,7 +185,8 @@ impl<'a> Covering<'a> {
     pub(crate) fn decide(self, situation: Exempt, facts: &Facts<'_>, counted: Option<Seat>) -> Decided<'a> {
         // Nearly always there is one cover, of one entry that counts for everybody.
         if let [cover, Cover::NONE, Cover::NONE] = self.covers
-            && let Some((list, entry)) = sole(self.lists, cover, None, situation)
+            && let Some((_, list, entry)) = cover.single().and_then(|number| locate(self.lists, number))
+            && !(list.conduct.shadow | list.conduct.exempt.meets(situation) | entry.ends() | entry.is_hole())
         {
             if let Some(seat) = counted {
                 list.hits.add(seat);

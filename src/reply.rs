@@ -4,7 +4,6 @@
 //! into a placeholder is cut and stripped, so that one well-formed line reaches the client (RFC 5321
 //! section 4.2, RFC 2034 section 4, RFC 3463).
 
-use crate::address::ShownV4;
 use crate::diagnostic::{Fault, quote};
 use crate::image::{Reader, Stored, Writer};
 use crate::line::{Line, Padded};
@@ -38,8 +37,6 @@ pub struct Reply {
     /// The status once more.
     shown_status: Padded<15>,
     parts: Vec<Part>,
-    /// Whether nothing but the client's address is to be filled in, and something is left then.
-    is_of_address: bool,
 }
 
 /// A part of a text, and what is to be filled in behind it.
@@ -51,7 +48,7 @@ struct Part {
 }
 
 /// Longest text of a part, so that one is a cache line.
-const LONGEST_PART: usize = 62;
+pub(crate) const LONGEST_PART: usize = 62;
 const _: () = assert!(size_of::<Part>() == 64);
 
 /// What the text of a reply leaves to be filled in.
@@ -216,23 +213,14 @@ impl Reply {
 
     /// Takes a text apart that has passed its check.
     fn new(code: u16, status: Status, hang_up: bool, text: &str) -> Reply {
-        let mut reply =
-            Reply { code, status, hang_up, shown_status: Padded::of(status.as_bytes()), parts: Vec::new(), is_of_address: false };
+        let mut reply = Reply { code, status, hang_up, shown_status: Padded::of(status.as_bytes()), parts: Vec::new() };
         for (nth, part) in text.split(['{', '}']).enumerate() {
             match Placeholder::named(part).filter(|_| nth % 2 == 1) {
                 Some(placeholder) => reply.push_placeholder(placeholder),
                 None => reply.push_text(part.as_bytes()),
             }
         }
-        reply.look();
         reply
-    }
-
-    /// Notes what is to be filled in.
-    fn look(&mut self) {
-        let has_text = |part: &Part| part.then.is_some() || part.text.as_bytes().iter().any(|byte| *byte != b' ');
-        let of_address = |part: &Part| matches!(part.then, None | Some(Placeholder::Ip));
-        self.is_of_address = self.parts.iter().all(of_address) && self.parts.iter().any(has_text);
     }
 
     fn push_text(&mut self, text: &[u8]) {
@@ -269,7 +257,6 @@ impl Reply {
                 None => {}
             }
         }
-        settled.look();
         settled
     }
 
@@ -309,26 +296,11 @@ impl Reply {
         line.text()
     }
 
-    /// Whether nothing but the client's address is to be filled in: then [`Reply::write_with`] does it.
-    #[inline(always)]
-    pub(crate) fn is_of_address(&self) -> bool {
-        self.is_of_address
-    }
-
-    /// Writes the text, with the client's address.
-    #[inline(always)]
-    pub(crate) fn write_with(&self, client: ShownV4, line: &mut Line<'_>) {
-        // Nearly all of them are these two parts, for which code without a loop does half of the work.
-        if let [Part { text: before, then: Some(_) }, Part { text: behind, then: None }] = &self.parts[..] {
-            line.push_padded(before);
-            line.push_shown_v4(client);
-            return line.push_padded(behind);
-        }
-        for part in &self.parts {
-            line.push_padded(&part.text);
-            if part.then.is_some() {
-                line.push_shown_v4(client);
-            }
+    /// The text before and behind the client's address, if that is all that is to be filled in, once.
+    pub(crate) fn around_address(&self) -> Option<(Padded<LONGEST_PART>, Padded<LONGEST_PART>)> {
+        match &self.parts[..] {
+            [Part { text: before, then: Some(Placeholder::Ip) }, Part { text: behind, then: None }] => Some((*before, *behind)),
+            _ => None,
         }
     }
 

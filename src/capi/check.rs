@@ -68,7 +68,7 @@ pub unsafe extern "C" fn mxgate_check_connect(
     // SAFETY: the contract is the same.
     let result = unsafe { connect_quickly(gate, facts, facts_size, verdict) };
     // SAFETY: the contract is the same.
-    result.unwrap_or_else(|| unsafe { check(gate, facts, facts_size, verdict, of(Ask::Connect)) })
+    result.unwrap_or_else(|| unsafe { check(gate, facts, facts_size, verdict, connect) })
 }
 
 /// Checks a sender: the client as mxgate_check_connect() does, then the rules about
@@ -83,7 +83,7 @@ pub unsafe extern "C" fn mxgate_check_mail(
     verdict: *mut mxgate_verdict,
 ) -> c_int {
     // SAFETY: the contract is the same.
-    unsafe { check(gate, facts, facts_size, verdict, of(Ask::Mail)) }
+    unsafe { check(gate, facts, facts_size, verdict, mail) }
 }
 
 /// Checks one recipient, and the client with it. Otherwise as
@@ -100,7 +100,7 @@ pub unsafe extern "C" fn mxgate_check_rcpt(
     verdict: *mut mxgate_verdict,
 ) -> c_int {
     // SAFETY: the contract is the same.
-    unsafe { check(gate, facts, facts_size, verdict, of(Ask::Rcpt)) }
+    unsafe { check(gate, facts, facts_size, verdict, rcpt) }
 }
 
 /// Ends a session that mxgate_check_connect() has let in, with the same facts: for the limit of concurrent sessions
@@ -147,9 +147,19 @@ unsafe fn connect_quickly(
     catch_unwind(AssertUnwindSafe(answer)).ok()?
 }
 
-/// Asks a gate; the answer is written where the caller wants it, and nowhere before.
-fn of(ask: Ask) -> impl FnOnce(&Gate, &Facts<'_>, &mut mxgate_verdict) -> c_int {
-    move |gate, facts, verdict| gate.ask(ask, facts, |answer| store(verdict, answer))
+// Each asks a gate, and writes the answer where the caller wants it, and nowhere before. A function of its own for each stage, so
+// that there is code for each, which does not have to look what is asked.
+
+fn connect(gate: &Gate, facts: &Facts<'_>, verdict: &mut mxgate_verdict) -> c_int {
+    gate.ask(Ask::Connect, facts, |answer| store(verdict, answer))
+}
+
+fn mail(gate: &Gate, facts: &Facts<'_>, verdict: &mut mxgate_verdict) -> c_int {
+    gate.ask(Ask::Mail, facts, |answer| store(verdict, answer))
+}
+
+fn rcpt(gate: &Gate, facts: &Facts<'_>, verdict: &mut mxgate_verdict) -> c_int {
+    gate.ask(Ask::Rcpt, facts, |answer| store(verdict, answer))
 }
 
 /// # Safety
@@ -203,12 +213,11 @@ mod tests {
             let result = unsafe { check(gate, &raw const facts, size_of::<mxgate_facts>(), &raw mut verdict, decide) };
             (result, verdict.code, verdict.generation)
         };
-        let connect = |gate: &Gate, facts: &Facts<'_>, verdict: &mut mxgate_verdict| of(Ask::Connect)(gate, facts, verdict);
         assert_eq!(ask(connect), (1, 550, 1));
         let before = std::panic::take_hook();
         std::panic::set_hook(Box::new(|_| {}));
         let caught = ask(|gate, facts, verdict| {
-            of(Ask::Connect)(gate, facts, verdict);
+            connect(gate, facts, verdict);
             panic!("a bug")
         });
         std::panic::set_hook(before);

@@ -240,27 +240,28 @@ pub(super) fn accept(verdict: &mut mxgate_verdict, generation: u64) -> c_int {
 /// Stores a refusal over an "accept".
 #[inline(always)]
 pub(super) fn refuse(verdict: &mut mxgate_verdict, refusal: &Refusal<'_>) -> c_int {
-    let Refusal { ruleset, list, entry, reply, client } = *refusal;
+    let Refusal { generation, prepared, entry, client } = *refusal;
     let shown = ShownV4::of(client);
-    verdict.generation = ruleset.generation();
-    verdict.decider = list.role as u16;
-    verdict.line = list.contents.line(entry);
+    verdict.generation = generation;
+    verdict.decider = Decider::Block as u16;
+    verdict.line = prepared.line(entry);
+    verdict.code = prepared.code;
+    verdict.hangup = prepared.hang_up.into();
+    put_padded(&mut verdict.status, &prepared.status);
+    put_padded(&mut verdict.list, &prepared.list);
     write_line(&mut verdict.entry, |line| line.push_network_of(client, shown, entry.length()));
-    put_padded(&mut verdict.list, &list.shown_name);
-    match &list.shown_reason {
+    match &prepared.reason {
         Some(reason) => put_padded(&mut verdict.reason, reason),
         None => write_line(&mut verdict.reason, |line| {
-            list.contents.write_reason(entry, line);
+            prepared.contents.write_reason(entry, line);
         }),
     }
-    verdict.code = reply.code;
-    verdict.hangup = reply.hang_up.into();
-    put_padded(&mut verdict.status, reply.shown_status());
-    match &ruleset.shown_hostname {
-        Some(hostname) => put_padded(&mut verdict.host, hostname),
-        None => put(&mut verdict.host, ruleset.hostname()),
-    }
-    write_line(&mut verdict.text, |line| reply.write_with(shown, line));
+    put_padded(&mut verdict.host, &prepared.host);
+    write_line(&mut verdict.text, |line| {
+        line.push_padded(&prepared.before);
+        line.push_shown_v4(shown);
+        line.push_padded(&prepared.behind);
+    });
     MXGATE_REJECT
 }
 

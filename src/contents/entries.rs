@@ -118,6 +118,11 @@ impl Entries {
         self.runs.origin(entry.at)
     }
 
+    /// The line of the first entry, and by how much it goes up with each, if it does so all the way.
+    pub(super) fn lines(&self) -> Option<(u32, u8)> {
+        self.runs.lines()
+    }
+
     /// The note that all entries have, if they have the same.
     pub(super) fn note_of_all(&self) -> Option<u32> {
         self.runs.note_of_all()

@@ -258,6 +258,11 @@ impl Contents {
         line.text()
     }
 
+    /// The line of the first entry, and by how much it goes up with each, if it does so all the way.
+    pub(crate) fn lines_in_a_row(&self) -> Option<(u32, u8)> {
+        self.entries.lines()
+    }
+
     /// What the list says about each of its entries, if that is the same, and as short as nearly all of it is.
     pub(crate) fn reason_of_all(&self) -> Option<Padded<MAX_SHORT>> {
         let note = self.entries.note_of_all().filter(|_| !self.is_mapped())?;
@@ -299,6 +304,11 @@ impl Contents {
             Some(about) => about.write(line),
             None => {}
         }
+    }
+
+    /// Whether some lines ask for replies of their own.
+    pub(crate) fn has_replies(&self) -> bool {
+        !self.replies.is_empty()
     }
 
     /// The reply that the line of an entry asks for.

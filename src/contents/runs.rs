@@ -149,6 +149,14 @@ impl Runs {
         run.map_or(Origin::default(), |run| run.origin(entry))
     }
 
+    /// The line of the first entry, and by how much it goes up with each, if it does so all the way.
+    pub(super) fn lines(&self) -> Option<(u32, u8)> {
+        match &self.runs[..] {
+            [run] => Some((run.line, run.steps.line)),
+            _ => None,
+        }
+    }
+
     /// The note that all entries have, if they have the same.
     pub(super) fn note_of_all(&self) -> Option<u32> {
         let note = self.runs.first()?.note;

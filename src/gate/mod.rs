@@ -5,9 +5,11 @@
 //! forked in the middle of a load (see `published.rs` and `turn.rs`).
 
 mod load;
+mod prepared;
 mod quick;
 
 pub use load::LoadError;
+pub(crate) use prepared::PreparedLists;
 pub(crate) use quick::{Outcome, Refusal};
 
 use crate::bans::{Ban, Bans};
@@ -23,7 +25,6 @@ use crate::memory::Watch;
 use crate::mode::Mode;
 use crate::policy::Policy;
 use crate::published::Published;
-use crate::reply::Reply;
 use crate::ruleset::{Ask, Live, Ruleset, Stages};
 use crate::seat::Seat;
 use crate::source::Source;
@@ -302,7 +303,7 @@ impl Gate {
         move |answer| {
             let written = write(answer);
             match answer.decision.reply {
-                Some(reply) => self.tallies.refused(reply, seat),
+                Some(reply) => self.tallies.refused(reply.code, seat),
                 None if !answer.decision.shadow.is_empty() => self.tallies.watched.add(seat),
                 None => {}
             }
@@ -375,8 +376,8 @@ impl Gate {
 }
 
 impl Tallies {
-    fn refused(&self, reply: &Reply, seat: Seat) {
-        if reply.code >= 500 { &self.rejected } else { &self.deferred }.add(seat);
+    fn refused(&self, code: u16, seat: Seat) {
+        if code >= 500 { &self.rejected } else { &self.deferred }.add(seat);
     }
 }
 

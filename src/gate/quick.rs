@@ -5,13 +5,11 @@
 //! Whatever is decided here the order of decision (`ruleset/order.rs`) would decide too. In all other cases there is no answer
 //! here, and the question is to be asked there. `tests/quick.rs` asks both.
 
+use super::prepared::Prepared;
 use super::{Gate, InForce};
 use crate::bans::Bans;
 use crate::contents::Entry;
-use crate::covering::{List, sole};
 use crate::networks::Cover;
-use crate::policy::Exempt;
-use crate::reply::Reply;
 use crate::ruleset::{Live, Ruleset};
 use std::net::IpAddr;
 
@@ -27,10 +25,9 @@ pub(crate) enum Outcome<'a> {
 /// filled in.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Refusal<'a> {
-    pub ruleset: &'a Ruleset,
-    pub list: &'a List,
+    pub generation: u64,
+    pub prepared: &'a Prepared,
     pub entry: Entry,
-    pub reply: &'a Reply,
     pub client: u32,
 }
 
@@ -49,8 +46,8 @@ impl Gate {
         let refusal = ruleset.refusal(client, cover, length)?;
         in_force.count();
         let written = write(Outcome::Refused(refusal));
-        refusal.list.hits.add(in_force.seat());
-        self.tallies.refused(refusal.reply, in_force.seat());
+        refusal.prepared.hits.add(in_force.seat());
+        self.tallies.refused(refusal.prepared.code, in_force.seat());
         Some(written)
     }
 }
@@ -66,9 +63,9 @@ impl Ruleset {
     #[inline(always)]
     fn refusal<'a>(&'a self, client: &IpAddr, cover: Cover, length: Option<u8>) -> Option<Refusal<'a>> {
         let IpAddr::V4(client) = client else { return None };
-        let (list, entry) = sole(&self.lists, cover, length, Exempt::CONNECTION)?;
-        // What an image says is believed only after a look at all of the entry.
-        let reply = list.reply(entry, true).filter(|reply| reply.is_of_address() && !list.contents.is_mapped())?;
-        Some(Refusal { ruleset: self, list, entry, reply, client: client.to_bits() })
+        let number = cover.single()?;
+        let prepared = self.prepared.of_entry(number)?;
+        let entry = prepared.entry(number, length)?;
+        Some(Refusal { generation: self.generation, prepared, entry, client: client.to_bits() })
     }
 }

@@ -9,7 +9,7 @@ use crate::contents::About;
 use crate::covering::List;
 use crate::diagnostic::Fault;
 use crate::domain::Folded;
-use crate::line::{MAX_SHORT, Padded};
+use crate::gate::PreparedLists;
 use crate::mode::Mode;
 use crate::networks::{Chains, NetworkTable};
 use crate::policy::{At, BanRule, Escalation, Limits, Maintenance, NEVER_BLOCK, Overload, PRIVATE};
@@ -26,8 +26,6 @@ use ipnet::IpNet;
 pub struct Ruleset {
     pub(crate) generation: u64,
     pub(crate) hostname: Folded,
-    /// The name once more, if it is not longer than names are.
-    pub(crate) shown_hostname: Option<Padded<MAX_SHORT>>,
     pub(crate) mode: Mode,
     /// What everybody is told in each mode.
     pub(crate) mode_replies: [Option<Reply>; Mode::ALL.len()],
@@ -38,6 +36,7 @@ pub struct Ruleset {
     pub(crate) bans: BanRule,
     /// Never-block set, allow lists, block lists: the order in which they decide.
     pub(crate) lists: Vec<List>,
+    pub(crate) prepared: PreparedLists,
     pub(crate) networks: NetworkTable,
     pub(crate) address_chains: Chains,
     pub(crate) domains: Names,
