@@ -266,7 +266,7 @@ impl Contents {
     /// What the list says about each of its entries, if that is the same, and as short as nearly all of it is.
     pub(crate) fn reason_of_all(&self) -> Option<Padded<MAX_SHORT>> {
         let note = self.entries.note_of_all().filter(|_| !self.is_mapped())?;
-        let Note { reason_start, reason_length, names_entry, .. } = *self.notes.get(note as usize).unwrap_or(&Note::default());
+        let Note { reason_start, reason_length, names_entry, .. } = self.note(note);
         let reason = self.reasons.get(reason_start as usize..)?.get(..reason_length.into())?;
         (names_entry == 0 && reason.len() <= MAX_SHORT).then(|| Padded::of(reason))
     }

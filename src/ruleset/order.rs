@@ -75,7 +75,6 @@ impl Ruleset {
         if matches!(ask, Ask::Connect | Ask::Arrival) && !live.has_limits() {
             return by_client;
         }
-        // Somebody else may decide.
         self.let_in(question, by_client.decider());
         if ask == Ask::Rcpt {
             question.place = question.recipient.place_in(place);
