@@ -1,15 +1,18 @@
 //! Addresses and networks as text, for answers: a refusal shows two of them, and `fmt` takes longer for one than the table
 //! takes to find it.
 
-use crate::line::Line;
+use crate::line::{Line, write_at};
 use arrayvec::ArrayString;
 use ipnet::IpNet;
 use std::fmt::Write;
 use std::net::IpAddr;
 
-/// Each octet as text with a full stop behind it, and how long that is.
+/// A text of at most four bytes with NULs behind it, and how many it has.
+type Few = ([u8; 4], u32);
+
+/// Each octet as text with a full stop behind it.
 #[expect(clippy::cast_possible_truncation, clippy::indexing_slicing, reason = "what goes wrong here does not compile")]
-const OCTETS: [([u8; 4], usize); 256] = {
+const OCTETS: [Few; 256] = {
     let mut octets = [([0; 4], 0); 256];
     let mut octet = 0;
     while octet < 256 {
@@ -21,23 +24,87 @@ const OCTETS: [([u8; 4], usize); 256] = {
             at += 1;
         }
         octets[octet].0[3 - leading_zeros] = b'.';
-        octets[octet].1 = 4 - leading_zeros;
+        octets[octet].1 = 4 - leading_zeros as u32;
         octet += 1;
     }
     octets
 };
 
-/// An IPv4 address as text, for those who need it twice: two pieces, and how long each is. Pieces, because a processor waits
-/// when it reads at once as a whole what it has just written in parts.
+/// The length of a prefix as it stands behind a network, nothing for a host; and how many bytes that has. As a number with the
+/// first byte in its lowest bits, of which the first byte is the difference to the full stop in whose place it goes.
+#[expect(clippy::indexing_slicing, reason = "what goes wrong here does not compile")]
+const LENGTHS: [(u32, u32); 64] = {
+    let mut lengths = [(b'.' as u32, 0); 64];
+    let mut length = 0;
+    while length < 32 {
+        let ([first, second, ..], with_stop) = OCTETS[length];
+        let digits = if with_stop == 2 { [b'/' ^ b'.', first, 0, 0] } else { [b'/' ^ b'.', first, second, 0] };
+        lengths[length] = (u32::from_le_bytes(digits), with_stop);
+        length += 1;
+    }
+    lengths
+};
+
+/// Two octets as text with full stops behind them, and how many bytes that has, up to eight.
+type Half = ([u8; 8], usize);
+
+/// An IPv4 address as text: two pieces, because a processor waits when it reads at once as a whole what it has just written in
+/// parts.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct ShownV4([([u8; 8], usize); 2]);
+pub(crate) struct ShownV4 {
+    address: u32,
+    halves: [Half; 2],
+}
 
 impl ShownV4 {
     /// The text of an address, as a number with the first octet uppermost.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn of(address: u32) -> ShownV4 {
         let [a, b, c, d] = address.to_be_bytes();
-        ShownV4([shown_both(a, b), shown_both(c, d)])
+        ShownV4 { address, halves: [half(a, b), half(c, d)] }
+    }
+
+    /// Writes it at a place of an array, and says where it ends. A full stop stands behind it.
+    #[inline(always)]
+    pub(crate) fn write<const N: usize>(&self, array: &mut [u8; N], at: usize) -> usize {
+        let [(first, length), (second, more)] = &self.halves;
+        write_at(array, at, first);
+        write_at(array, at + length, second);
+        at + length + more - 1
+    }
+
+    /// Writes the network of that length that it is in at the beginning of an array, a host without the length, and says where it
+    /// ends; a NUL stands behind it.
+    ///
+    /// The length comes from far away, so nothing waits for it but the bytes themselves: where they go depends on the address
+    /// alone, and what comes next can begin meanwhile. Nor is it asked whether it is a host: a processor would guess wrong in lists
+    /// that have both.
+    #[inline(always)]
+    pub(crate) fn write_network<const N: usize>(&self, array: &mut [u8; N], length: u8) -> usize {
+        const { assert!(N >= ROOM_OF_V4) }
+        if length < 16 {
+            return self.write_wide_network(array, length);
+        }
+        let host_bits = u64::from(u32::MAX) >> (length % 64);
+        let [.., c, d] = (u64::from(self.address) & !host_bits).to_be_bytes();
+        let ([(first, first_length), _], (second, second_length)) = (&self.halves, half(c, d));
+        let (behind, behind_length) = LENGTHS.get(usize::from(length % 64)).copied().unwrap_or_default();
+        // The full stop at the end of the second piece, 24 to 56 bits above its beginning, becomes the beginning of what is behind.
+        let stop = 8 * (second_length - 1) % 64;
+        let (behind, second) = (u64::from(behind), u64::from_le_bytes(second));
+        write_at(array, 0, first);
+        write_at(array, *first_length, &(second ^ behind << stop).to_le_bytes());
+        write_at(array, first_length + 8, &(behind >> 8 >> ((56 - stop) % 64)).to_le_bytes());
+        first_length + second_length - 1 + behind_length as usize
+    }
+
+    /// As above, for networks that differ in the first two octets.
+    #[inline(never)]
+    fn write_wide_network<const N: usize>(&self, array: &mut [u8; N], length: u8) -> usize {
+        let end = ShownV4::of(self.address & !(u32::MAX >> length.min(31))).write(array, 0);
+        let (behind, behind_length) = LENGTHS.get(usize::from(length)).copied().unwrap_or_default();
+        write_at(array, end, &(behind ^ u32::from(b'.')).to_le_bytes());
+        end + behind_length as usize
     }
 }
 
@@ -58,33 +125,13 @@ impl Line<'_> {
     /// Appends an IPv4 address, as a number with the first octet uppermost.
     #[inline]
     pub(crate) fn push_v4(&mut self, address: u32) {
-        self.push_shown_v4(ShownV4::of(address));
+        self.push_written(|place: &mut [u8; ROOM_OF_V4]| ShownV4::of(address).write(place, 0));
     }
 
-    /// Appends an IPv4 address that is text already.
-    #[inline(always)]
-    pub(crate) fn push_shown_v4(&mut self, ShownV4([(first, length), (second, more)]): ShownV4) {
-        self.push_written(|place: &mut [u8; 16]| {
-            if let Some(start) = place.first_chunk_mut() {
-                *start = first;
-            }
-            if let Some(rest) = place.get_mut(length..).and_then(<[u8]>::first_chunk_mut) {
-                *rest = second;
-            }
-            length + more - 1
-        });
-    }
-
-    /// Appends the network of that length that an IPv4 address is in, whose text is `shown`; a host without the length.
-    #[inline(always)]
-    pub(crate) fn push_network_of(&mut self, address: u32, shown: ShownV4, length: u8) {
-        match u32::MAX.checked_shr(length.into()) {
-            None | Some(0) => self.push_shown_v4(shown),
-            Some(host_bits) => {
-                self.push_v4(address & !host_bits);
-                self.push_length(length);
-            }
-        }
+    /// Appends the network of that length that an IPv4 address is in; a host without the length.
+    #[inline]
+    pub(crate) fn push_network_of_v4(&mut self, address: u32, length: u8) {
+        self.push_written(|place: &mut [u8; ROOM_OF_V4]| ShownV4::of(address).write_network(place, length));
     }
 
     /// Appends a network; a host without the length of its prefix.
@@ -99,20 +146,24 @@ impl Line<'_> {
     pub(crate) fn push_length(&mut self, length: u8) {
         let (digits, digits_length) = shown(length);
         let [a, b, c, _] = digits;
-        self.push_first(digits_length, &[b'/', a, b, c]);
+        self.push_first(digits_length as usize, &[b'/', a, b, c]);
     }
 }
 
-/// Two numbers as text with full stops behind them, and how long that is.
-fn shown_both(one: u8, other: u8) -> ([u8; 8], usize) {
+/// Room for the longest network and a NUL: 255.255.255.255/31, and what is written beyond the pieces.
+const ROOM_OF_V4: usize = 24;
+
+#[inline(always)]
+fn half(one: u8, other: u8) -> Half {
     let ((one, length), (other, more)) = (shown(one), shown(other));
     // Eight bytes as a number, the first in its lowest bits.
     let both = u64::from(u32::from_le_bytes(one)) | u64::from(u32::from_le_bytes(other)) << (8 * length);
-    (both.to_le_bytes(), length + more)
+    (both.to_le_bytes(), (length + more) as usize)
 }
 
-/// A number as text with a full stop behind it, and how long that is.
-fn shown(number: u8) -> ([u8; 4], usize) {
+/// A number as text with a full stop behind it.
+#[inline(always)]
+fn shown(number: u8) -> Few {
     OCTETS.get(usize::from(number)).copied().unwrap_or((*b"0.\0\0", 2))
 }
 
@@ -127,6 +178,22 @@ mod tests {
         let mut line = Line::new(&mut place);
         push(&mut line);
         line.text::<64>().to_string()
+    }
+
+    #[test]
+    fn networks_that_addresses_are_in() {
+        for length in 0..=32 {
+            for octet in 0..=255 {
+                for address in [[octet, 7, 255, 0], [255, octet, 255, 255], [10, 20, octet, 3], [9, 255, 99, octet]].map(Ipv4Addr::from) {
+                    let network = IpNet::from(Ipv4Net::new_assert(address, length)).trunc();
+                    let expected = if length == 32 { address.to_string() } else { network.to_string() };
+                    assert_eq!(shown(|line| line.push_network_of_v4(address.to_bits(), length)), expected, "{address}/{length}");
+                    let mut place = [b'x'; 24];
+                    let end = ShownV4::of(address.to_bits()).write_network(&mut place, length);
+                    assert_eq!((&place[..end], place[end]), (expected.as_bytes(), 0), "{address}/{length}");
+                }
+            }
+        }
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::reply::Reply;
 use crate::ruleset::Ruleset;
 use crate::seat::Seat;
 use crate::tally::Tally;
-use crate::verdict::{Decider, Entry, MAX_LIST_NAME, Verdict};
+use crate::verdict::{Decider, Entry, ROOM_OF_NAME, Verdict};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -21,7 +21,7 @@ pub struct List {
     /// Its name in the policy.
     pub name: ListName,
     /// The name once more.
-    pub(crate) shown_name: Padded<MAX_LIST_NAME>,
+    pub(crate) shown_name: Padded<ROOM_OF_NAME>,
     pub(crate) role: Decider,
     pub(crate) conduct: Conduct,
     pub(crate) contents: Arc<Contents>,

@@ -14,15 +14,15 @@ pub(crate) struct Line<'a> {
     length: usize,
 }
 
-/// A text of at most N bytes, and NULs behind it: it is copied as a whole, which takes less than to look how long it is.
+/// A text of fewer than N bytes, and NULs behind it: it is copied as a whole, which takes less than to look how long it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Padded<const N: usize> {
     bytes: [u8; N],
     length: u8,
 }
 
-/// The longest text of unknown length that is worth being copied as a whole.
-pub(crate) const MAX_SHORT: usize = 63;
+/// Room for the longest text of unknown length, with a NUL, that is worth being copied as a whole.
+pub(crate) const SHORT: usize = 64;
 
 impl<const N: usize> Padded<N> {
     pub(crate) const fn new() -> Padded<N> {
@@ -38,6 +38,9 @@ impl<const N: usize> Padded<N> {
     }
 
     pub(crate) fn push(&mut self, byte: u8) {
+        if self.is_full() {
+            return;
+        }
         if let Some(place) = self.bytes.get_mut(usize::from(self.length)) {
             *place = byte;
             self.length += 1;
@@ -48,13 +51,25 @@ impl<const N: usize> Padded<N> {
         self.bytes.get(..self.length.into()).unwrap_or_default()
     }
 
-    /// The text, with NULs behind it.
-    pub(crate) fn padded(&self) -> &[u8; N] {
-        &self.bytes
+    /// Writes it at a place of an array, or so many bytes of it, if there is room; says where it ends.
+    #[inline(always)]
+    pub(crate) fn write<const BYTES: usize, const M: usize>(&self, array: &mut [u8; M], at: usize) -> usize {
+        if let Some(bytes) = self.bytes.first_chunk::<BYTES>() {
+            write_at(array, at, bytes);
+        }
+        at + usize::from(self.length)
     }
 
     pub(crate) fn is_full(&self) -> bool {
-        usize::from(self.length) == N
+        usize::from(self.length) + 1 == N
+    }
+}
+
+/// Writes at a place of an array, if there is room.
+#[inline(always)]
+pub(crate) fn write_at<const N: usize, const M: usize>(array: &mut [u8; N], at: usize, text: &[u8; M]) {
+    if let Some(place) = array.get_mut(at..at + M).and_then(<[u8]>::first_chunk_mut) {
+        *place = *text;
     }
 }
 

@@ -69,6 +69,8 @@ pub(crate) struct Reader<'a, T> {
     value: &'a T,
     counter: &'a Counter,
     seat: Seat,
+    /// What is added to the counter at the end.
+    at_the_end: u64,
     /// It stays in the thread that has the seat.
     of_thread: PhantomData<*const ()>,
 }
@@ -96,9 +98,16 @@ impl<T> Published<T> {
 
     /// The value for another purpose than to answer a question.
     pub(crate) fn look(&self) -> Reader<'_, T> {
-        self.enter(READER, Seat::here())
+        self.look_from(Seat::here())
     }
 
+    /// As [`Published::look`], at the seat of the calling thread.
+    #[inline(always)]
+    pub(crate) fn look_from(&self, seat: Seat) -> Reader<'_, T> {
+        self.enter(READER, seat)
+    }
+
+    #[inline(always)]
     fn enter(&self, count: u64, seat: Seat) -> Reader<'_, T> {
         let side = self.side.load(Ordering::Relaxed) & 1;
         let counter = self.seats.get(seat.number()).and_then(|Sides(sides)| sides.get(side)).unwrap_or(&self.seats[0].0[0]);
@@ -108,7 +117,7 @@ impl<T> Published<T> {
         self.barrier.of_reader();
         let current = self.current.load(Ordering::Acquire);
         // SAFETY: it points to a value from new() or replace(), and is freed only after the counter was seen at zero.
-        Reader { value: unsafe { &*current }, counter, seat, of_thread: PhantomData }
+        Reader { value: unsafe { &*current }, counter, seat, at_the_end: READER.wrapping_neg(), of_thread: PhantomData }
     }
 
     /// How often the value was read for a question, since ever.
@@ -200,10 +209,10 @@ impl<T> Drop for Published<T> {
 }
 
 impl<T> Reader<'_, T> {
-    /// Counts it in [`Published::readings`], if that has not been done.
+    /// Has it counted in [`Published::readings`] when it ends, if that has not been done.
     #[inline]
-    pub(crate) fn count(&self) {
-        self.counter.add(READING, self.seat, Ordering::Relaxed);
+    pub(crate) fn count(&mut self) {
+        self.at_the_end = READING.wrapping_sub(READER);
     }
 
     /// Where who reads can count other things too.
@@ -223,7 +232,7 @@ impl<T> Deref for Reader<'_, T> {
 impl<T> Drop for Reader<'_, T> {
     fn drop(&mut self) {
         // What was read has been read before the writer sees this.
-        self.counter.add(READER.wrapping_neg(), self.seat, Ordering::Release);
+        self.counter.add(self.at_the_end, self.seat, Ordering::Release);
     }
 }
 

@@ -35,7 +35,7 @@ pub struct Reply {
     /// Whether the connection is to be closed after the reply.
     pub hang_up: bool,
     /// The status once more.
-    shown_status: Padded<15>,
+    shown_status: Padded<16>,
     parts: Vec<Part>,
 }
 
@@ -43,12 +43,12 @@ pub struct Reply {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Part {
     /// Printable ASCII.
-    text: Padded<LONGEST_PART>,
+    text: Padded<ROOM_OF_PART>,
     then: Option<Placeholder>,
 }
 
-/// Longest text of a part, so that one is a cache line.
-pub(crate) const LONGEST_PART: usize = 62;
+/// Room for the text of a part, with a NUL, so that a part is a cache line.
+const ROOM_OF_PART: usize = 62;
 const _: () = assert!(size_of::<Part>() == 64);
 
 /// What the text of a reply leaves to be filled in.
@@ -284,7 +284,7 @@ impl Reply {
     }
 
     /// The status, to be copied as a whole.
-    pub(crate) fn shown_status(&self) -> &Padded<15> {
+    pub(crate) fn shown_status(&self) -> &Padded<16> {
         &self.shown_status
     }
 
@@ -297,9 +297,11 @@ impl Reply {
     }
 
     /// The text before and behind the client's address, if that is all that is to be filled in, once.
-    pub(crate) fn around_address(&self) -> Option<(Padded<LONGEST_PART>, Padded<LONGEST_PART>)> {
+    pub(crate) fn around_address(&self) -> Option<(&[u8], &[u8])> {
         match &self.parts[..] {
-            [Part { text: before, then: Some(Placeholder::Ip) }, Part { text: behind, then: None }] => Some((*before, *behind)),
+            [Part { text: before, then: Some(Placeholder::Ip) }, Part { text: behind, then: None }] => {
+                Some((before.as_bytes(), behind.as_bytes()))
+            }
             _ => None,
         }
     }

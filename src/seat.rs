@@ -46,16 +46,34 @@ impl Seat {
     /// The seat of the calling thread.
     #[inline]
     pub(crate) fn here() -> Seat {
+        let (thread, first) = Seat::first_place();
+        Seat::at(first, thread).unwrap_or_else(|| Seat::search(thread, first))
+    }
+
+    /// The seat of the calling thread if it is its own and in the first place where it may be, as nearly all are: for code that
+    /// need not ask at each counter whose seat it is.
+    #[inline(always)]
+    pub(crate) fn own() -> Option<Seat> {
+        let (thread, first) = Seat::first_place();
+        Seat::at(first, thread)
+    }
+
+    /// The calling thread, and the first place where its seat may be, before it is reduced to those that there are.
+    #[inline(always)]
+    fn first_place() -> (usize, usize) {
         #[expect(clippy::allow_attributes, reason = "what it is differs between systems")]
         #[allow(clippy::cast_possible_truncation, reason = "a number or a pointer, of the size of a pointer")]
         // SAFETY: no conditions; it cannot fail.
         let thread = unsafe { libc::pthread_self() } as usize;
         // Fibonacci hashing: the upper bits of the product depend on all bits.
-        let first = thread.wrapping_mul(MULTIPLIER) >> (usize::BITS - 16);
-        match OWNERS.get(first % SEATS) {
-            Some(owner) if owner.load(Ordering::Relaxed) == thread => Seat { number: first % SEATS, is_own: true },
-            _ => Seat::search(thread, first),
-        }
+        (thread, thread.wrapping_mul(MULTIPLIER) >> (usize::BITS - 16))
+    }
+
+    /// A place as a seat of a thread that has it.
+    #[inline(always)]
+    fn at(place: usize, thread: usize) -> Option<Seat> {
+        let number = place % SEATS;
+        (OWNERS.get(number)?.load(Ordering::Relaxed) == thread).then_some(Seat { number, is_own: true })
     }
 
     /// The seat of a thread that is not in the first place where it may be.

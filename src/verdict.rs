@@ -10,6 +10,8 @@ use std::fmt::{self, Write};
 
 /// Longest name of a list, in bytes.
 pub const MAX_LIST_NAME: usize = 63;
+/// Room for one and a NUL.
+pub(crate) const ROOM_OF_NAME: usize = MAX_LIST_NAME + 1;
 /// Longest reply on the wire without its CR LF, in octets (RFC 5321 section 4.5.3.1.5).
 const MAX_REPLY: usize = 510;
 

@@ -88,11 +88,10 @@ impl Asked {
     fn connect(&self, client: IpAddr, now: u64) -> (i32, mxgate_verdict) {
         // SAFETY: all-zero is a valid value of these plain structures.
         let mut facts: mxgate_facts = unsafe { zeroed() };
-        // SAFETY: likewise.
-        let mut verdict: mxgate_verdict = unsafe { zeroed() };
         // What was there before is not to be seen.
-        verdict.list = [b'x'.cast_signed(); 64];
-        verdict.text = [b'x'.cast_signed(); 400];
+        let verdict = [b'x'; size_of::<mxgate_verdict>()];
+        // SAFETY: plain numbers, for which any bytes will do.
+        let mut verdict: mxgate_verdict = unsafe { std::mem::transmute(verdict) };
         facts.now = now;
         facts.port = 25;
         match client {
@@ -239,6 +238,41 @@ fn networks_inside_of_networks_are_named_as_the_list_has_them() {
     }
     assert!(entries.len() > 500, "{}", entries.len());
     assert_eq!(quick.counted().1, ordinary.counted().1);
+}
+
+/// More lists than are searched at once, names and texts from short to longer than what is prepared, several replies, and networks
+/// of all lengths.
+#[test]
+fn many_lists_with_texts_of_all_lengths() {
+    let directory = tempfile::tempdir().unwrap();
+    let policy = directory.path().join("policy.toml");
+    for (hostname, lists) in [("h", 1), ("mx.example.org", 15), ("mail-in-1.some-longer-name.example.org", 17), (&"h".repeat(63), 40)] {
+        let list = |number: usize| {
+            let name = format!("l{number}{}", "x".repeat(number * 3 % 60));
+            let reply = ["", "reply = \"550 5.7.1 Not you, {ip}, by {list}\"", "reply = \"451 4.7.1 Later, {ip}, says {hostname}\""]
+                [number % 5 % 3];
+            let about = "y".repeat(number * 7 % 100);
+            let length = 1 + number % 32;
+            let network = (0xc612_0000 | u32::try_from(number).unwrap() << 8) & (u32::MAX << (32 - length));
+            let wide = if number == lists - 1 { "\"198.16.0.0/12 wide\", \"198.0.0.0/7\", \"128.0.0.0/1\"" } else { "" };
+            let entries = format!("\"198.18.{number}.64/{} {about}\", \"198.18.{number}.3 {about}\", {wide}", 26 + number % 7);
+            let deep = format!("\"{}/{length} {about}\"", Ipv4Addr::from_bits(network));
+            let entries = if length > 15 { format!("{entries}, {deep}").replace(", ,", ",") } else { entries };
+            format!("[[list]]\nname = \"{name}\"\nentries = [{entries}]\n{reply}\n")
+        };
+        let lists: String = (0..lists).map(list).collect();
+        std::fs::write(&policy, format!("hostname = \"{hostname}\"\n[guards]\nwidest_v4 = 1\n{lists}")).unwrap();
+        let (quick, ordinary) = (Asked::new(&policy, None), Asked::new(&policy, Some("client.example.org")));
+        let mut entries = BTreeSet::new();
+        for client in (0..48 << 8).map(|low| 0xc612_0000 | low).chain([0xc601_0203, 0xc614_0506, 0xc701_0203, 0x0102_0304, 0xfefd_fcfb]) {
+            let client = IpAddr::from(Ipv4Addr::from_bits(client));
+            let answers = [quick.connect(client, NOW[0]), ordinary.connect(client, NOW[0])];
+            assert_eq!(shown(&answers[0]), shown(&answers[1]), "{client}");
+            entries.insert(text(&answers[0].1.entry));
+        }
+        assert!(entries.len() > 3, "{entries:?}");
+        assert_eq!(quick.counted().1, ordinary.counted().1);
+    }
 }
 
 /// Limits, maintenance at times, and a mode that the policy asks for: each of them decides where no list does.

@@ -135,15 +135,18 @@ unsafe fn connect_quickly(
     let verdict = unsafe { verdict.as_mut() }?;
     // SAFETY: the caller gives `size` bytes or NULL.
     let client = unsafe { only_client(facts, size) }?;
-    store_accept(verdict);
     let answer = || {
         // SAFETY: the caller gives a gate or NULL.
         let gate = unsafe { gate_of(gate) }?;
-        gate.ask_quickly(&client, |outcome| match outcome {
-            Outcome::Unlisted(generation) => accept(verdict, generation),
-            Outcome::Refused(refusal) => refuse(verdict, &refusal),
-        })
+        match client {
+            IpAddr::V4(client) => gate.ask_quickly_v4(client.to_bits(), |outcome| match outcome {
+                Outcome::Unlisted(generation) => accept(verdict, generation),
+                Outcome::Refused(refusal) => refuse(verdict, &refusal),
+            }),
+            IpAddr::V6(client) => gate.ask_quickly_v6(client).map(|generation| accept(verdict, generation)),
+        }
     };
+    // Whatever a panic may have left in the verdict, `check` begins it anew.
     catch_unwind(AssertUnwindSafe(answer)).ok()?
 }
 

@@ -150,8 +150,8 @@ pub(super) unsafe fn only_client(facts: *const mxgate_facts, size: usize) -> Opt
     // All together, for one comparison.
     let strings = [given.helo, given.sender, given.recipient].map(<*const c_char>::addr);
     let lengths = given.helo_length | given.sender_length | given.recipient_length;
-    let results = given.spf | given.dkim | given.dmarc | given.rdns;
-    let others = given.flags | u32::from(given.reserved) | u32::from(results);
+    let results = u32::from_ne_bytes([given.spf, given.dkim, given.dmarc, given.rdns]);
+    let others = given.flags | u32::from(given.reserved) | results;
     if strings.iter().fold(lengths, |all, address| all | address) != 0 || others != 0 {
         return None;
     }

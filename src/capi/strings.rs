@@ -5,6 +5,7 @@ use crate::gate::Gate;
 use crate::line::{Line, Padded};
 use libc::{c_char, c_int};
 use std::fmt::{self, Write};
+use std::ptr;
 
 /// A length that means "the string ends at its NUL".
 pub(super) const MXGATE_NUL: usize = usize::MAX;
@@ -35,6 +36,12 @@ pub(super) fn string_in(array: &[c_char]) -> Option<&str> {
     std::str::from_utf8(bytes).ok()
 }
 
+/// The array as bytes.
+pub(super) fn bytes_of<const N: usize>(array: &mut [c_char; N]) -> &mut [u8; N] {
+    // SAFETY: c_char and u8 have the same size and alignment, and the bytes are borrowed from the array.
+    unsafe { &mut *ptr::from_mut(array).cast() }
+}
+
 /// Stores a text over an empty string. All that a verdict holds fits.
 pub(super) fn put<const N: usize>(array: &mut [c_char; N], text: &str) {
     if !text.is_empty() {
@@ -45,19 +52,14 @@ pub(super) fn put<const N: usize>(array: &mut [c_char; N], text: &str) {
 /// Stores a text that has its NULs with it, all of it.
 #[inline(always)]
 pub(super) fn put_padded<const N: usize, const M: usize>(array: &mut [c_char; N], text: &Padded<M>) {
-    const { assert!(M < N) }
-    // SAFETY: c_char and u8 have the same size and alignment, and the bytes are borrowed from the array.
-    let array = unsafe { std::slice::from_raw_parts_mut(array.as_mut_ptr().cast::<u8>(), N) };
-    if let Some((place, [end, ..])) = array.split_first_chunk_mut() {
-        (*place, *end) = (*text.padded(), 0);
-    }
+    const { assert!(M <= N) }
+    text.write::<M, N>(bytes_of(array), 0);
 }
 
 /// Stores what is written.
 #[inline(always)]
 pub(super) fn write_line<const N: usize>(array: &mut [c_char; N], write: impl FnOnce(&mut Line<'_>)) {
-    // SAFETY: c_char and u8 have the same size and alignment, and the bytes are borrowed from the array.
-    let array = unsafe { std::slice::from_raw_parts_mut(array.as_mut_ptr().cast::<u8>(), N) };
+    let array = bytes_of(array);
     let mut line = Line::new(array.split_last_mut().map_or(&mut [], |(_, place)| place));
     write(&mut line);
     let length = line.as_bytes().len();

@@ -1,11 +1,13 @@
 //! What a check came to: `struct mxgate_verdict`, and the reply that it means.
 
-use super::strings::{Output, put, put_padded, string_in, write_line, written};
+use super::strings::{Output, bytes_of, put, put_padded, string_in, write_line, written};
 use super::{MXGATE_ACCEPT, MXGATE_REJECT};
 use crate::address::ShownV4;
+use crate::contents::Entry;
 use crate::decision::{Answer, By};
 use crate::domain::{Folded, MAX_NAME};
-use crate::gate::Refusal;
+use crate::gate::{Refusal, VERY_SHORT};
+use crate::line::SHORT;
 use crate::mailbox::MAX_MAILBOX;
 use crate::reply::{MAX_TEXT, MAX_VALUE, Status, Text};
 use crate::stage::Stage;
@@ -231,38 +233,49 @@ pub(super) fn store_accept(verdict: &mut mxgate_verdict) {
     }
 }
 
-/// Stores over an "accept" that rules have accepted, and nothing decided.
+/// Stores that rules have accepted, and nothing decided.
 pub(super) fn accept(verdict: &mut mxgate_verdict, generation: u64) -> c_int {
+    store_accept(verdict);
     verdict.generation = generation;
     MXGATE_ACCEPT
 }
 
-/// Stores a refusal over an "accept".
+/// Stores a refusal: all numbers, and all strings.
 #[inline(always)]
 pub(super) fn refuse(verdict: &mut mxgate_verdict, refusal: &Refusal<'_>) -> c_int {
-    let Refusal { generation, prepared, entry, client } = *refusal;
-    let shown = ShownV4::of(client);
-    verdict.generation = generation;
-    verdict.decider = Decider::Block as u16;
-    verdict.line = prepared.line(entry);
-    verdict.code = prepared.code;
-    verdict.hangup = prepared.hang_up.into();
+    let Refusal { generation, prepared, number, length, client, .. } = *refusal;
+    let client = ShownV4::of(client);
+    [verdict.code, verdict.hangup, verdict.decider, verdict.reserved1] = [prepared.code, prepared.hang_up, Decider::Block as u16, 0];
+    [verdict.line, verdict.reserved2] = [prepared.line(number, length), 0];
+    [verdict.generation, verdict.reserved3] = [generation, 0];
     put_padded(&mut verdict.status, &prepared.status);
-    put_padded(&mut verdict.list, &prepared.list);
-    write_line(&mut verdict.entry, |line| line.push_network_of(client, shown, entry.length()));
-    match &prepared.reason {
-        Some(reason) => put_padded(&mut verdict.reason, reason),
-        None => write_line(&mut verdict.reason, |line| {
-            prepared.contents.write_reason(entry, line);
-        }),
+    Output::of(&mut verdict.shadow).finish();
+    client.write_network(bytes_of(&mut verdict.entry), length);
+    if prepared.is_very_short {
+        put_ready::<VERY_SHORT>(verdict, refusal, &client);
+    } else {
+        put_ready::<SHORT>(verdict, refusal, &client);
     }
-    put_padded(&mut verdict.host, &prepared.host);
-    write_line(&mut verdict.text, |line| {
-        line.push_padded(&prepared.before);
-        line.push_shown_v4(shown);
-        line.push_padded(&prepared.behind);
-    });
     MXGATE_REJECT
+}
+
+/// Stores the texts of a refusal: those that are ready all have room in so many bytes.
+#[inline(always)]
+fn put_ready<const ROOM: usize>(verdict: &mut mxgate_verdict, refusal: &Refusal<'_>, client: &ShownV4) {
+    let Refusal { common, prepared, number, length, .. } = *refusal;
+    prepared.list.write::<ROOM, _>(bytes_of(&mut verdict.list), 0);
+    common.host.write::<ROOM, _>(bytes_of(&mut verdict.host), 0);
+    let text = bytes_of(&mut verdict.text);
+    let address_at = common.before.write::<ROOM, _>(text, 0);
+    let behind_at = client.write(text, address_at);
+    prepared.behind.write::<ROOM, _>(text, behind_at);
+    if let Some(reason) = &prepared.reason {
+        reason.write::<ROOM, _>(bytes_of(&mut verdict.reason), 0);
+    } else {
+        write_line(&mut verdict.reason, |line| {
+            prepared.contents.write_reason(Entry::lasting_v4(number, length), line);
+        });
+    }
 }
 
 /// Stores an answer over an "accept".

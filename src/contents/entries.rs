@@ -195,7 +195,7 @@ impl Entry {
 
     /// Its number in the list, from 1.
     pub(crate) fn number(self) -> EntryId {
-        self.at.saturating_add(1)
+        self.at.wrapping_add(1)
     }
 
     /// Length of the prefix, or of the name.

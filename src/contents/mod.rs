@@ -12,11 +12,10 @@ pub(crate) use collector::{Collector, Wanted};
 pub(crate) use entries::{Entries, Entry};
 pub(crate) use near::Near;
 
-use crate::address::ShownV4;
 use crate::domain::Form;
 use crate::flat::Flat;
 use crate::image::{Reader, Stored, Writer};
-use crate::line::{Line, MAX_SHORT, Padded};
+use crate::line::{Line, Padded, SHORT};
 use crate::list::{ENTRY, Seconds, Statement};
 use crate::networks::{Cover, EntryId, Intervals, Order};
 use crate::reply::{MAX_VALUE, Reply};
@@ -179,7 +178,7 @@ impl Contents {
                 Some(IpAddr::V4(v4)) => v4.to_bits(),
                 _ => self.entries.subject(entry).unwrap_or_default(),
             };
-            line.push_network_of(address, ShownV4::of(address), entry.length());
+            line.push_network_of_v4(address, entry.length());
         } else if let Some(form) = entry.kind().form()
             && let Some(name) = asked.name.and_then(|name| name.get(name.len().checked_sub(entry.length().into())?..))
         {
@@ -264,11 +263,11 @@ impl Contents {
     }
 
     /// What the list says about each of its entries, if that is the same, and as short as nearly all of it is.
-    pub(crate) fn reason_of_all(&self) -> Option<Padded<MAX_SHORT>> {
+    pub(crate) fn reason_of_all(&self) -> Option<Padded<SHORT>> {
         let note = self.entries.note_of_all().filter(|_| !self.is_mapped())?;
         let Note { reason_start, reason_length, names_entry, .. } = self.note(note);
         let reason = self.reasons.get(reason_start as usize..)?.get(..reason_length.into())?;
-        (names_entry == 0 && reason.len() <= MAX_SHORT).then(|| Padded::of(reason))
+        (names_entry == 0 && reason.len() < SHORT).then(|| Padded::of(reason))
     }
 
     /// Writes what the list says about an entry, and says whether it says anything.

@@ -9,7 +9,7 @@ mod prepared;
 mod quick;
 
 pub use load::LoadError;
-pub(crate) use prepared::PreparedLists;
+pub(crate) use prepared::{PreparedLists, VERY_SHORT};
 pub(crate) use quick::{Outcome, Refusal};
 
 use crate::bans::{Ban, Bans};
@@ -376,8 +376,15 @@ impl Gate {
 }
 
 impl Tallies {
+    // Two functions, so that the processor guesses which counter it is, and goes on: it would wait for the reply to know.
+    #[inline(always)]
     fn refused(&self, code: u16, seat: Seat) {
-        if code >= 500 { &self.rejected } else { &self.deferred }.add(seat);
+        if code >= 500 { self.rejected.add(seat) } else { self.deferred(seat) }
+    }
+
+    #[inline(never)]
+    fn deferred(&self, seat: Seat) {
+        self.deferred.add(seat);
     }
 }
 

@@ -5,13 +5,14 @@
 //! Whatever is decided here the order of decision (`ruleset/order.rs`) would decide too. In all other cases there is no answer
 //! here, and the question is to be asked there. `tests/quick.rs` asks both.
 
-use super::prepared::Prepared;
+use super::prepared::{Common, Prepared};
 use super::{Gate, InForce};
 use crate::bans::Bans;
-use crate::contents::Entry;
-use crate::networks::Cover;
+use crate::networks::EntryId;
+use crate::published::Reader;
 use crate::ruleset::{Live, Ruleset};
-use std::net::IpAddr;
+use crate::seat::Seat;
+use std::net::Ipv6Addr;
 
 /// What a client came to.
 #[derive(Clone, Copy, Debug)]
@@ -26,29 +27,44 @@ pub(crate) enum Outcome<'a> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Refusal<'a> {
     pub generation: u64,
+    pub common: &'a Common,
     pub prepared: &'a Prepared,
-    pub entry: Entry,
+    /// The entry's number in the list, and the length of its prefix.
+    pub number: EntryId,
+    pub length: u8,
     pub client: u32,
 }
 
 impl Gate {
-    /// Decides about a client that has just connected, counts, and hands over the outcome to be written to where it is wanted.
-    /// `None` if the order of decision has to be gone through; then nothing is counted.
+    /// Decides about an IPv4 client that has just connected, counts, and hands over the outcome to be written to where it is
+    /// wanted. `None` if the order of decision has to be gone through; then nothing is counted.
     #[inline(always)]
-    pub(crate) fn ask_quickly<T>(&self, client: &IpAddr, write: impl FnOnce(Outcome<'_>) -> T) -> Option<T> {
-        let in_force = self.in_force.look();
-        let InForce { ruleset, is_quiet: true, .. } = &*in_force else { return None };
-        let (cover, length) = ruleset.networks.get_with_length(client);
-        if cover.is_none() {
-            in_force.count();
-            return Some(write(Outcome::Unlisted(ruleset.generation())));
+    pub(crate) fn ask_quickly_v4<T>(&self, client: u32, write: impl FnOnce(Outcome<'_>) -> T) -> Option<T> {
+        let seat = Seat::own()?;
+        let mut in_force = self.look_quickly(seat)?;
+        let outcome = in_force.ruleset.v4_outcome(client)?;
+        if let Outcome::Refused(Refusal { prepared, .. }) = outcome {
+            prepared.hits.add(seat);
+            self.tallies.refused(prepared.code, seat);
         }
-        let refusal = ruleset.refusal(client, cover, length)?;
+        let written = write(outcome);
         in_force.count();
-        let written = write(Outcome::Refused(refusal));
-        refusal.prepared.hits.add(in_force.seat());
-        self.tallies.refused(refusal.prepared.code, in_force.seat());
         Some(written)
+    }
+
+    /// As above, about an IPv6 client: the generation of the rules if they accept it.
+    #[inline(always)]
+    pub(crate) fn ask_quickly_v6(&self, client: Ipv6Addr) -> Option<u64> {
+        let mut in_force = self.look_quickly(Seat::own()?)?;
+        let generation = in_force.ruleset.networks.get(&client.into()).is_none().then_some(in_force.ruleset.generation)?;
+        in_force.count();
+        Some(generation)
+    }
+
+    #[inline(always)]
+    fn look_quickly(&self, seat: Seat) -> Option<Reader<'_, InForce>> {
+        let in_force = self.in_force.look_from(seat);
+        in_force.is_quiet.then_some(in_force)
     }
 }
 
@@ -59,13 +75,15 @@ impl Ruleset {
         is_open && live.bans.is_none_or(Bans::is_empty) && !live.has_limits()
     }
 
-    /// The refusal of a client that something covers, if one entry does, which counts for everybody.
     #[inline(always)]
-    fn refusal<'a>(&'a self, client: &IpAddr, cover: Cover, length: Option<u8>) -> Option<Refusal<'a>> {
-        let IpAddr::V4(client) = client else { return None };
+    fn v4_outcome(&self, client: u32) -> Option<Outcome<'_>> {
+        let (cover, length) = self.networks.get_v4_with_length(client);
+        if cover.is_none() {
+            return Some(Outcome::Unlisted(self.generation));
+        }
         let number = cover.single()?;
-        let prepared = self.prepared.of_entry(number)?;
-        let entry = prepared.entry(number, length)?;
-        Some(Refusal { generation: self.generation, prepared, entry, client: client.to_bits() })
+        let (common, prepared) = self.prepared.of_entry(number)?;
+        let (number, length) = prepared.entry(number, length)?;
+        Some(Outcome::Refused(Refusal { generation: self.generation, common, prepared, number, length, client }))
     }
 }

@@ -37,6 +37,8 @@ pub(crate) use intervals::{Covering, GivenUp, Interval, Intervals, Network, Numb
 pub(crate) use v4::Table as V4Table;
 pub(crate) use v6::Table as V6Table;
 
+pub(crate) use rank::rank_below_of_16;
+
 use crate::image::{Reader, Stored, Writer};
 use ipnet::IpNet;
 use std::net::IpAddr;
@@ -83,14 +85,11 @@ impl NetworkTable {
         }
     }
 
-    /// As [`NetworkTable::get`]; and the length of the prefix, if one IPv4 entry that always counts covers the address, and the
-    /// table knows it.
+    /// What covers an IPv4 address, as a number with the first octet uppermost; and the length of the prefix, if one entry that
+    /// always counts covers it, and the table knows it; else 0.
     #[inline(always)]
-    pub(crate) fn get_with_length(&self, address: &IpAddr) -> (Cover, Option<u8>) {
-        match address {
-            IpAddr::V4(v4) => self.v4.get_with_length(v4.to_bits()),
-            IpAddr::V6(_) => (self.get(address), None),
-        }
+    pub(crate) fn get_v4_with_length(&self, address: u32) -> (Cover, u8) {
+        self.v4.get_with_length(address)
     }
 
     /// Tells the table how long the prefixes of IPv4 entries are, of those that always count.

@@ -1,7 +1,7 @@
 //! Where a number stands among the few keys of a cache line: the innermost step of a look-up.
 
 use bytemuck::cast;
-use wide::{i8x16, i16x16, u16x8};
+use wide::{CmpGt, i8x16, i16x16, i32x8, u16x8};
 
 /// How many of sixteen keys, which are in order, are at most that number, but not more than `most`.
 #[inline]
@@ -17,6 +17,14 @@ pub(super) fn rank_of_10(keys: &[u16; 10], number: u16) -> usize {
     // The six in the middle are looked at twice.
     let rank = at_most(first, last, number).trailing_ones() as usize;
     if rank < 8 { rank } else { rank - 6 }
+}
+
+/// How many of sixteen keys, which are in order, are below that number.
+#[inline(always)]
+pub(crate) fn rank_below_of_16(keys: &[i32; 16], number: i32) -> usize {
+    let ([first, second], _) = keys.as_chunks::<8>() else { return 0 };
+    let below = |keys: &[i32; 8]| i32x8::splat(number).cmp_gt(i32x8::new(*keys)).move_mask().cast_unsigned();
+    (below(first) | below(second) << 8).trailing_ones() as usize
 }
 
 /// How many of some keys, which are in order, are below something. Their number is a power of two less one, so that the steps
@@ -48,6 +56,14 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
+        #[test]
+        fn ranks_below_are_counts(mut keys: [i32; 16], number: i32) {
+            keys.sort_unstable();
+            for number in [number, keys[0], keys[3], keys[15], i32::MIN, i32::MAX] {
+                prop_assert_eq!(rank_below_of_16(&keys, number), keys.iter().filter(|key| **key < number).count());
+            }
+        }
+
         #[test]
         fn ranks_are_counts(keys in prop::collection::vec(any::<u16>(), 16), number: u16, most in 0usize..17) {
             let mut keys = keys;

@@ -74,14 +74,12 @@ impl Table {
     }
 
     /// What covers an address; and the length of the prefix, if it is one entry, of those that have been told by
-    /// [`Table::tell_lengths`], and there was room for it.
+    /// [`Table::tell_lengths`], and there was room for it; else 0.
     #[inline(always)]
-    pub(super) fn get_with_length(&self, address: u32) -> (Cover, Option<u8>) {
-        let (cover, length) = self.find(address).unwrap_or_default();
-        (cover, (length != 0).then_some(length))
+    pub(super) fn get_with_length(&self, address: u32) -> (Cover, u8) {
+        self.find(address).unwrap_or_default()
     }
 
-    /// What covers an address, and the length of its prefix; 0 if it is not known.
     #[inline(always)]
     fn find(&self, address: u32) -> Option<(Cover, u8)> {
         let entry = *self.root.get((address >> 16) as usize)?;
@@ -160,9 +158,9 @@ impl Table {
     }
 
     /// The line of a run in which a number lies.
-    #[inline]
+    #[inline(always)]
     fn line(&self, at: usize, low: u16) -> Option<usize> {
-        let [lines, first @ ..]: &[u16; AT_ONCE + 1] = self.first.get(at..)?.first_chunk()?;
+        let [lines, first @ ..]: &[u16; AT_ONCE + 1] = self.first.get(at..at + AT_ONCE + 1)?.first_chunk()?;
         let lines = usize::from(*lines);
         if lines > AT_ONCE {
             return self.line_of_many(at, lines, low);
@@ -179,7 +177,7 @@ impl Table {
             at = select_unpredictable(later, at + half, at);
             lines -= half;
         }
-        let first: &[u16; AT_ONCE] = self.first.get(at + 1..)?.first_chunk()?;
+        let first: &[u16; AT_ONCE] = self.first.get(at + 1..at + 1 + AT_ONCE)?.first_chunk()?;
         Some(at + rank_of_16(first, low, lines.saturating_sub(1)))
     }
 
