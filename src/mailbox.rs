@@ -92,6 +92,12 @@ impl<'a> Mailbox<'a> {
         if self.folded.is_some() { self.folded } else { self.place_of_other(place) }
     }
 
+    /// Its domain, if it is in the form of the tables as it stands in the argument.
+    #[inline(always)]
+    pub(crate) fn place_as_written(&self) -> Option<Place<'a>> {
+        self.folded
+    }
+
     #[inline(never)]
     fn place_of_other<'b>(&self, place: &'b mut Folded) -> Option<Place<'b>>
     where

@@ -112,6 +112,15 @@ impl Asked {
         (result, verdict)
     }
 
+    fn rcpt(&self, facts: &mxgate_facts) -> (i32, mxgate_verdict) {
+        let verdict = [b'x'; size_of::<mxgate_verdict>()];
+        // SAFETY: plain numbers, for which any bytes will do.
+        let mut verdict: mxgate_verdict = unsafe { std::mem::transmute(verdict) };
+        // SAFETY: a gate, structures of this release, strings of the lengths beside them.
+        let result = unsafe { capi::mxgate_check_rcpt(self.gate, facts, size_of::<mxgate_facts>(), &raw mut verdict) };
+        (result, verdict)
+    }
+
     /// What it has counted, and the hits of each list.
     fn counted(&self) -> (mxgate_counters, String) {
         // SAFETY: plain numbers.
@@ -122,7 +131,9 @@ impl Asked {
         // SAFETY: a gate, and a buffer of that size.
         let length = unsafe { capi::mxgate_status(self.gate, capi::MXGATE_JSON, status.as_mut_ptr().cast(), status.len()) };
         status.truncate(length);
-        (counters, String::from_utf8(status).unwrap())
+        // Of two gates one is the older one.
+        let status = String::from_utf8(status).unwrap();
+        (counters, status.lines().filter(|line| !line.contains("\"loaded\"")).collect())
     }
 }
 
@@ -294,4 +305,144 @@ fn what_stands_beside_the_lists_is_not_passed_by() {
         let refused = compare(&quick, &ordinary, others);
         assert!(if others.starts_with("[limits]") { refused > 2 * 258 + expected } else { refused == expected }, "{others}: {refused}");
     }
+}
+
+/// Rules that can be asked about a recipient without the order of decision.
+const PLACES: &str = r#"
+hostname = "mx.example.org"
+[never_block]
+networks = ["192.0.2.200/31"]
+[[list]]
+name = "partners"
+allow = true
+entries = ["192.0.2.128/28"]
+[[list]]
+name = "plain"
+entries = ["192.0.2.0/26 sent spam", "2001:db8:bad::/48"]
+[[list]]
+name = "watched"
+entries = ["198.51.100.0/30"]
+enforce = false
+[[domains]]
+name = "parked"
+kind = "no-mail"
+entries = [".parked.example no mail here", "exact.example", "*.below.example", "!not.parked.example", "[192.0.2.1]"]
+[[domains]]
+name = "theirs"
+entries = ["theirs.example", "deep.theirs.example 100% theirs", "both.parked.example"]
+kind = "null-mx"
+reply = "550 5.1.10 {sender} to {domain}, {helo}, at {ip}: {reason}"
+"#;
+
+/// Each of the rules that stand beside lists of clients and of domains refuses what is accepted without it.
+#[test]
+fn rules_beside_the_lists_are_not_passed_by() {
+    let directory = tempfile::tempdir().unwrap();
+    let policy = directory.path().join("policy.toml");
+    let (recipient, sender) = ("<user@other.example>", "<sender@example.net>");
+    for (rule, result) in [
+        ("", capi::MXGATE_ACCEPT),
+        ("[[recipients]]\nname = \"no\"\nkind = \"internal-only\"\nentries = [\"user@other.example\"]\n", capi::MXGATE_REJECT),
+        ("[[senders]]\nname = \"no\"\nentries = [\"sender@example.net\"]\n", capi::MXGATE_REJECT),
+        ("[relay]\nlocal = [\"example.org\"]\n", capi::MXGATE_REJECT),
+        ("[limits]\nrecipients = \"1/h\"\n", capi::MXGATE_REJECT),
+        ("[maintenance]\nuntil = 2100-01-01T00:00:00Z\n", capi::MXGATE_REJECT),
+    ] {
+        let mode = if rule.starts_with("[maintenance]") { "mode = \"maintenance\"" } else { "" };
+        std::fs::write(&policy, format!("{mode}{PLACES}{rule}")).unwrap();
+        let asked = Asked::new(&policy, None);
+        // SAFETY: all-zero is a valid value of these plain structures.
+        let mut facts: mxgate_facts = unsafe { zeroed() };
+        facts.address_size = 4;
+        facts.address[..4].copy_from_slice(&[203, 0, 113, 1]);
+        (facts.recipient, facts.recipient_length) = (recipient.as_ptr().cast(), recipient.len());
+        (facts.sender, facts.sender_length) = (sender.as_ptr().cast(), sender.len());
+        let answers = [asked.rcpt(&facts), asked.rcpt(&facts)];
+        assert_eq!(answers[1].0, result, "{rule}: {}", shown(&answers[1]));
+    }
+}
+
+/// Recipients at domains of all forms, and what else a mail server may know: the quick way, and the order of decision, for which
+/// another rule stands in the policy that nothing here meets.
+#[test]
+fn recipients_are_answered_alike() {
+    let directory = tempfile::tempdir().unwrap();
+    let policy = |name: &str, other: &str| {
+        let path = directory.path().join(name);
+        std::fs::write(&path, format!("{PLACES}{other}")).unwrap();
+        Asked::new(&path, None)
+    };
+    let quick = policy("quick.toml", "");
+    let ordinary = policy("ordinary.toml", "[[senders]]\nname = \"others\"\nentries = [\"nobody@unused.example\"]\n");
+    let locals = ["user", "postmaster", "ABUSE", "\"quo ted\"", "a%b.example", ""];
+    let domains = [
+        "parked.example",
+        "a.parked.example",
+        "not.parked.example",
+        "a.not.parked.example",
+        "both.parked.example",
+        "exact.example",
+        "x.exact.example",
+        "below.example",
+        "a.below.example",
+        "theirs.example",
+        "a.theirs.example",
+        "deep.theirs.example",
+        "other.example",
+        "EXACT.example",
+        "exact.example.",
+        "[192.0.2.1]",
+        "[192.0.2.2]",
+        "",
+        "b\u{fc}cher.example",
+        "a..parked.example",
+        "a-name-that-is-longer-than-sixty-four-bytes.with-some-more-labels.than-most.below.example",
+    ];
+    let clients =
+        ["192.0.2.1", "192.0.2.130", "192.0.2.200", "198.51.100.1", "127.0.0.1", "2001:db8:bad::1", "2001:db8::1", "::ffff:192.0.2.3"];
+    let (mut refused, mut watched) = (0, 0);
+    for (local, domain, client) in
+        locals.iter().flat_map(|local| domains.iter().flat_map(move |domain| clients.map(|client| (local, domain, client))))
+    {
+        let recipient = if domain.is_empty() { format!("<{local}>") } else { format!("<{local}@{domain}>") };
+        // SAFETY: all-zero is a valid value of these plain structures.
+        let mut facts: mxgate_facts = unsafe { zeroed() };
+        let of = |text: &str| (text.as_ptr().cast::<c_char>(), text.len());
+        match client.parse().unwrap() {
+            IpAddr::V4(v4) => {
+                facts.address_size = 4;
+                facts.address[..4].copy_from_slice(&v4.octets());
+            }
+            IpAddr::V6(v6) => {
+                facts.address_size = 16;
+                facts.address = v6.octets();
+            }
+        }
+        (facts.recipient, facts.recipient_length) = of(&recipient);
+        for way in 0..9 {
+            match way {
+                1 => (facts.sender, facts.sender_length) = of("<sender@example.net>"),
+                2 => (facts.helo, facts.helo_length) = of("client.example.net"),
+                3 => facts.flags = capi::MXGATE_AUTHENTICATED,
+                4 => facts.flags = capi::MXGATE_TRUSTED | capi::MXGATE_TLS,
+                5 => (facts.flags, facts.spf) = (0, capi::MXGATE_RESULT_FAIL),
+                6 => (facts.spf, facts.address_size) = (0, 0),
+                // What is no question is an error in both.
+                7 => (facts.sender_length, facts.address_size) = (1 << 20, 4),
+                8 => (facts.sender_length, facts.dmarc) = (3, 200),
+                _ => {}
+            }
+            let answers = [quick.rcpt(&facts), ordinary.rcpt(&facts)];
+            assert_eq!(shown(&answers[0]), shown(&answers[1]), "{recipient} from {client}, {way}");
+            assert_eq!(answers[0].0 == capi::MXGATE_EINVAL, way > 6, "{recipient}, {way}");
+            refused += usize::from(answers[0].0 == capi::MXGATE_REJECT);
+            watched += usize::from(!text(&answers[0].1.shadow).is_empty());
+        }
+    }
+    assert!(refused > 1000 && watched > 100, "{refused} {watched}");
+    let ((one, lists), (other, other_lists)) = (quick.counted(), ordinary.counted());
+    assert_eq!(format!("{one:?}"), format!("{other:?}"));
+    let hits = |lists: &str| lists.split("\"hits\": ").skip(1).map(|hits| hits.split(',').next().unwrap().to_owned()).collect::<Vec<_>>();
+    let (hits, other_hits) = (hits(&lists), hits(&other_lists));
+    assert_eq!(hits[..], other_hits[..hits.len()], "{lists}");
 }

@@ -2,11 +2,12 @@
 
 use super::strings::bytes;
 use super::{
-    MAX_ARGUMENT, accept, call, copy_facts, gate_of, mxgate_facts, mxgate_gate, mxgate_verdict, only_client, refuse, store, store_accept,
+    MAX_ARGUMENT, accept, call, client_and_recipient, copy_facts, gate_of, mxgate_facts, mxgate_gate, mxgate_verdict, only_client, refuse,
+    store, store_accept,
 };
 use super::{MXGATE_ACCEPT, MXGATE_EINVAL};
 use crate::facts::Facts;
-use crate::gate::{Gate, Outcome};
+use crate::gate::{Gate, OfRecipient, Outcome};
 use crate::prefix::parse_address;
 use crate::ruleset::Ask;
 use libc::{c_char, c_int};
@@ -100,7 +101,9 @@ pub unsafe extern "C" fn mxgate_check_rcpt(
     verdict: *mut mxgate_verdict,
 ) -> c_int {
     // SAFETY: the contract is the same.
-    unsafe { check(gate, facts, facts_size, verdict, rcpt) }
+    let result = unsafe { rcpt_quickly(gate, facts, facts_size, verdict) };
+    // SAFETY: the contract is the same.
+    result.unwrap_or_else(|| unsafe { check(gate, facts, facts_size, verdict, rcpt) })
 }
 
 /// Ends a session that mxgate_check_connect() has let in, with the same facts: for the limit of concurrent sessions
@@ -145,6 +148,37 @@ unsafe fn connect_quickly(
             }),
             IpAddr::V6(client) => gate.ask_quickly_v6(client).map(|generation| accept(verdict, generation)),
         }
+    };
+    // Whatever a panic may have left in the verdict, `check` begins it anew.
+    catch_unwind(AssertUnwindSafe(answer)).ok()?
+}
+
+/// As `check` about a recipient, if there is a quick answer.
+///
+/// # Safety
+/// As of `check`.
+#[inline(always)]
+unsafe fn rcpt_quickly(gate: *const mxgate_gate, facts: *const mxgate_facts, size: usize, verdict: *mut mxgate_verdict) -> Option<c_int> {
+    // SAFETY: the caller gives a verdict or NULL.
+    let verdict = unsafe { verdict.as_mut() }?;
+    // SAFETY: the caller gives `size` bytes or NULL, and strings of those lengths.
+    let (client, recipient) = unsafe { client_and_recipient(facts, size) }?;
+    let answer = || {
+        // SAFETY: the caller gives a gate or NULL.
+        let gate = unsafe { gate_of(gate) }?;
+        let known = || {
+            // SAFETY: as above.
+            let known = unsafe { copy_facts(facts, size) }?;
+            // SAFETY: as above.
+            unsafe { known.facts() }
+        };
+        gate.ask_quickly_rcpt(client, recipient, known, |outcome| match outcome {
+            OfRecipient::Unlisted(generation) => accept(verdict, generation),
+            OfRecipient::Listed(answer) => {
+                store_accept(verdict);
+                store(verdict, answer)
+            }
+        })
     };
     // Whatever a panic may have left in the verdict, `check` begins it anew.
     catch_unwind(AssertUnwindSafe(answer)).ok()?

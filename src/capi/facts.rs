@@ -162,6 +162,34 @@ pub(super) unsafe fn only_client(facts: *const mxgate_facts, size: usize) -> Opt
     }
 }
 
+/// The client and the recipient, if the caller says of the rest nothing but names of lengths that are given, and nothing is wrong;
+/// `None` otherwise. The rest may count all the same for a rule that has something against the recipient.
+///
+/// # Safety
+/// `facts` is NULL or points to `size` bytes, and `recipient` to a string of the length beside it.
+#[inline(always)]
+pub(super) unsafe fn client_and_recipient<'a>(facts: *const mxgate_facts, size: usize) -> Option<(Option<IpAddr>, &'a [u8])> {
+    if facts.is_null() || size != size_of::<mxgate_facts>() {
+        return None;
+    }
+    // SAFETY: it has those bytes, of which every pattern is a valid value of the fields; it may be unaligned.
+    let given = unsafe { facts.read_unaligned() };
+    let results = u32::from_ne_bytes([given.spf, given.dkim, given.dmarc, given.rdns]);
+    let is_named = |text: *const c_char, length| if text.is_null() { length == 0 } else { length <= MAX_ARGUMENT };
+    let is_plain = is_named(given.helo, given.helo_length) && is_named(given.sender, given.sender_length);
+    if given.flags | u32::from(given.reserved) | results != 0 || !is_plain || given.recipient_length > MAX_ARGUMENT {
+        return None;
+    }
+    let client = match given.address_size {
+        0 => None,
+        4 => given.address.first_chunk::<4>().map(|octets| IpAddr::from(*octets)),
+        16 => Some(IpAddr::from(given.address)),
+        _ => return None,
+    };
+    // SAFETY: the caller says so.
+    Some((client, unsafe { bytes(given.recipient, given.recipient_length, MAX_ARGUMENT) }??))
+}
+
 impl mxgate_facts {
     /// # Safety
     /// `helo`, `sender` and `recipient` are NULL or point to strings of the lengths beside them.

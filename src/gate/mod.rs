@@ -10,7 +10,7 @@ mod quick;
 
 pub use load::LoadError;
 pub(crate) use prepared::{PreparedLists, VERY_SHORT};
-pub(crate) use quick::{Outcome, Refusal};
+pub(crate) use quick::{OfRecipient, Outcome, Refusal};
 
 use crate::bans::{Ban, Bans};
 use crate::compile::{compile, seconds};
@@ -65,6 +65,8 @@ struct InForce {
     overloaded: bool,
     /// Whether nothing but lists can refuse a client that has just connected; see `quick.rs`.
     is_quiet: bool,
+    /// Whether nothing but lists of clients and of domains can refuse a recipient.
+    has_only_places: bool,
     /// What limits have counted.
     limits: Arc<Limits>,
     /// When the clock began by which they count.
@@ -142,6 +144,7 @@ impl Gate {
             mode: None,
             overloaded: false,
             is_quiet: false,
+            has_only_places: false,
             limits,
             began,
             origin: Arc::default(),
@@ -367,6 +370,7 @@ impl Gate {
     /// Puts another state in force. The caller has the turn.
     fn publish(&self, mut fresh: InForce) {
         fresh.is_quiet = fresh.decide(|ruleset, live| ruleset.is_quiet(live));
+        fresh.has_only_places = fresh.is_quiet && fresh.ruleset.has_only_places();
         let begun = Instant::now();
         self.in_force.replace(fresh, || {
             thread::yield_now();

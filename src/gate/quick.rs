@@ -1,6 +1,8 @@
-//! The quick way through a check: for a client that has just connected, of whom nothing is known but the address, while the
-//! mode is open and there are neither bans nor limits. Nearly all such clients are in no list, and nearly all others in one that
-//! refuses everybody whom it has. For these nothing is prepared that only other questions need: it takes half the time.
+//! The quick way through a check, while the mode is open and there are neither bans nor limits: for a client that has just
+//! connected, of whom nothing is known but the address, and for a recipient where there are no rules but lists of clients and of
+//! domains. Nearly all such clients are in no list, and nearly all others in one that refuses everybody whom it has; nearly all
+//! recipients are at a domain that is in no list. For these nothing is prepared that only other questions need: it takes half the
+//! time.
 //!
 //! Whatever is decided here the order of decision (`ruleset/order.rs`) would decide too. In all other cases there is no answer
 //! here, and the question is to be asked there. `tests/quick.rs` asks both.
@@ -8,11 +10,14 @@
 use super::prepared::{Common, Prepared};
 use super::{Gate, InForce};
 use crate::bans::Bans;
+use crate::decision::Answer;
+use crate::facts::Facts;
+use crate::mailbox::Mailbox;
 use crate::networks::EntryId;
 use crate::published::Reader;
 use crate::ruleset::{Live, Ruleset};
 use crate::seat::Seat;
-use std::net::Ipv6Addr;
+use std::net::{IpAddr, Ipv6Addr};
 
 /// What a client came to.
 #[derive(Clone, Copy, Debug)]
@@ -20,6 +25,15 @@ pub(crate) enum Outcome<'a> {
     /// Accepted: it is in no list. The generation of the rules.
     Unlisted(u64),
     Refused(Refusal<'a>),
+}
+
+/// What a recipient came to.
+#[derive(Debug)]
+pub(crate) enum OfRecipient<'a> {
+    /// Accepted: neither the client nor the domain is in any list. The generation of the rules.
+    Unlisted(u64),
+    /// A list has the domain.
+    Listed(&'a Answer<'a>),
 }
 
 /// The refusal of an IPv4 client, by an entry of a list that the policy has, with a reply in which only the address is to be
@@ -61,6 +75,36 @@ impl Gate {
         Some(generation)
     }
 
+    /// Decides about a recipient, counts, and hands over the outcome to be written to where it is wanted, while nothing but lists
+    /// of clients and of domains can refuse, and nothing is known of its authentication; for that `facts` has all that is known. `None`, and nothing is counted, if a list has the client, or the recipient's domain
+    /// is not one as tables have it.
+    #[inline(always)]
+    pub(crate) fn ask_quickly_rcpt<'a, T>(
+        &self,
+        client: Option<IpAddr>,
+        recipient: &'a [u8],
+        facts: impl FnOnce() -> Option<Facts<'a>>,
+        write: impl FnOnce(OfRecipient<'_>) -> T,
+    ) -> Option<T> {
+        let seat = Seat::own()?;
+        let mut in_force = self.in_force.look_from(seat);
+        let InForce { ruleset, has_only_places, .. } = &*in_force;
+        if !has_only_places || client.is_some_and(|client| !ruleset.networks.get(&client).is_none()) {
+            return None;
+        }
+        let recipient = Mailbox::parse(recipient);
+        let place = recipient.place_as_written()?;
+        let written = match ruleset.domains.of_place(place) {
+            None => write(OfRecipient::Unlisted(ruleset.generation)),
+            Some(covering) => {
+                let write = self.counting(seat, |answer: &Answer<'_>| write(OfRecipient::Listed(answer)));
+                ruleset.answer_by_place(&facts()?, recipient, place, covering, seat, write)
+            }
+        };
+        in_force.count();
+        Some(written)
+    }
+
     #[inline(always)]
     fn look_quickly(&self, seat: Seat) -> Option<Reader<'_, InForce>> {
         let in_force = self.in_force.look_from(seat);
@@ -69,6 +113,12 @@ impl Gate {
 }
 
 impl Ruleset {
+    /// Whether nothing but lists of clients and of domains can refuse a recipient of whose authentication nothing is known, and
+    /// whose client nothing else refuses.
+    pub(crate) fn has_only_places(&self) -> bool {
+        self.recipients.is_empty() && self.senders.is_empty() && self.relay.reply.is_none()
+    }
+
     /// Whether nothing but lists can refuse a client that has just connected.
     pub(super) fn is_quiet(&self, live: &Live<'_>) -> bool {
         let is_open = !self.timed && !live.overloaded && self.mode_reply(live).is_none();

@@ -1,5 +1,6 @@
 //! The order of decision: what the rules come to for one question.
 
+use super::question::situation;
 use super::{Ask, Live, Question, Ruleset};
 use crate::compile::seconds;
 use crate::contents::{Contents, Entry as ListEntry};
@@ -202,6 +203,38 @@ impl Ruleset {
         }
     }
 
+    /// Answers a question about a recipient at a place that domain lists cover, if nothing but them can refuse it.
+    #[inline(always)]
+    pub(crate) fn answer_by_place<'a, T>(
+        &'a self,
+        facts: &Facts<'_>,
+        recipient: Mailbox<'_>,
+        place: Place<'_>,
+        covering: Covering<'a>,
+        counted: Seat,
+        write: impl FnOnce(&Answer<'_>) -> T,
+    ) -> T {
+        let situation = situation(facts, &recipient);
+        let mut question = Question { facts, recipient, place: Some(place), situation, connect: false, counted: Some(counted) };
+        self.let_in(&mut question, Decider::Nothing);
+        let mut shadow = "";
+        let decision = self.by_domain_lists(covering, &question, place, &mut shadow).unwrap_or_default();
+        write(&Answer { ruleset: self, question: &question, decision: Decision { shadow, ..decision } })
+    }
+
+    /// What domain lists come to.
+    #[inline(always)]
+    fn by_domain_lists<'a>(
+        &self,
+        covering: Covering<'a>,
+        question: &Question<'_>,
+        place: Place<'_>,
+        shadow: &mut &'a str,
+    ) -> Option<Decision<'a>> {
+        let is_about = |contents: &Contents, entry| Names::is_of_place(contents.about(entry), Some(place));
+        self.by_lists(Some(covering), question, shadow, is_about)
+    }
+
     /// The rules about recipient and sender, in the order in which they decide.
     #[inline(always)]
     fn by_names<'a>(&'a self, question: &Question<'_>, shadow: &mut &'a str) -> Option<Decision<'a>> {
@@ -215,8 +248,7 @@ impl Ruleset {
         if let Some(place) = place
             && let Some(covering) = self.domains.of_place(place)
         {
-            let is_about = |contents: &Contents, entry| Names::is_of_place(contents.about(entry), Some(place));
-            let refusal = self.by_lists(Some(covering), question, shadow, is_about);
+            let refusal = self.by_domain_lists(covering, question, place, shadow);
             if refusal.is_some() {
                 return refusal;
             }
