@@ -86,24 +86,13 @@ impl Asked {
     }
 
     fn connect(&self, client: IpAddr, now: u64) -> (i32, mxgate_verdict) {
-        // SAFETY: all-zero is a valid value of these plain structures.
-        let mut facts: mxgate_facts = unsafe { zeroed() };
+        let mut facts = facts_of(client);
         // What was there before is not to be seen.
         let verdict = [b'x'; size_of::<mxgate_verdict>()];
         // SAFETY: plain numbers, for which any bytes will do.
         let mut verdict: mxgate_verdict = unsafe { std::mem::transmute(verdict) };
         facts.now = now;
         facts.port = 25;
-        match client {
-            IpAddr::V4(v4) => {
-                facts.address_size = 4;
-                facts.address[..4].copy_from_slice(&v4.octets());
-            }
-            IpAddr::V6(v6) => {
-                facts.address_size = 16;
-                facts.address = v6.octets();
-            }
-        }
         if let Some(helo) = self.helo {
             (facts.helo, facts.helo_length) = (helo.as_ptr().cast(), helo.len());
         }
@@ -135,6 +124,23 @@ impl Asked {
         let status = String::from_utf8(status).unwrap();
         (counters, status.lines().filter(|line| !line.contains("\"loaded\"")).collect())
     }
+}
+
+/// A client, of whom nothing else is known.
+fn facts_of(client: IpAddr) -> mxgate_facts {
+    // SAFETY: all-zero is a valid value of these plain structures.
+    let mut facts: mxgate_facts = unsafe { zeroed() };
+    match client {
+        IpAddr::V4(v4) => {
+            facts.address_size = 4;
+            facts.address[..4].copy_from_slice(&v4.octets());
+        }
+        IpAddr::V6(v6) => {
+            facts.address_size = 16;
+            facts.address = v6.octets();
+        }
+    }
+    facts
 }
 
 impl Drop for Asked {
@@ -351,10 +357,7 @@ fn rules_beside_the_lists_are_not_passed_by() {
         let mode = if rule.starts_with("[maintenance]") { "mode = \"maintenance\"" } else { "" };
         std::fs::write(&policy, format!("{mode}{PLACES}{rule}")).unwrap();
         let asked = Asked::new(&policy, None);
-        // SAFETY: all-zero is a valid value of these plain structures.
-        let mut facts: mxgate_facts = unsafe { zeroed() };
-        facts.address_size = 4;
-        facts.address[..4].copy_from_slice(&[203, 0, 113, 1]);
+        let mut facts = facts_of(Ipv4Addr::new(203, 0, 113, 1).into());
         (facts.recipient, facts.recipient_length) = (recipient.as_ptr().cast(), recipient.len());
         (facts.sender, facts.sender_length) = (sender.as_ptr().cast(), sender.len());
         let answers = [asked.rcpt(&facts), asked.rcpt(&facts)];
@@ -405,19 +408,8 @@ fn recipients_are_answered_alike() {
         locals.iter().flat_map(|local| domains.iter().flat_map(move |domain| clients.map(|client| (local, domain, client))))
     {
         let recipient = if domain.is_empty() { format!("<{local}>") } else { format!("<{local}@{domain}>") };
-        // SAFETY: all-zero is a valid value of these plain structures.
-        let mut facts: mxgate_facts = unsafe { zeroed() };
+        let mut facts = facts_of(client.parse().unwrap());
         let of = |text: &str| (text.as_ptr().cast::<c_char>(), text.len());
-        match client.parse().unwrap() {
-            IpAddr::V4(v4) => {
-                facts.address_size = 4;
-                facts.address[..4].copy_from_slice(&v4.octets());
-            }
-            IpAddr::V6(v6) => {
-                facts.address_size = 16;
-                facts.address = v6.octets();
-            }
-        }
         (facts.recipient, facts.recipient_length) = of(&recipient);
         for way in 0..9 {
             match way {

@@ -155,11 +155,7 @@ pub(super) unsafe fn only_client(facts: *const mxgate_facts, size: usize) -> Opt
     if strings.iter().fold(lengths, |all, address| all | address) != 0 || others != 0 {
         return None;
     }
-    match given.address_size {
-        4 => given.address.first_chunk::<4>().map(|octets| IpAddr::from(*octets)),
-        16 => Some(IpAddr::from(given.address)),
-        _ => None,
-    }
+    given.client()?
 }
 
 /// The client and the recipient, if the caller says of the rest nothing but names of lengths that are given, and nothing is wrong;
@@ -180,28 +176,28 @@ pub(super) unsafe fn client_and_recipient<'a>(facts: *const mxgate_facts, size: 
     if given.flags | u32::from(given.reserved) | results != 0 || !is_plain || given.recipient_length > MAX_ARGUMENT {
         return None;
     }
-    let client = match given.address_size {
-        0 => None,
-        4 => given.address.first_chunk::<4>().map(|octets| IpAddr::from(*octets)),
-        16 => Some(IpAddr::from(given.address)),
-        _ => return None,
-    };
     // SAFETY: the caller says so.
-    Some((client, unsafe { bytes(given.recipient, given.recipient_length, MAX_ARGUMENT) }??))
+    Some((given.client()?, unsafe { bytes(given.recipient, given.recipient_length, MAX_ARGUMENT) }??))
 }
 
 impl mxgate_facts {
+    /// The address of the client, if it is known; `None` if it has an impossible size.
+    #[inline(always)]
+    fn client(&self) -> Option<Option<IpAddr>> {
+        Some(match self.address_size {
+            0 => None,
+            4 => self.address.first_chunk::<4>().map(|octets| IpAddr::from(*octets)),
+            16 => Some(IpAddr::from(self.address)),
+            _ => return None,
+        })
+    }
+
     /// # Safety
     /// `helo`, `sender` and `recipient` are NULL or point to strings of the lengths beside them.
     // Always, because what is handed on in memory and read at once in other sizes costs more than all of this.
     #[inline(always)]
     pub(super) unsafe fn facts<'a>(&self) -> Option<Facts<'a>> {
-        let address = match self.address_size {
-            0 => None,
-            4 => self.address.first_chunk::<4>().map(|octets| IpAddr::from(*octets)),
-            16 => Some(IpAddr::from(self.address)),
-            _ => return None,
-        };
+        let address = self.client()?;
         if self.flags & !(MXGATE_AUTHENTICATED | MXGATE_TLS | MXGATE_TRUSTED) != 0 || self.reserved != 0 {
             return None;
         }
