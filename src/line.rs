@@ -21,6 +21,12 @@ pub(crate) struct Padded<const N: usize> {
     length: u8,
 }
 
+impl<const N: usize> Default for Padded<N> {
+    fn default() -> Padded<N> {
+        Padded::new()
+    }
+}
+
 /// Room for the longest text of unknown length, with a NUL, that is worth being copied as a whole.
 pub(crate) const SHORT: usize = 64;
 

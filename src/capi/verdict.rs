@@ -6,7 +6,7 @@ use crate::address::ShownV4;
 use crate::contents::Entry;
 use crate::decision::{Answer, By};
 use crate::domain::{Folded, MAX_NAME};
-use crate::gate::{Refusal, VERY_SHORT};
+use crate::gate::{Prepared, Refusal, VERY_SHORT};
 use crate::line::SHORT;
 use crate::mailbox::MAX_MAILBOX;
 use crate::reply::{MAX_TEXT, MAX_VALUE, Status, Text};
@@ -245,17 +245,17 @@ pub(super) fn accept(verdict: &mut mxgate_verdict, generation: u64) -> c_int {
 pub(super) fn refuse(verdict: &mut mxgate_verdict, refusal: &Refusal<'_>) -> c_int {
     let Refusal { generation, prepared, number, length, client, .. } = *refusal;
     let client = ShownV4::of(client);
-    [verdict.code, verdict.hangup, verdict.decider, verdict.reserved1] = [prepared.code, prepared.hang_up, Decider::Block as u16, 0];
-    [verdict.line, verdict.reserved2] = [prepared.line(number, length), 0];
-    [verdict.generation, verdict.reserved3] = [generation, 0];
-    put_padded(&mut verdict.status, &prepared.status);
-    Output::of(&mut verdict.shadow).finish();
-    client.write_network(bytes_of(&mut verdict.entry), length);
     if prepared.is_very_short {
         put_ready::<VERY_SHORT>(verdict, refusal, &client);
     } else {
         put_ready::<SHORT>(verdict, refusal, &client);
     }
+    client.write_network(bytes_of(&mut verdict.entry), length);
+    [verdict.code, verdict.hangup, verdict.decider, verdict.reserved1] = [prepared.code, prepared.hang_up, Decider::Block as u16, 0];
+    [verdict.line, verdict.reserved2] = [prepared.line(number, length), 0];
+    [verdict.generation, verdict.reserved3] = [generation, 0];
+    put_padded(&mut verdict.status, &prepared.status);
+    Output::of(&mut verdict.shadow).finish();
     MXGATE_REJECT
 }
 
@@ -272,10 +272,15 @@ fn put_ready<const ROOM: usize>(verdict: &mut mxgate_verdict, refusal: &Refusal<
     if let Some(reason) = &prepared.reason {
         reason.write::<ROOM, _>(bytes_of(&mut verdict.reason), 0);
     } else {
-        write_line(&mut verdict.reason, |line| {
-            prepared.contents.write_reason(Entry::lasting_v4(number, length), line);
-        });
+        put_reason(verdict, prepared, Entry::lasting_v4(number, length));
     }
+}
+
+#[inline(never)]
+fn put_reason(verdict: &mut mxgate_verdict, prepared: &Prepared, entry: Entry) {
+    write_line(&mut verdict.reason, |line| {
+        prepared.contents.write_reason(entry, line);
+    });
 }
 
 /// Stores an answer over an "accept".

@@ -9,7 +9,7 @@ mod prepared;
 mod quick;
 
 pub use load::LoadError;
-pub(crate) use prepared::{PreparedLists, VERY_SHORT};
+pub(crate) use prepared::{Prepared, PreparedLists, VERY_SHORT};
 pub(crate) use quick::{OfRecipient, Outcome, Refusal};
 
 use crate::bans::{Ban, Bans};

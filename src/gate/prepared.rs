@@ -38,7 +38,7 @@ pub(crate) const VERY_SHORT: usize = 32;
 
 /// What refusals of all prepared lists have in common, so that a processor need not know which list it is in order to know where
 /// the rest of the text goes.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Common {
     pub host: Padded<SHORT>,
     /// The text before the address of the client.
@@ -48,8 +48,7 @@ pub(crate) struct Common {
 /// The prepared refusals of some lists, in their order.
 #[derive(Debug, Default)]
 pub(crate) struct PreparedLists {
-    /// `None` if none is prepared.
-    common: Option<Common>,
+    common: Common,
     /// For each list the number before that of its first entry.
     bases: Vec<EntryId>,
     /// Those of the first lists; numbers larger than those of entries where there are fewer.
@@ -107,8 +106,13 @@ impl Prepared {
     pub(crate) fn line(&self, number: EntryId, length: u8) -> u32 {
         match self.lines {
             Some((first, step)) => first.wrapping_add(number.wrapping_sub(1).wrapping_mul(step.into())),
-            None => self.contents.line(Entry::lasting_v4(number, length)),
+            None => self.line_in_runs(number, length),
         }
+    }
+
+    #[inline(never)]
+    fn line_in_runs(&self, number: EntryId, length: u8) -> u32 {
+        self.contents.line(Entry::lasting_v4(number, length))
     }
 }
 
@@ -126,20 +130,19 @@ impl PreparedLists {
             (common.before == before).then_some(prepared)
         };
         let lists = lists.iter().map(prepare).collect();
-        PreparedLists { common, bases, first, lists }
+        PreparedLists { common: common.unwrap_or_default(), bases, first, lists }
     }
 
     /// What the list refuses with to which an entry belongs.
     #[inline(always)]
     pub(super) fn of_entry(&self, entry: EntryId) -> Option<(&Common, &Prepared)> {
-        let common = self.common.as_ref()?;
         let begun = if self.bases.len() <= AT_ONCE {
             // All of them, which takes less than to look which.
             rank_below_of_16(&self.first, entry.cast_signed())
         } else {
             self.bases.partition_point(|base| *base < entry)
         };
-        Some((common, self.lists.get(begun.checked_sub(1)?)?.as_deref()?))
+        Some((&self.common, self.lists.get(begun.wrapping_sub(1))?.as_deref()?))
     }
 }
 

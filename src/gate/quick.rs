@@ -75,9 +75,9 @@ impl Gate {
         Some(generation)
     }
 
-    /// Decides about a recipient, counts, and hands over the outcome to be written to where it is wanted, while nothing but lists
-    /// of clients and of domains can refuse, and nothing is known of its authentication; for that `facts` has all that is known. `None`, and nothing is counted, if a list has the client, or the recipient's domain
-    /// is not one as tables have it.
+    /// Decides about a recipient of whose authentication nothing is known, counts, and hands over the outcome to be written to where
+    /// it is wanted, while nothing but lists of clients and of domains can refuse. `facts` has all that is known, for a list that has
+    /// the domain. `None`, and nothing is counted, if a list has the client, or the domain is not in the form of the tables.
     #[inline(always)]
     pub(crate) fn ask_quickly_rcpt<'a, T>(
         &self,
