@@ -44,10 +44,9 @@ impl<const N: usize> Padded<N> {
     }
 
     pub(crate) fn push(&mut self, byte: u8) {
-        if self.is_full() {
-            return;
-        }
-        if let Some(place) = self.bytes.get_mut(usize::from(self.length)) {
+        if !self.is_full()
+            && let Some(place) = self.bytes.get_mut(usize::from(self.length))
+        {
             *place = byte;
             self.length += 1;
         }

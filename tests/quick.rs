@@ -87,10 +87,7 @@ impl Asked {
 
     fn connect(&self, client: IpAddr, now: u64) -> (i32, mxgate_verdict) {
         let mut facts = facts_of(client);
-        // What was there before is not to be seen.
-        let verdict = [b'x'; size_of::<mxgate_verdict>()];
-        // SAFETY: plain numbers, for which any bytes will do.
-        let mut verdict: mxgate_verdict = unsafe { std::mem::transmute(verdict) };
+        let mut verdict = used_verdict();
         facts.now = now;
         facts.port = 25;
         if let Some(helo) = self.helo {
@@ -102,9 +99,7 @@ impl Asked {
     }
 
     fn rcpt(&self, facts: &mxgate_facts) -> (i32, mxgate_verdict) {
-        let verdict = [b'x'; size_of::<mxgate_verdict>()];
-        // SAFETY: plain numbers, for which any bytes will do.
-        let mut verdict: mxgate_verdict = unsafe { std::mem::transmute(verdict) };
+        let mut verdict = used_verdict();
         // SAFETY: a gate, structures of this release, strings of the lengths beside them.
         let result = unsafe { capi::mxgate_check_rcpt(self.gate, facts, size_of::<mxgate_facts>(), &raw mut verdict) };
         (result, verdict)
@@ -124,6 +119,12 @@ impl Asked {
         let status = String::from_utf8(status).unwrap();
         (counters, status.lines().filter(|line| !line.contains("\"loaded\"")).collect())
     }
+}
+
+/// A verdict in which something stands already, of which nothing is to be seen.
+fn used_verdict() -> mxgate_verdict {
+    // SAFETY: plain numbers, for which any bytes will do.
+    unsafe { std::mem::transmute([b'x'; size_of::<mxgate_verdict>()]) }
 }
 
 /// A client, of whom nothing else is known.

@@ -134,23 +134,17 @@ unsafe fn connect_quickly(
     size: usize,
     verdict: *mut mxgate_verdict,
 ) -> Option<c_int> {
-    // SAFETY: the caller gives a verdict or NULL.
-    let verdict = unsafe { verdict.as_mut() }?;
     // SAFETY: the caller gives `size` bytes or NULL.
     let client = unsafe { only_client(facts, size) }?;
-    let answer = || {
-        // SAFETY: the caller gives a gate or NULL.
-        let gate = unsafe { gate_of(gate) }?;
-        match client {
-            IpAddr::V4(client) => gate.ask_quickly_v4(client.to_bits(), |outcome| match outcome {
-                Outcome::Unlisted(generation) => accept(verdict, generation),
-                Outcome::Refused(refusal) => refuse(verdict, &refusal),
-            }),
-            IpAddr::V6(client) => gate.ask_quickly_v6(client).map(|generation| accept(verdict, generation)),
-        }
+    let answer = |gate: &Gate, verdict: &mut mxgate_verdict| match client {
+        IpAddr::V4(client) => gate.ask_quickly_v4(client.to_bits(), |outcome| match outcome {
+            Outcome::Unlisted(generation) => accept(verdict, generation),
+            Outcome::Refused(refusal) => refuse(verdict, &refusal),
+        }),
+        IpAddr::V6(client) => gate.ask_quickly_v6(client).map(|generation| accept(verdict, generation)),
     };
-    // Whatever a panic may have left in the verdict, `check` begins it anew.
-    catch_unwind(AssertUnwindSafe(answer)).ok()?
+    // SAFETY: the contract is the same.
+    unsafe { quickly(gate, verdict, answer) }
 }
 
 /// As `check` about a recipient, if there is a quick answer.
@@ -159,19 +153,15 @@ unsafe fn connect_quickly(
 /// As of `check`.
 #[inline(always)]
 unsafe fn rcpt_quickly(gate: *const mxgate_gate, facts: *const mxgate_facts, size: usize, verdict: *mut mxgate_verdict) -> Option<c_int> {
-    // SAFETY: the caller gives a verdict or NULL.
-    let verdict = unsafe { verdict.as_mut() }?;
     // SAFETY: the caller gives `size` bytes or NULL, and strings of those lengths.
     let (client, recipient) = unsafe { client_and_recipient(facts, size) }?;
-    let answer = || {
-        // SAFETY: the caller gives a gate or NULL.
-        let gate = unsafe { gate_of(gate) }?;
-        let known = || {
-            // SAFETY: as above.
-            let known = unsafe { copy_facts(facts, size) }?;
-            // SAFETY: as above.
-            unsafe { known.facts() }
-        };
+    let known = || {
+        // SAFETY: as above.
+        let known = unsafe { copy_facts(facts, size) }?;
+        // SAFETY: as above.
+        unsafe { known.facts() }
+    };
+    let answer = |gate: &Gate, verdict: &mut mxgate_verdict| {
         gate.ask_quickly_rcpt(client, recipient, known, |outcome| match outcome {
             OfRecipient::Unlisted(generation) => accept(verdict, generation),
             OfRecipient::Listed(answer) => {
@@ -180,8 +170,26 @@ unsafe fn rcpt_quickly(gate: *const mxgate_gate, facts: *const mxgate_facts, siz
             }
         })
     };
+    // SAFETY: the contract is the same.
+    unsafe { quickly(gate, verdict, answer) }
+}
+
+/// A quick answer, if there is one.
+///
+/// # Safety
+/// `gate` is NULL or a gate; `verdict` is NULL or points to a verdict.
+#[inline(always)]
+unsafe fn quickly(
+    gate: *const mxgate_gate,
+    verdict: *mut mxgate_verdict,
+    answer: impl FnOnce(&Gate, &mut mxgate_verdict) -> Option<c_int>,
+) -> Option<c_int> {
+    // SAFETY: the caller says so. Plain numbers: whatever the memory holds is a valid value.
+    let verdict = unsafe { verdict.as_mut() }?;
+    // SAFETY: the caller says so.
+    let gate = unsafe { gate_of(gate) }?;
     // Whatever a panic may have left in the verdict, `check` begins it anew.
-    catch_unwind(AssertUnwindSafe(answer)).ok()?
+    catch_unwind(AssertUnwindSafe(|| answer(gate, verdict))).ok()?
 }
 
 // Each asks a gate, and writes the answer where the caller wants it, and nowhere before. A function of its own for each stage, so

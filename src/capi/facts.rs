@@ -151,16 +151,11 @@ pub(super) unsafe fn only_client(facts: *const mxgate_facts, size: usize) -> Opt
     let strings = [given.helo, given.sender, given.recipient].map(<*const c_char>::addr);
     let lengths = given.helo_length | given.sender_length | given.recipient_length;
     let results = u32::from_ne_bytes([given.spf, given.dkim, given.dmarc, given.rdns]);
-    let others = u32::from(given.reserved) | results;
+    let others = given.flags | u32::from(given.reserved) | results;
     if strings.iter().fold(lengths, |all, address| all | address) != 0 || others != 0 {
         return None;
     }
-    // The flags with the size, for one comparison.
-    match u64::from(given.address_size) | u64::from(given.flags) << 32 {
-        4 => given.address.first_chunk::<4>().map(|octets| IpAddr::from(*octets)),
-        16 => Some(IpAddr::from(given.address)),
-        _ => None,
-    }
+    given.client()?
 }
 
 /// The client and the recipient, if the caller says of the rest nothing but names of lengths that are given, and nothing is wrong;

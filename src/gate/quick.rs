@@ -115,7 +115,7 @@ impl Gate {
 impl Ruleset {
     /// Whether nothing but lists of clients and of domains can refuse a recipient of whose authentication nothing is known, and
     /// whose client nothing else refuses.
-    pub(crate) fn has_only_places(&self) -> bool {
+    pub(super) fn has_only_places(&self) -> bool {
         self.recipients.is_empty() && self.senders.is_empty() && self.relay.reply.is_none()
     }
 

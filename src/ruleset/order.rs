@@ -1,6 +1,5 @@
 //! The order of decision: what the rules come to for one question.
 
-use super::question::situation;
 use super::{Ask, Live, Question, Ruleset};
 use crate::compile::seconds;
 use crate::contents::{Contents, Entry as ListEntry};
@@ -203,7 +202,8 @@ impl Ruleset {
         }
     }
 
-    /// Answers a question about a recipient at a place that domain lists cover, if nothing but them can refuse it.
+    /// Answers a question about a recipient at a place that domain lists cover, if nothing but them can refuse it. They pass over
+    /// nobody, whoever asks, and none of them is only watched.
     #[inline(always)]
     pub(crate) fn answer_by_place<'a, T>(
         &'a self,
@@ -214,12 +214,10 @@ impl Ruleset {
         counted: Seat,
         write: impl FnOnce(&Answer<'_>) -> T,
     ) -> T {
-        let situation = situation(facts, &recipient);
-        let mut question = Question { facts, recipient, place: Some(place), situation, connect: false, counted: Some(counted) };
-        self.let_in(&mut question, Decider::Nothing);
-        let mut shadow = "";
-        let decision = self.by_domain_lists(covering, &question, place, &mut shadow).unwrap_or_default();
-        write(&Answer { ruleset: self, question: &question, decision: Decision { shadow, ..decision } })
+        let situation = Exempt::default();
+        let question = Question { facts, recipient, place: Some(place), situation, connect: false, counted: Some(counted) };
+        let decision = self.by_domain_lists(covering, &question, place, &mut "").unwrap_or_default();
+        write(&Answer { ruleset: self, question: &question, decision })
     }
 
     /// What domain lists come to.

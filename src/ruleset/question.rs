@@ -110,7 +110,7 @@ impl<'a> Question<'a> {
 
 /// Who asks, as far as lists pass somebody over for it.
 #[inline(always)]
-pub(super) fn situation(facts: &Facts<'_>, mailbox: &Mailbox<'_>) -> Exempt {
+fn situation(facts: &Facts<'_>, mailbox: &Mailbox<'_>) -> Exempt {
     let mut situation = Exempt::default();
     for (holds, bit) in
         [(facts.authenticated, Exempt::AUTHENTICATED), (mailbox.is_postmaster(), Exempt::POSTMASTER), (mailbox.is_abuse(), Exempt::ABUSE)]
