@@ -84,17 +84,17 @@ impl Postfix {
     /// Delivery happens after the client has read its 250. To show that something was *not* delivered, send a last good
     /// message, and wait for that one.
     pub fn delivered(&self) -> Vec<String> {
-        // The sink closes the file when the message has ended, so the files it has open are the incomplete ones. They
-        // must be listed first: later, one of them could look like a complete one.
+        let files: Vec<PathBuf> = fs::read_dir(self.dir().join("sink"))
+            .expect("cannot read the directory of the sink")
+            .map(|file| file.expect("cannot read the directory of the sink").path())
+            .collect();
+        // The sink closes the file when the message has ended, so those that it has open are incomplete. They are listed
+        // last: one that it has begun meanwhile is not among the files then.
         let open: Vec<PathBuf> = fs::read_dir(format!("/proc/{}/fd", self.sink.pid()))
             .map(|files| files.filter_map(|file| fs::read_link(file.ok()?.path()).ok()).collect())
             .unwrap_or_default();
-        let mut files: Vec<_> = fs::read_dir(self.dir().join("sink"))
-            .expect("cannot read the directory of the sink")
-            .map(|file| file.expect("cannot read the directory of the sink").path())
-            .filter(|file| !open.contains(file))
-            .map(|file| (file.metadata().and_then(|metadata| metadata.modified()).ok(), file))
-            .collect();
+        let complete = files.into_iter().filter(|file| !open.contains(file));
+        let mut files: Vec<_> = complete.map(|file| (file.metadata().and_then(|metadata| metadata.modified()).ok(), file)).collect();
         files.sort();
         files.into_iter().map(|(_, file)| read(&file)).collect()
     }
