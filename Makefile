@@ -50,7 +50,7 @@ storm:
 	MXGATE_STORM=full MXGATE_PROGRAM=$(abspath $(or $(CARGO_TARGET_DIR),target)/release/mxgate) \
 	    cargo test --locked --test storm -- --nocapture --test-threads 1
 
-# The exchange of what is in force, under every schedule of its threads.
+# The exchange of what is in force, and counts that are moved, under the schedules of their threads.
 loom:
 	RUSTFLAGS="--cfg loom" cargo test --locked --no-default-features --lib --target-dir target/loom loom_tests
 

@@ -30,23 +30,31 @@ const OCTETS: [Few; 256] = {
     octets
 };
 
-/// The length of a prefix as it stands behind a network, nothing for a host; and how many bytes that has. As a number with the
-/// first byte in its lowest bits, of which the first byte is the difference to the full stop in whose place it goes.
+/// The shortest prefix of a network whose first three octets are those of every address in it.
+const NARROW: u8 = 24;
+
+/// The lengths of prefixes from [`NARROW`] on, as they stand behind a network; nothing for a host. As a number with the first byte
+/// in its lowest bits, of which the first byte is the difference to the full stop in whose place it goes.
 #[expect(clippy::indexing_slicing, reason = "what goes wrong here does not compile")]
-const LENGTHS: [(u32, u32); 64] = {
-    let mut lengths = [(b'.' as u32, 0); 64];
-    let mut length = 0;
+const LENGTHS: [u32; 9] = {
+    let mut lengths = [b'.' as u32; 9];
+    let mut length = NARROW;
     while length < 32 {
-        let ([first, second, ..], with_stop) = OCTETS[length];
-        let digits = if with_stop == 2 { [b'/' ^ b'.', first, 0, 0] } else { [b'/' ^ b'.', first, second, 0] };
-        lengths[length] = (u32::from_le_bytes(digits), with_stop);
+        let [first, second, ..] = OCTETS[length as usize].0;
+        lengths[(length - NARROW) as usize] = u32::from_le_bytes([b'/' ^ b'.', first, second, 0]);
         length += 1;
     }
     lengths
 };
 
-/// Two octets as text with full stops behind them, and how many bytes that has, up to eight.
-type Half = ([u8; 8], usize);
+/// Two octets as text with full stops behind them.
+#[derive(Clone, Copy, Debug)]
+struct Half {
+    text: [u8; 8],
+    /// How many bytes the first octet has, and both.
+    first: usize,
+    both: usize,
+}
 
 /// An IPv4 address as text: two pieces, because a processor waits when it reads at once as a whole what it has just written in
 /// parts.
@@ -67,10 +75,10 @@ impl ShownV4 {
     /// Writes it at a place of an array, and says where it ends. A full stop stands behind it.
     #[inline(always)]
     pub(crate) fn write<const N: usize>(&self, array: &mut [u8; N], at: usize) -> usize {
-        let [(first, length), (second, more)] = &self.halves;
-        write_at(array, at, first);
-        write_at(array, at + length, second);
-        at + length + more - 1
+        let [first, second] = &self.halves;
+        write_at(array, at, &first.text);
+        write_at(array, at + first.both, &second.text);
+        at + first.both + second.both - 1
     }
 
     /// Writes the network of that length that it is in at the beginning of an array, a host without the length, and says where it
@@ -78,33 +86,37 @@ impl ShownV4 {
     ///
     /// The length comes from far away, so nothing waits for it but the bytes themselves: where they go depends on the address
     /// alone, and what comes next can begin meanwhile. Nor is it asked whether it is a host: a processor would guess wrong in lists
-    /// that have both.
+    /// that have both. Of wide networks there are few.
     #[inline(always)]
     pub(crate) fn write_network<const N: usize>(&self, array: &mut [u8; N], length: u8) -> usize {
         const { assert!(N >= ROOM_OF_V4) }
-        if length < 16 {
+        let Some(behind) = LENGTHS.get(usize::from(length.wrapping_sub(NARROW))) else {
             return self.write_wide_network(array, length);
-        }
-        let host_bits = u64::from(u32::MAX) >> (length % 64);
-        let [.., c, d] = (u64::from(self.address) & !host_bits).to_be_bytes();
-        let ([(first, first_length), _], (second, second_length)) = (&self.halves, half(c, d));
-        let (behind, behind_length) = LENGTHS.get(usize::from(length % 64)).copied().unwrap_or_default();
-        // The full stop at the end of the second piece, 24 to 56 bits above its beginning, becomes the beginning of what is behind.
-        let stop = 8 * (second_length - 1) % 64;
-        let (behind, second) = (u64::from(behind), u64::from_le_bytes(second));
-        write_at(array, 0, first);
-        write_at(array, *first_length, &(second ^ behind << stop).to_le_bytes());
-        write_at(array, first_length + 8, &(behind >> 8 >> ((56 - stop) % 64)).to_le_bytes());
-        first_length + second_length - 1 + behind_length as usize
+        };
+        let [first, second] = &self.halves;
+        let ([.., octet], [.., mask]) = (self.address.to_be_bytes(), (0xff00u32 >> (length - NARROW)).to_be_bytes());
+        let (last, last_length) = shown(octet & mask);
+        // The full stop at its end becomes the beginning of what is behind.
+        let last = u64::from(u32::from_le_bytes(last)) ^ u64::from(*behind) << (8 * (last_length - 1) % 64);
+        let last_at = first.both + second.first;
+        write_at(array, 0, &first.text);
+        write_at(array, first.both, &second.text);
+        write_at(array, last_at, &last.to_le_bytes());
+        last_at + 8 - last.leading_zeros() as usize / 8
     }
 
-    /// As above, for networks that differ in the first two octets.
-    #[inline(never)]
+    /// As above, for networks that differ in the first three octets.
+    #[cold]
     fn write_wide_network<const N: usize>(&self, array: &mut [u8; N], length: u8) -> usize {
-        let end = ShownV4::of(self.address & !(u32::MAX >> length.min(31))).write(array, 0);
-        let (behind, behind_length) = LENGTHS.get(usize::from(length)).copied().unwrap_or_default();
-        write_at(array, end, &(behind ^ u32::from(b'.')).to_le_bytes());
-        end + behind_length as usize
+        let length = length.min(NARROW);
+        let end = ShownV4::of(self.address & !(u32::MAX >> length)).write(array, 0);
+        let (digits, digits_length) = shown(length);
+        write_at(array, end, b"/");
+        write_at(array, end + 1, &digits);
+        // Instead of the full stop.
+        let end = end + digits_length as usize;
+        write_at(array, end, &[0]);
+        end
     }
 }
 
@@ -158,7 +170,8 @@ fn half(one: u8, other: u8) -> Half {
     let ((one, length), (other, more)) = (shown(one), shown(other));
     // Eight bytes as a number, the first in its lowest bits.
     let both = u64::from(u32::from_le_bytes(one)) | u64::from(u32::from_le_bytes(other)) << (8 * length);
-    (both.to_le_bytes(), (length + more) as usize)
+    // No more than there are: so the compiler knows that there is room.
+    Half { text: both.to_le_bytes(), first: length as usize % 8, both: (length + more) as usize % 16 }
 }
 
 /// A number as text with a full stop behind it.

@@ -151,7 +151,7 @@ pub(crate) fn compile(
         timed: maintenance.is_timed(),
         maintenance,
         bans,
-        prepared: PreparedLists::of(&address_lists, &hostname),
+        prepared: PreparedLists::default(),
         lists: address_lists,
         networks,
         address_chains,

@@ -3,6 +3,7 @@
 use crate::compile::seconds;
 use crate::contents::{Contents, Entry as ListEntry};
 use crate::facts::Facts;
+use crate::hits::Hits;
 use crate::line::Padded;
 use crate::list::Seconds;
 use crate::networks::{Chains, Cover, EntryId, Link};
@@ -10,7 +11,6 @@ use crate::policy::{Conduct, Exempt, ListName, RESERVED};
 use crate::reply::Reply;
 use crate::ruleset::Ruleset;
 use crate::seat::Seat;
-use crate::tally::Tally;
 use crate::verdict::{Decider, Entry, ROOM_OF_NAME, Verdict};
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -32,7 +32,7 @@ pub struct List {
     /// What it answers, with its own name and that of the host filled in: at CONNECT, and later.
     pub(crate) replies: [Option<Reply>; 2],
     /// How often it decided, or would have. Goes on where the list of that name before a load stopped.
-    pub(crate) hits: Arc<Tally>,
+    pub(crate) hits: Hits,
 }
 
 impl List {
@@ -41,7 +41,17 @@ impl List {
         let refuses = matches!(role, Decider::Block | Decider::Sender | Decider::Recipient);
         let conduct = if refuses { conduct } else { Conduct { exempt: Exempt::default(), shadow: false, ..conduct } };
         let shown_name = Padded::of(name.as_bytes());
-        List { name, shown_name, role, conduct, contents, opt_out: Exempt::default(), base: 0, replies: [None, None], hits: Arc::default() }
+        List {
+            name,
+            shown_name,
+            role,
+            conduct,
+            contents,
+            opt_out: Exempt::default(),
+            base: 0,
+            replies: [None, None],
+            hits: Hits::default(),
+        }
     }
 
     /// Prepares what it answers, on the host of that name.
@@ -78,7 +88,7 @@ impl List {
     /// Counts on where the list of that name stopped.
     pub(crate) fn continue_counting(&mut self, previous: &Ruleset) {
         if let Some(list) = previous.list(&self.name) {
-            self.hits = Arc::clone(&list.hits);
+            self.hits = list.hits.clone();
         }
     }
 

@@ -70,6 +70,7 @@ mod bytes;
 mod compile;
 mod decision;
 mod disk;
+mod hits;
 mod image;
 mod ruleset;
 mod source;

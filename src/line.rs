@@ -62,7 +62,8 @@ impl<const N: usize> Padded<N> {
         if let Some(bytes) = self.bytes.first_chunk::<BYTES>() {
             write_at(array, at, bytes);
         }
-        at + usize::from(self.length)
+        // Less than N: so the compiler knows that there is room behind it.
+        at + usize::from(self.length) % N
     }
 
     pub(crate) fn is_full(&self) -> bool {

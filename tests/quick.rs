@@ -76,13 +76,17 @@ struct Asked {
 
 impl Asked {
     fn new(policy: &Path, helo: Option<&'static str>) -> Asked {
-        let gate = capi::mxgate_new();
+        let asked = Asked { gate: capi::mxgate_new(), helo };
+        asked.load(policy);
+        asked
+    }
+
+    fn load(&self, policy: &Path) {
         let path = CString::new(policy.to_str().unwrap()).unwrap();
         let mut message = [0_u8; 1000];
         // SAFETY: a gate, a string that ends with NUL, a buffer of that size.
-        let result = unsafe { capi::mxgate_load_file(gate, path.as_ptr(), message.as_mut_ptr().cast(), message.len()) };
+        let result = unsafe { capi::mxgate_load_file(self.gate, path.as_ptr(), message.as_mut_ptr().cast(), message.len()) };
         assert_eq!(result, 0, "{}", String::from_utf8_lossy(&message));
-        Asked { gate, helo }
     }
 
     fn connect(&self, client: IpAddr, now: u64) -> (i32, mxgate_verdict) {
@@ -291,6 +295,32 @@ fn many_lists_with_texts_of_all_lengths() {
         assert!(entries.len() > 3, "{entries:?}");
         assert_eq!(quick.counted().1, ordinary.counted().1);
     }
+}
+
+/// Lists come, go, and change their places, and some stay: they count on.
+#[test]
+fn hits_go_on_over_loads() {
+    let directory = tempfile::tempdir().unwrap();
+    let policy = directory.path().join("policy.toml");
+    let load = |lists: &[usize]| {
+        let list = |number: &usize| format!("[[list]]\nname = \"l{number}\"\nentries = [\"192.0.2.{number}\"]\n");
+        let lists: String = lists.iter().map(list).collect();
+        std::fs::write(&policy, format!("hostname = \"mx.example.org\"\n{lists}")).unwrap();
+    };
+    load(&[1]);
+    let (quick, ordinary) = (Asked::new(&policy, None), Asked::new(&policy, Some("client.example.org")));
+    for first in 0..20 {
+        load(&[first + 3, 1, first + 2, 40]);
+        quick.load(&policy);
+        ordinary.load(&policy);
+        for client in (0..50).flat_map(|number| [number, 1, 40]) {
+            let client = IpAddr::from(Ipv4Addr::new(192, 0, 2, client));
+            assert_eq!(shown(&quick.connect(client, NOW[0])), shown(&ordinary.connect(client, NOW[0])), "{client}");
+        }
+        assert_eq!(quick.counted().1, ordinary.counted().1, "{first}");
+    }
+    let lists = quick.counted().1;
+    assert!(["1020", "1020", "2", "1"].iter().all(|hits| lists.contains(&format!("\"hits\": {hits}"))), "{lists}");
 }
 
 /// Limits, maintenance at times, and a mode that the policy asks for: each of them decides where no list does.

@@ -3,10 +3,9 @@
 use super::strings::{Output, bytes_of, put, put_padded, string_in, write_line, written};
 use super::{MXGATE_ACCEPT, MXGATE_REJECT};
 use crate::address::ShownV4;
-use crate::contents::Entry;
 use crate::decision::{Answer, By};
 use crate::domain::{Folded, MAX_NAME};
-use crate::gate::{Prepared, Refusal, VERY_SHORT};
+use crate::gate::{Refusal, Told, VERY_SHORT};
 use crate::line::SHORT;
 use crate::mailbox::MAX_MAILBOX;
 use crate::reply::{MAX_TEXT, MAX_VALUE, Status, Text};
@@ -243,44 +242,57 @@ pub(super) fn accept(verdict: &mut mxgate_verdict, generation: u64) -> c_int {
 /// Stores a refusal: all numbers, and all strings.
 #[inline(always)]
 pub(super) fn refuse(verdict: &mut mxgate_verdict, refusal: &Refusal<'_>) -> c_int {
-    let Refusal { generation, prepared, number, length, client, .. } = *refusal;
+    let Refusal { generation, common, prepared, number, length, client } = *refusal;
     let client = ShownV4::of(client);
-    if prepared.is_very_short {
-        put_ready::<VERY_SHORT>(verdict, refusal, &client);
+    let line = if prepared.is_usual {
+        put_texts::<VERY_SHORT>(verdict, refusal, &client);
+        put_told(verdict, &common.reply);
+        prepared.line(number)
     } else {
-        put_ready::<SHORT>(verdict, refusal, &client);
-    }
+        put_unusual(verdict, *refusal)
+    };
     client.write_network(bytes_of(&mut verdict.entry), length);
-    [verdict.code, verdict.hangup, verdict.decider, verdict.reserved1] = [prepared.code, prepared.hang_up, Decider::Block as u16, 0];
-    [verdict.line, verdict.reserved2] = [prepared.line(number, length), 0];
-    [verdict.generation, verdict.reserved3] = [generation, 0];
-    put_padded(&mut verdict.status, &prepared.status);
+    [verdict.decider, verdict.reserved1] = [Decider::Block as u16, 0];
+    [verdict.line, verdict.reserved2] = [line, 0];
+    [verdict.generation, verdict.reserved3] = [*generation, 0];
     Output::of(&mut verdict.shadow).finish();
     MXGATE_REJECT
 }
 
+#[inline(always)]
+fn put_told(verdict: &mut mxgate_verdict, reply: &Told) {
+    [verdict.code, verdict.hangup] = [reply.code, reply.hang_up];
+    put_padded(&mut verdict.status, &reply.status);
+}
+
 /// Stores the texts of a refusal: those that are ready all have room in so many bytes.
 #[inline(always)]
-fn put_ready<const ROOM: usize>(verdict: &mut mxgate_verdict, refusal: &Refusal<'_>, client: &ShownV4) {
-    let Refusal { common, prepared, number, length, .. } = *refusal;
+fn put_texts<const ROOM: usize>(verdict: &mut mxgate_verdict, refusal: &Refusal<'_>, client: &ShownV4) {
+    let Refusal { common, prepared, .. } = refusal;
     prepared.list.write::<ROOM, _>(bytes_of(&mut verdict.list), 0);
     common.host.write::<ROOM, _>(bytes_of(&mut verdict.host), 0);
     let text = bytes_of(&mut verdict.text);
     let address_at = common.before.write::<ROOM, _>(text, 0);
     let behind_at = client.write(text, address_at);
     prepared.behind.write::<ROOM, _>(text, behind_at);
-    if let Some(reason) = &prepared.reason {
-        reason.write::<ROOM, _>(bytes_of(&mut verdict.reason), 0);
-    } else {
-        put_reason(verdict, prepared, Entry::lasting_v4(number, length));
-    }
+    prepared.reason.write::<ROOM, _>(bytes_of(&mut verdict.reason), 0);
 }
 
-#[inline(never)]
-fn put_reason(verdict: &mut mxgate_verdict, prepared: &Prepared, entry: Entry) {
+/// Stores any reply, texts of any length, and the reason that the entry has for itself; says its line.
+// The refusal by value, so that otherwise it need not be put together in memory.
+#[cold]
+fn put_unusual(verdict: &mut mxgate_verdict, refusal: Refusal<'_>) -> u32 {
+    let Refusal { prepared, number, length, client, .. } = refusal;
+    put_texts::<SHORT>(verdict, &refusal, &ShownV4::of(client));
+    put_told(verdict, &prepared.reply);
+    if prepared.tells_origin {
+        return prepared.line(number);
+    }
+    let entry = prepared.entry(number, length);
     write_line(&mut verdict.reason, |line| {
         prepared.contents.write_reason(entry, line);
     });
+    prepared.contents.line(entry)
 }
 
 /// Stores an answer over an "accept".

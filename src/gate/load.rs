@@ -231,6 +231,7 @@ impl Gate {
             return Err(LoadError { diagnostics });
         }
         ruleset.generation = in_force.generation.saturating_add(1);
+        ruleset.prepare(&self.tallies.lanes);
         Ok((ruleset, limits, diagnostics))
     }
 }

@@ -9,7 +9,7 @@ mod prepared;
 mod quick;
 
 pub use load::LoadError;
-pub(crate) use prepared::{Prepared, PreparedLists, VERY_SHORT};
+pub(crate) use prepared::{PreparedLists, Told, VERY_SHORT};
 pub(crate) use quick::{OfRecipient, Outcome, Refusal};
 
 use crate::bans::{Ban, Bans};
@@ -19,6 +19,7 @@ use crate::diagnostic::Fault;
 use crate::disk::{Disk, Given, Seen};
 use crate::explain::{Explanation, explain};
 use crate::facts::Facts;
+use crate::hits::Lanes;
 use crate::limits::{Counters, Exceeded, Limits};
 use crate::list::Seconds;
 use crate::memory::Watch;
@@ -95,6 +96,8 @@ struct Tallies {
     rejected: Tally,
     deferred: Tally,
     watched: Tally,
+    /// Of lists.
+    lanes: Arc<Lanes>,
     failed_loads: AtomicU64,
 }
 

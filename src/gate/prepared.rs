@@ -3,10 +3,12 @@
 
 use crate::contents::{Contents, Entry};
 use crate::covering::List;
+use crate::hits::{Hits, Lanes};
 use crate::line::{Padded, SHORT};
-use crate::networks::{EntryId, rank_below_of_16};
+use crate::networks::EntryId;
 use crate::policy::Exempt;
-use crate::tally::Tally;
+use crate::resolve::BLOCK;
+use crate::seat::Seat;
 use crate::verdict::Decider;
 use std::sync::Arc;
 
@@ -15,54 +17,61 @@ use std::sync::Arc;
 #[repr(align(64))]
 pub(crate) struct Prepared {
     pub list: Padded<SHORT>,
-    /// What is said about each entry, if that is the same.
-    pub reason: Option<Padded<SHORT>>,
+    /// What is said about each entry, if that is known without looking at the entry.
+    pub reason: Padded<SHORT>,
     /// The text behind the address of the client.
     pub behind: Padded<SHORT>,
-    pub status: Padded<16>,
-    /// Whether all of them are shorter than [`VERY_SHORT`].
-    pub is_very_short: bool,
+    pub reply: Told,
+    /// Whether the reply is that of nearly all lists, all texts are shorter than [`VERY_SHORT`], and nothing is to be looked up.
+    pub is_usual: bool,
+    /// Whether reason and line are known without looking at the entry.
+    pub tells_origin: bool,
     /// The number before that of its first entry.
     base: EntryId,
-    pub(super) hits: Arc<Tally>,
+    pub(super) hits: Hits,
+    /// What to add to the lanes of hits; 0 if the list has none.
+    pub(super) one_hit: u64,
     pub contents: Arc<Contents>,
-    /// The line of its first entry, and by how much it goes up with each; `None` if it does not go up alike.
-    lines: Option<(u32, u8)>,
+    /// By how much the line goes up with the number of an entry, and what it would be of number 0 of all lists.
+    lines: (u32, u32),
+}
+
+/// Of a reply what a verdict has beside the text.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Told {
+    pub status: Padded<16>,
     pub code: u16,
-    /// As a verdict has it: 1 for yes.
+    /// 1 for yes.
     pub hang_up: u16,
 }
 
 /// Room for texts as short as most are, with a NUL.
 pub(crate) const VERY_SHORT: usize = 32;
 
-/// What refusals of all prepared lists have in common, so that a processor need not know which list it is in order to know where
-/// the rest of the text goes.
+/// What refusals of all prepared lists have in common, so that a processor need not know which list it is in order to write it, and
+/// to know where the rest of the text goes.
 #[derive(Debug, Default)]
 pub(crate) struct Common {
     pub host: Padded<SHORT>,
     /// The text before the address of the client.
     pub before: Padded<SHORT>,
+    /// The reply of the first of them: most have the same.
+    pub reply: Told,
 }
 
-/// The prepared refusals of some lists, in their order.
+/// The prepared refusals of some lists.
 #[derive(Debug, Default)]
 pub(crate) struct PreparedLists {
     common: Common,
-    /// For each list the number before that of its first entry.
-    bases: Vec<EntryId>,
-    /// Those of the first lists; numbers larger than those of entries where there are fewer.
-    first: [i32; AT_ONCE],
-    lists: Vec<Option<Box<Prepared>>>,
+    pub(super) lanes: Arc<Lanes>,
+    /// For each block of numbers of entries that of the list that has them.
+    blocks: Vec<Option<Arc<Prepared>>>,
 }
-
-/// So many lists are searched at once.
-const AT_ONCE: usize = 16;
 
 impl Prepared {
     /// What the list has to refuse a client with that has just connected, and the text before the address; `None` if it does not
     /// refuse everybody, or in another shape than nearly all refusals have.
-    fn of(list: &List) -> Option<(Box<Prepared>, Padded<SHORT>)> {
+    fn of(list: &List) -> Option<(Prepared, Padded<SHORT>)> {
         let passes = list.conduct.shadow || list.conduct.exempt.meets(Exempt::CONNECTION);
         // What an image says is believed only after a look at all of the entry.
         if passes || list.role != Decider::Block || list.contents.is_mapped() || list.contents.has_replies() {
@@ -70,80 +79,88 @@ impl Prepared {
         }
         let reply = list.replies.first()?.as_ref()?;
         let (before, behind) = reply.around_address()?;
-        let (before, behind, reason) = (short(before)?, short(behind)?, list.contents.reason_of_all());
+        let (before, behind) = (short(before)?, short(behind)?);
+        let (reason, lines) = (list.contents.reason_of_all(), list.contents.lines_in_a_row());
+        let tells_origin = reason.is_some() && lines.is_some();
+        let (reason, (first, step)) = (reason.unwrap_or_default(), lines.unwrap_or_default());
         let prepared = Prepared {
             list: list.shown_name,
             reason,
             behind,
-            is_very_short: [list.shown_name, behind].iter().chain(&reason).all(is_very_short),
-            status: *reply.shown_status(),
+            is_usual: tells_origin && [list.shown_name, behind, reason].iter().all(is_very_short),
+            tells_origin,
+            reply: Told { status: *reply.shown_status(), code: reply.code, hang_up: reply.hang_up.into() },
             base: list.base,
-            hits: Arc::clone(&list.hits),
+            hits: list.hits.clone(),
+            one_hit: list.hits.one(),
             contents: Arc::clone(&list.contents),
-            lines: list.contents.lines_in_a_row(),
-            code: reply.code,
-            hang_up: reply.hang_up.into(),
+            lines: (step.into(), first.wrapping_sub(list.base.wrapping_add(1).wrapping_mul(step.into()))),
         };
-        Some((Box::new(prepared), before))
+        Some((prepared, before))
     }
 
-    /// The number of an entry in the list, by that among all lists, and the length of its prefix. If the table has that, as it has
-    /// of entries that always count, the entry is not read; 0 if it has not. `None` if the entry does not always count.
+    /// The length of an entry's prefix, if the table does not have it; `None` if the entry does not always count.
+    #[cold]
+    pub(super) fn read_length(&self, number: EntryId) -> Option<u8> {
+        self.contents.entry(number.wrapping_sub(self.base))?.length_of_lasting_v4()
+    }
+
+    /// An entry that always counts, by its number among all lists and the length of its prefix.
+    pub(crate) fn entry(&self, number: EntryId, length: u8) -> Entry {
+        Entry::lasting_v4(number.wrapping_sub(self.base), length)
+    }
+
+    /// The line of an entry, if it is told.
     #[inline(always)]
-    pub(super) fn entry(&self, number: EntryId, length: u8) -> Option<(EntryId, u8)> {
-        let number = number.wrapping_sub(self.base);
-        let length = if length == 0 { self.read_length(number)? } else { length };
-        Some((number, length))
-    }
-
-    #[inline(never)]
-    fn read_length(&self, number: EntryId) -> Option<u8> {
-        self.contents.entry(number)?.length_of_lasting_v4()
-    }
-
-    /// The line of an entry.
-    #[inline(always)]
-    pub(crate) fn line(&self, number: EntryId, length: u8) -> u32 {
-        match self.lines {
-            Some((first, step)) => first.wrapping_add(number.wrapping_sub(1).wrapping_mul(step.into())),
-            None => self.line_in_runs(number, length),
-        }
-    }
-
-    #[inline(never)]
-    fn line_in_runs(&self, number: EntryId, length: u8) -> u32 {
-        self.contents.line(Entry::lasting_v4(number, length))
+    pub(crate) fn line(&self, number: EntryId) -> u32 {
+        let (step, before) = self.lines;
+        number.wrapping_mul(step).wrapping_add(before)
     }
 }
 
 impl PreparedLists {
-    pub(crate) fn of(lists: &[List], hostname: &str) -> PreparedLists {
-        let bases: Vec<EntryId> = lists.iter().map(|list| list.base).collect();
-        let mut first = [i32::MAX; AT_ONCE];
-        first.iter_mut().zip(&bases).for_each(|(first, base)| *first = i32::try_from(*base).unwrap_or(i32::MAX));
+    /// Lists take lanes for their hits.
+    pub(super) fn of(lists: &mut [List], hostname: &str, lanes: &Arc<Lanes>) -> PreparedLists {
         let mut common: Option<Common> = None;
-        let prepare = |list: &List| {
+        let mut prepare = |list: &List| {
             let (mut prepared, before) = Prepared::of(list)?;
             let host = short(hostname.as_bytes())?;
-            let common = common.get_or_insert(Common { host, before });
-            prepared.is_very_short &= is_very_short(&common.host) && is_very_short(&common.before);
-            (common.before == before).then_some(prepared)
+            let common = common.get_or_insert(Common { host, before, reply: prepared.reply });
+            prepared.is_usual &= is_very_short(&common.host) && is_very_short(&common.before) && common.reply == prepared.reply;
+            (common.before == before).then(|| Arc::new(prepared))
         };
-        let lists = lists.iter().map(prepare).collect();
-        PreparedLists { common: common.unwrap_or_default(), bases, first, lists }
+        let mut blocks = Vec::new();
+        for list in lists {
+            if list.role == Decider::Block {
+                list.hits.take_lane(lanes);
+            }
+            let prepared = prepare(list);
+            blocks.resize(block_of(list.base), None);
+            blocks.resize(block_of(list.base) + list.contents.entries.len() / BLOCK as usize + 1, prepared);
+        }
+        PreparedLists { common: common.unwrap_or_default(), lanes: Arc::clone(lanes), blocks }
+    }
+
+    /// Counts a refusal by a list, at a seat that is the thread's own.
+    #[inline(always)]
+    pub(super) fn count(&self, prepared: &Prepared, seat: Seat) {
+        if prepared.one_hit == 0 {
+            prepared.hits.add(seat);
+        } else {
+            self.lanes.add(prepared.one_hit, seat);
+        }
     }
 
     /// What the list refuses with to which an entry belongs.
     #[inline(always)]
     pub(super) fn of_entry(&self, entry: EntryId) -> Option<(&Common, &Prepared)> {
-        let begun = if self.bases.len() <= AT_ONCE {
-            // All of them, which takes less than to look which.
-            rank_below_of_16(&self.first, entry.cast_signed())
-        } else {
-            self.bases.partition_point(|base| *base < entry)
-        };
-        Some((&self.common, self.lists.get(begun.wrapping_sub(1))?.as_deref()?))
+        Some((&self.common, self.blocks.get(block_of(entry))?.as_deref()?))
     }
+}
+
+#[inline(always)]
+fn block_of(entry: EntryId) -> usize {
+    (entry / BLOCK) as usize
 }
 
 fn short(text: &[u8]) -> Option<Padded<SHORT>> {

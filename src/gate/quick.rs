@@ -7,17 +7,19 @@
 //! Whatever is decided here the order of decision (`ruleset/order.rs`) would decide too. In all other cases there is no answer
 //! here, and the question is to be asked there. `tests/quick.rs` asks both.
 
-use super::prepared::{Common, Prepared};
+use super::prepared::{Common, Prepared, PreparedLists};
 use super::{Gate, InForce};
 use crate::bans::Bans;
 use crate::decision::Answer;
 use crate::facts::Facts;
+use crate::hits::Lanes;
 use crate::mailbox::Mailbox;
 use crate::networks::EntryId;
 use crate::published::Reader;
 use crate::ruleset::{Live, Ruleset};
 use crate::seat::Seat;
 use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
 
 /// What a client came to.
 #[derive(Clone, Copy, Debug)]
@@ -40,10 +42,10 @@ pub(crate) enum OfRecipient<'a> {
 /// filled in.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Refusal<'a> {
-    pub generation: u64,
+    pub generation: &'a u64,
     pub common: &'a Common,
     pub prepared: &'a Prepared,
-    /// The entry's number in the list, and the length of its prefix.
+    /// The entry's number among those of all lists, and the length of its prefix.
     pub number: EntryId,
     pub length: u8,
     pub client: u32,
@@ -58,8 +60,8 @@ impl Gate {
         let mut in_force = self.look_quickly(seat)?;
         let outcome = in_force.ruleset.v4_outcome(client)?;
         if let Outcome::Refused(Refusal { prepared, .. }) = outcome {
-            prepared.hits.add(seat);
-            self.tallies.refused(prepared.code, seat);
+            in_force.ruleset.prepared.count(prepared, seat);
+            self.tallies.refused(prepared.reply.code, seat);
         }
         let written = write(outcome);
         in_force.count();
@@ -113,6 +115,11 @@ impl Gate {
 }
 
 impl Ruleset {
+    /// Prepares refusals, for a gate that has those lanes for the hits of lists.
+    pub(super) fn prepare(&mut self, lanes: &Arc<Lanes>) {
+        self.prepared = PreparedLists::of(&mut self.lists, &self.hostname, lanes);
+    }
+
     /// Whether nothing but lists of clients and of domains can refuse a recipient of whose authentication nothing is known, and
     /// whose client nothing else refuses.
     pub(super) fn has_only_places(&self) -> bool {
@@ -133,7 +140,8 @@ impl Ruleset {
         }
         let number = cover.single()?;
         let (common, prepared) = self.prepared.of_entry(number)?;
-        let (number, length) = prepared.entry(number, length)?;
-        Some(Outcome::Refused(Refusal { generation: self.generation, common, prepared, number, length, client }))
+        // If the table has the length, as it has of entries that always count, the entry is not read.
+        let length = if length == 0 { prepared.read_length(number)? } else { length };
+        Some(Outcome::Refused(Refusal { generation: &self.generation, common, prepared, number, length, client }))
     }
 }

@@ -37,8 +37,6 @@ pub(crate) use intervals::{Covering, GivenUp, Interval, Intervals, Network, Numb
 pub(crate) use v4::Table as V4Table;
 pub(crate) use v6::Table as V6Table;
 
-pub(crate) use rank::rank_below_of_16;
-
 use crate::image::{Reader, Stored, Writer};
 use ipnet::IpNet;
 use std::net::IpAddr;

@@ -1,7 +1,7 @@
 //! Where a number stands among the few keys of a cache line: the innermost step of a look-up.
 
 use bytemuck::cast;
-use wide::{CmpGt, i8x16, i16x16, i32x8, u16x8};
+use wide::{i8x16, i16x16, u16x8};
 
 /// How many of sixteen keys, which are in order, are at most that number, but not more than `most`.
 #[inline]
@@ -10,21 +10,13 @@ pub(super) fn rank_of_16(keys: &[u16; 16], number: u16, most: usize) -> usize {
     (at_most(first, second, number).trailing_ones() as usize).min(most)
 }
 
-/// How many of ten keys, which are in order, are at most that number.
+/// How many of nine keys, which are in order, are at most that number.
 #[inline]
-pub(super) fn rank_of_10(keys: &[u16; 10], number: u16) -> usize {
+pub(super) fn rank_of_9(keys: &[u16; 9], number: u16) -> usize {
     let (Some(first), Some(last)) = (keys.first_chunk(), keys.last_chunk()) else { return 0 };
-    // The six in the middle are looked at twice.
+    // The seven in the middle are looked at twice.
     let rank = at_most(first, last, number).trailing_ones() as usize;
-    if rank < 8 { rank } else { rank - 6 }
-}
-
-/// How many of sixteen keys, which are in order, are below that number.
-#[inline(always)]
-pub(crate) fn rank_below_of_16(keys: &[i32; 16], number: i32) -> usize {
-    let ([first, second], _) = keys.as_chunks::<8>() else { return 0 };
-    let below = |keys: &[i32; 8]| i32x8::splat(number).cmp_gt(i32x8::new(*keys)).move_mask().cast_unsigned();
-    (below(first) | below(second) << 8).trailing_ones() as usize
+    if rank < 8 { rank } else { rank - 7 }
 }
 
 /// How many of some keys, which are in order, are below something. Their number is a power of two less one, so that the steps
@@ -57,14 +49,6 @@ mod tests {
 
     proptest! {
         #[test]
-        fn ranks_below_are_counts(mut keys: [i32; 16], number: i32) {
-            keys.sort_unstable();
-            for number in [number, keys[0], keys[3], keys[15], i32::MIN, i32::MAX] {
-                prop_assert_eq!(rank_below_of_16(&keys, number), keys.iter().filter(|key| **key < number).count());
-            }
-        }
-
-        #[test]
         fn ranks_are_counts(keys in prop::collection::vec(any::<u16>(), 16), number: u16, most in 0usize..17) {
             let mut keys = keys;
             keys.sort_unstable();
@@ -72,7 +56,7 @@ mod tests {
             for number in [number, sixteen[3], sixteen[9], 0, u16::MAX] {
                 let count = |keys: &[u16]| keys.iter().filter(|key| **key <= number).count();
                 prop_assert_eq!(rank_of_16(sixteen, number, most), count(sixteen).min(most));
-                prop_assert_eq!(rank_of_10(sixteen.first_chunk().unwrap(), number), count(&sixteen[..10]));
+                prop_assert_eq!(rank_of_9(sixteen.first_chunk().unwrap(), number), count(&sixteen[..9]));
                 prop_assert_eq!(rank::<_, 7>(sixteen.first_chunk().unwrap(), |key| key <= number), count(&sixteen[..7]));
             }
         }

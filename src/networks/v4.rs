@@ -14,7 +14,7 @@
 use super::cover::{Cover, EntryId};
 use super::intervals::Interval;
 use super::lengths::{self, TO_THE_NEXT};
-use super::rank::{rank_of_10, rank_of_16};
+use super::rank::{rank_of_9, rank_of_16};
 use super::runs::{self, Cutter, OPEN, Step, Value};
 use crate::flat::Flat;
 use crate::image::{Reader, Stored, Writer};
@@ -143,7 +143,9 @@ impl Table {
     /// What a line says about a number, and the length of that prefix; 0 if it does not say.
     #[inline(always)]
     fn in_line(&self, at: usize, line: &Line, low: u16, background: u32) -> Option<(Cover, u8)> {
-        let piece = rank_of_10(&line.starts, low).max(1) - 1;
+        // What is before the first piece counts as part of it.
+        let [_, later @ ..] = &line.starts;
+        let piece = rank_of_9(later, low);
         let (start, size) = (*line.starts.get(piece)?, *line.sizes.get(piece)?);
         // Before the first piece the distance is that to an earlier number than there is: larger than any size.
         let inside = u32::from(low).wrapping_sub(u32::from(start)) >> lengths::size(size) == 0;
