@@ -152,6 +152,7 @@ pub(crate) fn compile(
         maintenance,
         bans,
         prepared: PreparedLists::default(),
+        prepared_places: PreparedLists::default(),
         lists: address_lists,
         networks,
         address_chains,

@@ -296,10 +296,10 @@ impl Reply {
         line.text()
     }
 
-    /// The text before and behind the client's address, if that is all that is to be filled in, once.
-    pub(crate) fn around_address(&self) -> Option<(&[u8], &[u8])> {
+    /// The text before and behind a placeholder, if that is all that is to be filled in, once.
+    pub(crate) fn around(&self, placeholder: Placeholder) -> Option<(&[u8], &[u8])> {
         match &self.parts[..] {
-            [Part { text: before, then: Some(Placeholder::Ip) }, Part { text: behind, then: None }] => {
+            [Part { text: before, then: Some(then) }, Part { text: behind, then: None }] if *then == placeholder => {
                 Some((before.as_bytes(), behind.as_bytes()))
             }
             _ => None,

@@ -57,7 +57,7 @@ exempt = ["authenticated"]
 at = "rcpt"
 [[list]]
 name = "over"
-entries = ["198.51.100.128/25 for an hour"]
+file = "over.txt"
 ttl = "1h"
 [[list]]
 name = "cidr"
@@ -196,6 +196,7 @@ fn the_quick_way_comes_to_what_the_order_of_decision_comes_to() {
     let directory = tempfile::tempdir().unwrap();
     let policy = directory.path().join("policy.toml");
     std::fs::write(directory.path().join("cidr.txt"), CIDR).unwrap();
+    std::fs::write(directory.path().join("over.txt"), "198.51.100.128/25 for an hour\n").unwrap();
     std::fs::write(&policy, LISTS).unwrap();
     let image = directory.path().join("policy.mxg");
     let compiler = mxgate::Gate::new();
@@ -369,6 +370,43 @@ name = "theirs"
 entries = ["theirs.example", "deep.theirs.example 100% theirs", "both.parked.example"]
 kind = "null-mx"
 reply = "550 5.1.10 {sender} to {domain}, {helo}, at {ip}: {reason}"
+[[domains]]
+name = "closed"
+kind = "no-mail"
+entries = [
+    ".closed.example",
+    "one.example",
+    "*.under.example",
+    "!open.closed.example",
+    "!.all.closed.example",
+    "two.closed.example",
+    "*.closed.example.net",
+    "x.closed.example.net",
+    "same.example",
+    ".same.example",
+]
+[[domains]]
+name = "null"
+kind = "null-mx"
+entries = ["three.example", ".one.example", "four.closed.example"]
+[[domains]]
+name = "over"
+kind = "no-mail"
+file = "over.txt"
+ttl = "1h"
+[[domains]]
+name = "alike"
+kind = "no-mail"
+entries = ["alike.example", "*.alike.example"]
+[[domains]]
+name = "a-list-with-a-name-of-more-than-thirty-two-letters"
+kind = "no-mail"
+entries = ["long.example"]
+[[domains]]
+name = "later"
+kind = "no-mail"
+entries = ["later.example"]
+reply = "450 4.7.1 Not now, {domain}"
 "#;
 
 /// Each of the rules that stand beside lists of clients and of domains refuses what is accepted without it.
@@ -376,6 +414,7 @@ reply = "550 5.1.10 {sender} to {domain}, {helo}, at {ip}: {reason}"
 fn rules_beside_the_lists_are_not_passed_by() {
     let directory = tempfile::tempdir().unwrap();
     let policy = directory.path().join("policy.toml");
+    std::fs::write(directory.path().join("over.txt"), ".over.example\n").unwrap();
     let (recipient, sender) = ("<user@other.example>", "<sender@example.net>");
     for (rule, result) in [
         ("", capi::MXGATE_ACCEPT),
@@ -401,6 +440,7 @@ fn rules_beside_the_lists_are_not_passed_by() {
 #[test]
 fn recipients_are_answered_alike() {
     let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("over.txt"), ".over.example\n").unwrap();
     let policy = |name: &str, other: &str| {
         let path = directory.path().join(name);
         std::fs::write(&path, format!("{PLACES}{other}")).unwrap();
@@ -428,6 +468,29 @@ fn recipients_are_answered_alike() {
         "[192.0.2.1]",
         "[192.0.2.2]",
         "",
+        "closed.example",
+        "a.closed.example",
+        "open.closed.example",
+        "a.all.closed.example",
+        "two.closed.example",
+        "a.two.closed.example",
+        "four.closed.example",
+        "one.example",
+        "a.one.example",
+        "under.example",
+        "a.b.under.example",
+        "closed.example.net",
+        "x.closed.example.net",
+        "y.x.closed.example.net",
+        "same.example",
+        "a.same.example",
+        "three.example",
+        "over.example",
+        "a.over.example",
+        "alike.example",
+        "a.alike.example",
+        "long.example",
+        "later.example",
         "b\u{fc}cher.example",
         "a..parked.example",
         "a-name-that-is-longer-than-sixty-four-bytes.with-some-more-labels.than-most.below.example",
@@ -445,8 +508,8 @@ fn recipients_are_answered_alike() {
         for way in 0..9 {
             match way {
                 1 => (facts.sender, facts.sender_length) = of("<sender@example.net>"),
-                2 => (facts.helo, facts.helo_length) = of("client.example.net"),
-                3 => facts.flags = capi::MXGATE_AUTHENTICATED,
+                2 => (facts.helo, facts.helo_length, facts.now) = ("client".as_ptr().cast(), 6, NOW[1]),
+                3 => (facts.flags, facts.now) = (capi::MXGATE_AUTHENTICATED, 0),
                 4 => facts.flags = capi::MXGATE_TRUSTED | capi::MXGATE_TLS,
                 5 => (facts.flags, facts.spf) = (0, capi::MXGATE_RESULT_FAIL),
                 6 => (facts.spf, facts.address_size) = (0, 0),

@@ -3,7 +3,7 @@
 use super::strings::bytes;
 use super::{
     MAX_ARGUMENT, accept, call, client_and_recipient, copy_facts, gate_of, mxgate_facts, mxgate_gate, mxgate_verdict, only_client, refuse,
-    store, store_accept,
+    refuse_place, store, store_accept,
 };
 use super::{MXGATE_ACCEPT, MXGATE_EINVAL};
 use crate::facts::Facts;
@@ -164,6 +164,7 @@ unsafe fn rcpt_quickly(gate: *const mxgate_gate, facts: *const mxgate_facts, siz
     let answer = |gate: &Gate, verdict: &mut mxgate_verdict| {
         gate.ask_quickly_rcpt(client, recipient, known, |outcome| match outcome {
             OfRecipient::Unlisted(generation) => accept(verdict, generation),
+            OfRecipient::Refused(refusal) => refuse_place(verdict, &refusal),
             OfRecipient::Listed(answer) => {
                 store_accept(verdict);
                 store(verdict, answer)

@@ -4,8 +4,8 @@ use super::strings::{Output, bytes_of, put, put_padded, string_in, write_line, w
 use super::{MXGATE_ACCEPT, MXGATE_REJECT};
 use crate::address::ShownV4;
 use crate::decision::{Answer, By};
-use crate::domain::{Folded, MAX_NAME};
-use crate::gate::{Refusal, Told, VERY_SHORT};
+use crate::domain::{Folded, Form, MAX_NAME};
+use crate::gate::{Common, Prepared, Refusal, RefusedPlace, Told, VERY_SHORT};
 use crate::line::SHORT;
 use crate::mailbox::MAX_MAILBOX;
 use crate::reply::{MAX_TEXT, MAX_VALUE, Status, Text};
@@ -252,13 +252,42 @@ pub(super) fn refuse(verdict: &mut mxgate_verdict, refusal: &Refusal<'_>) -> c_i
         put_unusual(verdict, *refusal)
     };
     client.write_network(bytes_of(&mut verdict.entry), length);
-    [verdict.decider, verdict.reserved1] = [Decider::Block as u16, 0];
-    [verdict.line, verdict.reserved2] = [line, 0];
-    [verdict.generation, verdict.reserved3] = [*generation, 0];
-    Output::of(&mut verdict.shadow).finish();
+    put_decider(verdict, Decider::Block, line, *generation);
     MXGATE_REJECT
 }
 
+/// Stores the refusal of a recipient by its domain: all numbers, and all strings.
+#[inline(always)]
+pub(super) fn refuse_place(verdict: &mut mxgate_verdict, refusal: &RefusedPlace<'_>) -> c_int {
+    let RefusedPlace { generation, common, prepared, number, form, name, place } = *refusal;
+    put_names::<VERY_SHORT>(verdict, common, prepared);
+    put_told(verdict, &common.reply);
+    write_line(&mut verdict.entry, |line| {
+        // Nearly all stand for themselves: the processor guesses that, and knows where the name goes before it knows the form.
+        if form != Form::Exact {
+            line.push(form.prefix().as_bytes());
+        }
+        line.push(name);
+    });
+    write_line(&mut verdict.text, |line| {
+        line.push_padded(&common.before);
+        line.push(place);
+        line.push_padded(&prepared.behind);
+    });
+    put_decider(verdict, Decider::Domain, prepared.line(number), generation);
+    MXGATE_REJECT
+}
+
+/// Stores what decided, and that no list is only watched.
+#[inline(always)]
+fn put_decider(verdict: &mut mxgate_verdict, decider: Decider, line: u32, generation: u64) {
+    [verdict.decider, verdict.reserved1] = [decider as u16, 0];
+    [verdict.line, verdict.reserved2] = [line, 0];
+    [verdict.generation, verdict.reserved3] = [generation, 0];
+    Output::of(&mut verdict.shadow).finish();
+}
+
+/// Stores what a verdict has of a reply beside the text.
 #[inline(always)]
 fn put_told(verdict: &mut mxgate_verdict, reply: &Told) {
     [verdict.code, verdict.hangup] = [reply.code, reply.hang_up];
@@ -269,12 +298,17 @@ fn put_told(verdict: &mut mxgate_verdict, reply: &Told) {
 #[inline(always)]
 fn put_texts<const ROOM: usize>(verdict: &mut mxgate_verdict, refusal: &Refusal<'_>, client: &ShownV4) {
     let Refusal { common, prepared, .. } = refusal;
-    prepared.list.write::<ROOM, _>(bytes_of(&mut verdict.list), 0);
-    common.host.write::<ROOM, _>(bytes_of(&mut verdict.host), 0);
+    put_names::<ROOM>(verdict, common, prepared);
     let text = bytes_of(&mut verdict.text);
     let address_at = common.before.write::<ROOM, _>(text, 0);
     let behind_at = client.write(text, address_at);
     prepared.behind.write::<ROOM, _>(text, behind_at);
+}
+
+#[inline(always)]
+fn put_names<const ROOM: usize>(verdict: &mut mxgate_verdict, common: &Common, prepared: &Prepared) {
+    prepared.list.write::<ROOM, _>(bytes_of(&mut verdict.list), 0);
+    common.host.write::<ROOM, _>(bytes_of(&mut verdict.host), 0);
     prepared.reason.write::<ROOM, _>(bytes_of(&mut verdict.reason), 0);
 }
 

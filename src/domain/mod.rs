@@ -17,7 +17,7 @@ pub(crate) use shape::Shape;
 use std::net::IpAddr;
 use std::str;
 pub use table::DomainTable;
-pub(crate) use table::DomainTableBuilder;
+pub(crate) use table::{Covered, DomainTableBuilder};
 
 /// Longest domain name as text, in bytes (RFC 1035 section 2.3.4: 255 octets on the wire).
 pub const MAX_NAME: usize = 253;

@@ -15,7 +15,8 @@
 //!
 //! A bucket has a tag, a byte of the hash, for each of twelve names; a name that found its bucket full went to the next one
 //! and left a mark in those that it passed. A name that is not there costs one cache line, one that is there two. Numbers of
-//! labels that no name has are not looked up at all.
+//! labels that no name has are not looked up at all. Where one entry covers a name, and it is about that name and always counts, a
+//! bit of the cover says so: then its text is known, and a refusal does not read the entry.
 //!
 //! All of it is flat, with places in the place of pointers: the same bytes can be read from a file by another process. What
 //! is read is checked, so that a damaged table covers less than it should, or something else, but harms nobody.
@@ -46,6 +47,9 @@ const SLOTS: usize = 12;
 const LOAD: usize = 8;
 /// Bytes before a name: its two covers and its length.
 const HEAD: usize = 9;
+/// The bit of a cover that says more: it is one entry that always counts, and about that very name. Its form is [`Form::Both`] if
+/// both covers are the same.
+const TOLD: u32 = 1 << 31;
 /// The number of labels of a name that has none: an address literal or a mailbox.
 const APART: u32 = 0;
 
@@ -82,13 +86,33 @@ struct Found<'a> {
     place: usize,
     at: Cover,
     below: Cover,
+    /// Whether the covers are told more of.
+    told: [bool; 2],
     name: &'a [u8],
+}
+
+/// What covers a name.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Covered {
+    pub cover: Cover,
+    /// The form of the entry, if it is one that always counts, and is about the last bytes of the name, so many.
+    pub form: Option<Form>,
+    pub length: usize,
 }
 
 impl Found<'_> {
     /// Where the next name stands.
     fn end(&self) -> usize {
         self.place + HEAD + self.name.len()
+    }
+
+    /// What covers this name itself, or those below it. It is that suffix, whose length is known before the name is read.
+    #[inline(always)]
+    fn covered(&self, suffix: &Suffix<'_>, itself: bool) -> Covered {
+        let [told_at, told_below] = self.told;
+        let (cover, told, own_form) = if itself { (self.at, told_at, Form::Exact) } else { (self.below, told_below, Form::Below) };
+        let form = told.then_some(if self.at == self.below { Form::Both } else { own_form });
+        Covered { cover, form, length: suffix.name.len() }
     }
 }
 
@@ -110,10 +134,15 @@ impl Default for DomainTable {
 impl DomainTable {
     /// What covers a domain or an address literal.
     pub(crate) fn get(&self, place: Place<'_>) -> Cover {
+        self.look_up(place).cover
+    }
+
+    /// As [`DomainTable::get`], and what the table tells of the entry.
+    pub(crate) fn look_up(&self, place: Place<'_>) -> Covered {
         if place.starts_with(b"[") {
-            return self.get_apart(&place);
+            return Covered { cover: self.get_apart(&place), ..Covered::default() };
         }
-        let mut cover = Cover::NONE;
+        let mut covered = Covered::default();
         for suffix in self.suffixes(place) {
             let bit = labels_bit(suffix.labels);
             if self.labels < bit {
@@ -122,10 +151,10 @@ impl DomainTable {
             if self.labels & bit != 0
                 && let Some(found) = self.find(&suffix)
             {
-                cover = if suffix.name.len() == place.len() { found.at } else { found.below };
+                covered = found.covered(&suffix, suffix.name.len() == place.len());
             }
         }
-        cover
+        covered
     }
 
     /// What covers a mailbox or an address literal.
@@ -191,10 +220,12 @@ impl DomainTable {
 
     /// The name that stands at a place.
     fn name(&self, place: usize) -> Option<Found<'_>> {
-        let ([a, b, c, d, e, f, g, h, length], rest) = self.names.get(place..)?.split_first_chunk::<HEAD>()?;
+        let (head, rest) = self.names.get(place..)?.split_first_chunk::<HEAD>()?;
+        let (covers, [length]) = head.split_first_chunk()? else { return None };
         let name = rest.get(..usize::from(*length))?;
-        let (at, below) = (u32::from_ne_bytes([*a, *b, *c, *d]), u32::from_ne_bytes([*e, *f, *g, *h]));
-        Some(Found { place, at: Cover::of_number(at), below: Cover::of_number(below), name })
+        let covers = cast::<[u8; 8], [u32; 2]>(*covers);
+        let [at, below] = covers.map(|cover| Cover::of_number(cover & !TOLD));
+        Some(Found { place, at, below, told: covers.map(|cover| cover & TOLD != 0), name })
     }
 
     /// All names, in the order in which they were added.
@@ -202,10 +233,9 @@ impl DomainTable {
         std::iter::successors(self.name(0), |found| self.name(found.end()))
     }
 
-    fn set_covers(&mut self, place: usize, at: Cover, below: Cover) {
-        if let Some((first, second)) = self.names.to_mut().get_mut(place..place + 8).and_then(|covers| covers.split_at_mut_checked(4)) {
-            first.copy_from_slice(&at.number().to_ne_bytes());
-            second.copy_from_slice(&below.number().to_ne_bytes());
+    fn set_covers(&mut self, place: usize, covers: [u32; 2]) {
+        if let Some(bytes) = self.names.to_mut().get_mut(place..).and_then(<[u8]>::first_chunk_mut) {
+            *bytes = cast::<[u32; 2], [u8; 8]>(covers);
         }
     }
 
@@ -336,14 +366,14 @@ impl DomainTableBuilder {
         self.own.push(Own { candidate, form, before });
         // As many entries as there can be have numbers.
         let number = u32::try_from(self.own.len()).unwrap_or(0);
-        self.table.set_covers(place, Cover::of_number(number), Cover::NONE);
+        self.table.set_covers(place, [number, 0]);
         Ok(())
     }
 
     /// Settles what covers each name and the names below it: the earliest list; inside one list the most specific
     /// entry, of two that are alike a hole, else the first. `cover` makes one cover of the candidates in that order.
     pub(crate) fn finish(mut self, mut cover: impl FnMut(&[Candidate]) -> Cover) -> DomainTable {
-        let mut covers: Vec<(Cover, Cover)> = with_room(self.table.len());
+        let mut covers: Vec<[u32; 2]> = with_room(self.table.len());
         let watch = Watch::begin();
         let (mut own, mut here, mut under) = (Vec::new(), Vec::new(), Vec::new());
         for found in self.table.all() {
@@ -358,6 +388,7 @@ impl DomainTableBuilder {
             here.extend(exact.iter().map(|own| own.candidate));
             here.extend(others.iter().filter(|own| own.form == Form::Both).map(|own| own.candidate));
             under.extend(others.iter().map(|own| own.candidate));
+            let first_own = [own.iter().find(|own| own.form != Form::Below).copied(), others.first().copied()];
             self.inherit(&found, &mut own, |candidate| {
                 here.push(candidate);
                 under.push(candidate);
@@ -365,11 +396,19 @@ impl DomainTableBuilder {
             // Stable: inside a list the own entries stay before the inherited ones, the nearest first.
             here.sort_by_key(|candidate| candidate.list);
             under.sort_by_key(|candidate| candidate.list);
-            covers.push((cover(&here), cover(&under)));
+            let [at, below] = [cover(&here), cover(&under)];
+            // Nearly always there is one entry, of the name's own.
+            let told = |candidates: &[Candidate], own: Option<Own>| match (candidates, own) {
+                ([only], Some(own)) => !only.hole && !only.expires && (own.form == Form::Both) == (at == below),
+                _ => false,
+            };
+            let [told_at, told_below] = first_own;
+            let marked = |cover: Cover, told| cover.number() | if told { TOLD } else { 0 };
+            covers.push([marked(at, told(&here, told_at)), marked(below, told(&under, told_below))]);
         }
         let mut place = 0;
-        for (at, below) in covers {
-            self.table.set_covers(place, at, below);
+        for covers in covers {
+            self.table.set_covers(place, covers);
             place = self.table.name(place).map_or(usize::MAX, |found| found.end());
         }
         self.table
@@ -494,6 +533,41 @@ mod tests {
             Ok(())
         });
         checked.unwrap();
+    }
+
+    /// Entries of all forms in two lists, above each other and beside.
+    #[test]
+    fn what_is_told_of_an_entry_is_true() {
+        const FORMS: [Form; 3] = [Form::Exact, Form::Below, Form::Both];
+        const NAMES: [&str; 6] = ["example", "a.example", "b.a.example", "c.b.a.example", "b.example", "a.b.example"];
+        let entry = (0..2_usize, prop::sample::select(&FORMS[..]), prop::sample::select(&NAMES[..]), 0..8_u8, 0..8_u8);
+        let mut runner = TestRunner::deterministic();
+        let told = std::cell::RefCell::new([0; 3]);
+        let checked = runner.run(&prop::collection::vec(entry, 1..6), |entries| {
+            let mut builder = DomainTableBuilder::new(entries.len(), 1000);
+            let candidates: Vec<Candidate> = (1..)
+                .zip(&entries)
+                .map(|(entry, (list, .., hole, expires))| Candidate { list: *list, entry, hole: *hole == 0, expires: *expires == 0 })
+                .collect();
+            for (candidate, (_, form, name, ..)) in candidates.iter().zip(&entries) {
+                builder.add(*form, name.as_bytes(), *candidate).unwrap();
+            }
+            let table = builder.finish(|candidates| candidates.first().map_or(Cover::NONE, |first| Cover::entry(first.entry)));
+            for place in NAMES.into_iter().chain(["x.c.b.a.example", "x.b.example", "x.example", "other"]) {
+                let Covered { cover, form, length } = table.look_up(place.as_bytes().into());
+                prop_assert_eq!(cover, table.get(place.as_bytes().into()));
+                if let (Some(told_form), Some(entry)) = (form, cover.single()) {
+                    let (_, form, name, ..) = entries[entry as usize - 1];
+                    let candidate = candidates[entry as usize - 1];
+                    prop_assert_eq!((told_form, &place[place.len() - length..]), (form, name));
+                    prop_assert!(!candidate.hole && !candidate.expires && form.covers(name.as_bytes(), place.as_bytes()));
+                    told.borrow_mut()[FORMS.iter().position(|known| *known == form).unwrap()] += 1;
+                }
+            }
+            Ok(())
+        });
+        checked.unwrap();
+        assert!(told.borrow().iter().all(|told| *told > 50), "{told:?}");
     }
 
     #[test]

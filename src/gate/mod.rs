@@ -9,8 +9,8 @@ mod prepared;
 mod quick;
 
 pub use load::LoadError;
-pub(crate) use prepared::{PreparedLists, Told, VERY_SHORT};
-pub(crate) use quick::{OfRecipient, Outcome, Refusal};
+pub(crate) use prepared::{Common, Prepared, PreparedLists, Told, VERY_SHORT};
+pub(crate) use quick::{OfRecipient, Outcome, Refusal, RefusedPlace};
 
 use crate::bans::{Ban, Bans};
 use crate::compile::{compile, seconds};

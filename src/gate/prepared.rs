@@ -1,5 +1,5 @@
-//! Refusals that are ready but for the address: of each list that refuses everybody whom it has, all that stays the same, in
-//! one piece of memory.
+//! Refusals that are ready but for the address of the client or the domain of the recipient: of each list that refuses everybody
+//! whom it has, all that stays the same, in one piece of memory.
 
 use crate::contents::{Contents, Entry};
 use crate::covering::List;
@@ -7,6 +7,7 @@ use crate::hits::{Hits, Lanes};
 use crate::line::{Padded, SHORT};
 use crate::networks::EntryId;
 use crate::policy::Exempt;
+use crate::reply::Placeholder;
 use crate::resolve::BLOCK;
 use crate::seat::Seat;
 use crate::verdict::Decider;
@@ -19,7 +20,7 @@ pub(crate) struct Prepared {
     pub list: Padded<SHORT>,
     /// What is said about each entry, if that is known without looking at the entry.
     pub reason: Padded<SHORT>,
-    /// The text behind the address of the client.
+    /// The text behind what is filled in.
     pub behind: Padded<SHORT>,
     pub reply: Told,
     /// Whether the reply is that of nearly all lists, all texts are shorter than [`VERY_SHORT`], and nothing is to be looked up.
@@ -53,7 +54,7 @@ pub(crate) const VERY_SHORT: usize = 32;
 #[derive(Debug, Default)]
 pub(crate) struct Common {
     pub host: Padded<SHORT>,
-    /// The text before the address of the client.
+    /// The text before what is filled in.
     pub before: Padded<SHORT>,
     /// The reply of the first of them: most have the same.
     pub reply: Told,
@@ -68,17 +69,30 @@ pub(crate) struct PreparedLists {
     blocks: Vec<Option<Arc<Prepared>>>,
 }
 
+/// What lists refuse.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Refused {
+    /// Clients that have just connected.
+    Clients,
+    /// Recipients, by their domains.
+    Places,
+}
+
 impl Prepared {
-    /// What the list has to refuse a client with that has just connected, and the text before the address; `None` if it does not
-    /// refuse everybody, or in another shape than nearly all refusals have.
-    fn of(list: &List) -> Option<(Prepared, Padded<SHORT>)> {
+    /// What the list has to refuse with, and the text before what is filled in; `None` if it does not refuse everybody, or in another
+    /// shape than nearly all refusals have.
+    fn of(list: &List, refused: Refused) -> Option<(Prepared, Padded<SHORT>)> {
         let passes = list.conduct.shadow || list.conduct.exempt.meets(Exempt::CONNECTION);
         // What an image says is believed only after a look at all of the entry.
-        if passes || list.role != Decider::Block || list.contents.is_mapped() || list.contents.has_replies() {
+        if passes || list.role != refused.role() || list.contents.is_mapped() || list.contents.has_replies() {
             return None;
         }
-        let reply = list.replies.first()?.as_ref()?;
-        let (before, behind) = reply.around_address()?;
+        let [at_connect, later] = &list.replies;
+        let (reply, placeholder) = match refused {
+            Refused::Clients => (at_connect.as_ref()?, Placeholder::Ip),
+            Refused::Places => (later.as_ref()?, Placeholder::Domain),
+        };
+        let (before, behind) = reply.around(placeholder)?;
         let (before, behind) = (short(before)?, short(behind)?);
         let (reason, lines) = (list.contents.reason_of_all(), list.contents.lines_in_a_row());
         let tells_origin = reason.is_some() && lines.is_some();
@@ -118,12 +132,21 @@ impl Prepared {
     }
 }
 
+impl Refused {
+    fn role(self) -> Decider {
+        match self {
+            Refused::Clients => Decider::Block,
+            Refused::Places => Decider::Domain,
+        }
+    }
+}
+
 impl PreparedLists {
     /// Lists take lanes for their hits.
-    pub(super) fn of(lists: &mut [List], hostname: &str, lanes: &Arc<Lanes>) -> PreparedLists {
+    pub(super) fn of(lists: &mut [List], refused: Refused, hostname: &str, lanes: &Arc<Lanes>) -> PreparedLists {
         let mut common: Option<Common> = None;
         let mut prepare = |list: &List| {
-            let (mut prepared, before) = Prepared::of(list)?;
+            let (mut prepared, before) = Prepared::of(list, refused)?;
             let host = short(hostname.as_bytes())?;
             let common = common.get_or_insert(Common { host, before, reply: prepared.reply });
             prepared.is_usual &= is_very_short(&common.host) && is_very_short(&common.before) && common.reply == prepared.reply;
@@ -131,7 +154,7 @@ impl PreparedLists {
         };
         let mut blocks = Vec::new();
         for list in lists {
-            if list.role == Decider::Block {
+            if list.role == refused.role() {
                 list.hits.take_lane(lanes);
             }
             let prepared = prepare(list);

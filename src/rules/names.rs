@@ -6,7 +6,7 @@
 use crate::contents::{About, Contents};
 use crate::covering::{Covering, List};
 use crate::diagnostic::Fault;
-use crate::domain::{DomainTable, DomainTableBuilder, Form, Place};
+use crate::domain::{Covered, DomainTable, DomainTableBuilder, Form, Place};
 use crate::image::{Restored, Stored, Writer};
 use crate::mailbox::Mailbox;
 use crate::memory::Watch;
@@ -71,7 +71,19 @@ impl Names {
 
     /// What covers a domain or an address literal; `None` if nothing does.
     pub(crate) fn of_place(&self, place: Place<'_>) -> Option<Covering<'_>> {
-        self.covering([self.table.get(place), Cover::NONE, Cover::NONE])
+        self.lists_of(self.table.get(place))
+    }
+
+    /// What covers a domain or an address literal, and what the table tells of the entry.
+    #[inline(always)]
+    pub(crate) fn look_up(&self, place: Place<'_>) -> Covered {
+        self.table.look_up(place)
+    }
+
+    /// The lists of a cover; `None` if there is none.
+    #[inline(always)]
+    pub(crate) fn lists_of(&self, cover: Cover) -> Option<Covering<'_>> {
+        self.covering([cover, Cover::NONE, Cover::NONE])
     }
 
     /// What covers a mailbox, which is at a place; `None` if nothing does.

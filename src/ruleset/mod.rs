@@ -37,6 +37,8 @@ pub struct Ruleset {
     /// Never-block set, allow lists, block lists: the order in which they decide.
     pub(crate) lists: Vec<List>,
     pub(crate) prepared: PreparedLists,
+    /// The same of the lists of domains.
+    pub(crate) prepared_places: PreparedLists,
     pub(crate) networks: NetworkTable,
     pub(crate) address_chains: Chains,
     pub(crate) domains: Names,
