@@ -5,7 +5,7 @@ use super::{MXGATE_ACCEPT, MXGATE_REJECT};
 use crate::address::ShownV4;
 use crate::decision::{Answer, By};
 use crate::domain::{Folded, Form, MAX_NAME};
-use crate::gate::{Common, Prepared, Refusal, RefusedPlace, Told, VERY_SHORT};
+use crate::gate::{Common, Prepared, Refusal, RefusedPlace, ReplyCode, VERY_SHORT};
 use crate::line::SHORT;
 use crate::mailbox::MAX_MAILBOX;
 use crate::reply::{MAX_TEXT, MAX_VALUE, Status, Text};
@@ -246,7 +246,7 @@ pub(super) fn refuse(verdict: &mut mxgate_verdict, refusal: &Refusal<'_>) -> c_i
     let client = ShownV4::of(client);
     let line = if prepared.is_usual {
         put_texts::<VERY_SHORT>(verdict, refusal, &client);
-        put_told(verdict, &common.reply);
+        put_reply_code(verdict, &common.reply);
         prepared.line(number)
     } else {
         put_unusual(verdict, *refusal)
@@ -261,7 +261,7 @@ pub(super) fn refuse(verdict: &mut mxgate_verdict, refusal: &Refusal<'_>) -> c_i
 pub(super) fn refuse_place(verdict: &mut mxgate_verdict, refusal: &RefusedPlace<'_>) -> c_int {
     let RefusedPlace { generation, common, prepared, number, form, name, place } = *refusal;
     put_names::<VERY_SHORT>(verdict, common, prepared);
-    put_told(verdict, &common.reply);
+    put_reply_code(verdict, &common.reply);
     write_line(&mut verdict.entry, |line| {
         // Nearly all stand for themselves: the processor guesses that, and knows where the name goes before it knows the form.
         if form != Form::Exact {
@@ -289,7 +289,7 @@ fn put_decider(verdict: &mut mxgate_verdict, decider: Decider, line: u32, genera
 
 /// Stores what a verdict has of a reply beside the text.
 #[inline(always)]
-fn put_told(verdict: &mut mxgate_verdict, reply: &Told) {
+fn put_reply_code(verdict: &mut mxgate_verdict, reply: &ReplyCode) {
     [verdict.code, verdict.hangup] = [reply.code, reply.hang_up];
     put_padded(&mut verdict.status, &reply.status);
 }
@@ -318,7 +318,7 @@ fn put_names<const ROOM: usize>(verdict: &mut mxgate_verdict, common: &Common, p
 fn put_unusual(verdict: &mut mxgate_verdict, refusal: Refusal<'_>) -> u32 {
     let Refusal { prepared, number, length, client, .. } = refusal;
     put_texts::<SHORT>(verdict, &refusal, &ShownV4::of(client));
-    put_told(verdict, &prepared.reply);
+    put_reply_code(verdict, &prepared.reply);
     if prepared.tells_origin {
         return prepared.line(number);
     }

@@ -22,16 +22,16 @@ pub(crate) struct Prepared {
     pub reason: Padded<SHORT>,
     /// The text behind what is filled in.
     pub behind: Padded<SHORT>,
-    pub reply: Told,
+    pub reply: ReplyCode,
     /// Whether the reply is that of nearly all lists, all texts are shorter than [`VERY_SHORT`], and nothing is to be looked up.
     pub is_usual: bool,
     /// Whether reason and line are known without looking at the entry.
     pub tells_origin: bool,
     /// The number before that of its first entry.
     base: EntryId,
-    pub(super) hits: Hits,
+    hits: Hits,
     /// What to add to the lanes of hits; 0 if the list has none.
-    pub(super) one_hit: u64,
+    one_hit: u64,
     pub contents: Arc<Contents>,
     /// By how much the line goes up with the number of an entry, and what it would be of number 0 of all lists.
     lines: (u32, u32),
@@ -39,7 +39,7 @@ pub(crate) struct Prepared {
 
 /// Of a reply what a verdict has beside the text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Told {
+pub(crate) struct ReplyCode {
     pub status: Padded<16>,
     pub code: u16,
     /// 1 for yes.
@@ -57,14 +57,14 @@ pub(crate) struct Common {
     /// The text before what is filled in.
     pub before: Padded<SHORT>,
     /// The reply of the first of them: most have the same.
-    pub reply: Told,
+    pub reply: ReplyCode,
 }
 
 /// The prepared refusals of some lists.
 #[derive(Debug, Default)]
 pub(crate) struct PreparedLists {
     common: Common,
-    pub(super) lanes: Arc<Lanes>,
+    lanes: Arc<Lanes>,
     /// For each block of numbers of entries that of the list that has them.
     blocks: Vec<Option<Arc<Prepared>>>,
 }
@@ -103,7 +103,7 @@ impl Prepared {
             behind,
             is_usual: tells_origin && [list.shown_name, behind, reason].iter().all(is_very_short),
             tells_origin,
-            reply: Told { status: *reply.shown_status(), code: reply.code, hang_up: reply.hang_up.into() },
+            reply: ReplyCode { status: *reply.shown_status(), code: reply.code, hang_up: reply.hang_up.into() },
             base: list.base,
             hits: list.hits.clone(),
             one_hit: list.hits.one(),
