@@ -33,22 +33,14 @@ impl<'a> Mailbox<'a> {
     // Inline: its parts are handed on in registers then.
     #[inline(always)]
     pub fn parse(argument: &'a [u8]) -> Mailbox<'a> {
-        let argument = argument.trim_ascii();
-        let address = argument.strip_prefix(b"<").and_then(|inner| inner.strip_suffix(b">")).unwrap_or(argument);
+        let address = bare_address(argument);
         Mailbox::of_name(address).unwrap_or_else(|| Mailbox::of_address(address))
     }
 
-    /// Takes apart what nearly all addresses are: a local part without quotation marks, and a domain as tables have it.
     #[inline(always)]
     fn of_name(address: &'a [u8]) -> Option<Mailbox<'a>> {
-        let shape = Shape::of(address).filter(|shape| shape.quotes == 0)?;
-        let at = shape.ats.checked_ilog2().filter(|at| *at > 0)? as usize;
-        let (local, domain) = (address.get(..at)?, address.get(at + 1..)?);
-        let behind = shape.behind(at + 1);
-        if !behind.is_name(domain.len()) || behind.capitals != 0 || local.starts_with(b"@") {
-            return None;
-        }
-        Some(Mailbox { local, domain: Some(domain), literal: None, folded: Some(Place::with_dots(domain, behind.dots)) })
+        let (local, domain) = split_name(address)?;
+        Some(Mailbox { local, domain: Some(domain.as_bytes()), literal: None, folded: Some(domain) })
     }
 
     #[inline(never)]
@@ -90,12 +82,6 @@ impl<'a> Mailbox<'a> {
         'a: 'b,
     {
         if self.folded.is_some() { self.folded } else { self.place_of_other(place) }
-    }
-
-    /// Its domain, if it is in the form of the tables as it stands in the argument.
-    #[inline(always)]
-    pub(crate) fn place_as_written(&self) -> Option<Place<'a>> {
-        self.folded
     }
 
     #[inline(never)]
@@ -163,6 +149,35 @@ impl<'a> Mailbox<'a> {
             byte => byte,
         })
     }
+}
+
+/// The domain in a MAIL or RCPT argument, if the address is as nearly all are.
+#[inline(always)]
+pub(crate) fn usual_domain(argument: &[u8]) -> Option<Place<'_>> {
+    split_name(bare_address(argument)).map(|(_, domain)| domain)
+}
+
+/// The address without white space around it and without brackets.
+#[inline(always)]
+fn bare_address(argument: &[u8]) -> &[u8] {
+    if let [b'<', address @ .., b'>'] = argument {
+        return address;
+    }
+    let argument = argument.trim_ascii();
+    argument.strip_prefix(b"<").and_then(|inner| inner.strip_suffix(b">")).unwrap_or(argument)
+}
+
+/// Takes apart what nearly all addresses are: a local part without quotation marks, and a domain as tables have it.
+#[inline(always)]
+fn split_name(address: &[u8]) -> Option<(&[u8], Place<'_>)> {
+    let shape = Shape::of(address).filter(|shape| shape.quotes == 0)?;
+    let at = shape.ats.checked_ilog2().filter(|at| *at > 0)? as usize;
+    let (local, domain) = (address.get(..at)?, address.get(at + 1..)?);
+    let behind = shape.behind(at + 1);
+    if !behind.is_small_name(domain.len()) || local.starts_with(b"@") {
+        return None;
+    }
+    Some((local, Place::with_dots(domain, behind.dots)))
 }
 
 /// Drops a source route, `@one,@two:` (RFC 5321 appendix C: to be ignored).

@@ -7,7 +7,7 @@ use super::{
 };
 use super::{MXGATE_ACCEPT, MXGATE_EINVAL};
 use crate::facts::Facts;
-use crate::gate::{Gate, OfRecipient, Outcome};
+use crate::gate::{Gate, Outcome};
 use crate::prefix::parse_address;
 use crate::ruleset::Ask;
 use libc::{c_char, c_int};
@@ -155,20 +155,10 @@ unsafe fn connect_quickly(
 unsafe fn rcpt_quickly(gate: *const mxgate_gate, facts: *const mxgate_facts, size: usize, verdict: *mut mxgate_verdict) -> Option<c_int> {
     // SAFETY: the caller gives `size` bytes or NULL, and strings of those lengths.
     let (client, recipient) = unsafe { client_and_recipient(facts, size) }?;
-    let known = || {
-        // SAFETY: as above.
-        let known = unsafe { copy_facts(facts, size) }?;
-        // SAFETY: as above.
-        unsafe { known.facts() }
-    };
     let answer = |gate: &Gate, verdict: &mut mxgate_verdict| {
-        gate.ask_quickly_rcpt(client, recipient, known, |outcome| match outcome {
-            OfRecipient::Unlisted(generation) => accept(verdict, generation),
-            OfRecipient::Refused(refusal) => refuse_place(verdict, &refusal),
-            OfRecipient::Listed(answer) => {
-                store_accept(verdict);
-                store(verdict, answer)
-            }
+        gate.ask_quickly_rcpt(client, recipient, |outcome| match outcome {
+            Ok(refusal) => refuse_place(verdict, &refusal),
+            Err(generation) => accept(verdict, generation),
         })
     };
     // SAFETY: the contract is the same.

@@ -3,11 +3,13 @@
 use super::strings::{Output, bytes_of, put, put_padded, string_in, write_line, written};
 use super::{MXGATE_ACCEPT, MXGATE_REJECT};
 use crate::address::ShownV4;
+use crate::contents::Entry;
 use crate::decision::{Answer, By};
 use crate::domain::{Folded, Form, MAX_NAME};
 use crate::gate::{Common, Prepared, Refusal, RefusedPlace, ReplyCode, VERY_SHORT};
 use crate::line::SHORT;
 use crate::mailbox::MAX_MAILBOX;
+use crate::networks::EntryId;
 use crate::reply::{MAX_TEXT, MAX_VALUE, Status, Text};
 use crate::stage::Stage;
 use crate::verdict::{Decider, MAX_LIST_NAME, Rejection};
@@ -260,8 +262,13 @@ pub(super) fn refuse(verdict: &mut mxgate_verdict, refusal: &Refusal<'_>) -> c_i
 #[inline(always)]
 pub(super) fn refuse_place(verdict: &mut mxgate_verdict, refusal: &RefusedPlace<'_>) -> c_int {
     let RefusedPlace { generation, common, prepared, number, form, name, place } = *refusal;
-    put_names::<VERY_SHORT>(verdict, common, prepared);
-    put_reply_code(verdict, &common.reply);
+    let line = if prepared.is_usual {
+        put_names::<VERY_SHORT>(verdict, common, prepared);
+        put_reply_code(verdict, &common.reply);
+        prepared.line(number)
+    } else {
+        put_unusual_place(verdict, common, prepared, number)
+    };
     write_line(&mut verdict.entry, |line| {
         // Nearly all stand for themselves: the processor guesses that, and knows where the name goes before it knows the form.
         if form != Form::Exact {
@@ -274,7 +281,7 @@ pub(super) fn refuse_place(verdict: &mut mxgate_verdict, refusal: &RefusedPlace<
         line.push(place);
         line.push_padded(&prepared.behind);
     });
-    put_decider(verdict, Decider::Domain, prepared.line(number), generation);
+    put_decider(verdict, Decider::Domain, line, generation);
     MXGATE_REJECT
 }
 
@@ -319,10 +326,23 @@ fn put_unusual(verdict: &mut mxgate_verdict, refusal: Refusal<'_>) -> u32 {
     let Refusal { prepared, number, length, client, .. } = refusal;
     put_texts::<SHORT>(verdict, &refusal, &ShownV4::of(client));
     put_reply_code(verdict, &prepared.reply);
+    put_origin(verdict, prepared, number, || Some(prepared.v4_entry(number, length)))
+}
+
+/// As [`put_unusual`] about a recipient; the text comes later.
+#[cold]
+fn put_unusual_place(verdict: &mut mxgate_verdict, common: &Common, prepared: &Prepared, number: EntryId) -> u32 {
+    put_names::<SHORT>(verdict, common, prepared);
+    put_reply_code(verdict, &prepared.reply);
+    put_origin(verdict, prepared, number, || prepared.entry(number))
+}
+
+/// Stores the reason, if the entry has one for itself; says its line.
+fn put_origin(verdict: &mut mxgate_verdict, prepared: &Prepared, number: EntryId, entry: impl FnOnce() -> Option<Entry>) -> u32 {
     if prepared.tells_origin {
         return prepared.line(number);
     }
-    let entry = prepared.entry(number, length);
+    let Some(entry) = entry() else { return 0 };
     write_line(&mut verdict.reason, |line| {
         prepared.contents.write_reason(entry, line);
     });

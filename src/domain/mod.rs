@@ -3,6 +3,7 @@
 //! Names of two more kinds have no labels and nothing above or below them: address literals (`[192.0.2.1]`, RFC 5321
 //! section 4.1.3), which no rule about domains matches, and mailboxes (`user@example.org`, `user@`).
 
+mod builder;
 mod place;
 mod shape;
 mod table;
@@ -12,12 +13,13 @@ use crate::idn;
 use crate::line::Line;
 use crate::prefix::parse_address;
 use arrayvec::ArrayString;
+pub(crate) use builder::DomainTableBuilder;
 pub(crate) use place::Place;
 pub(crate) use shape::Shape;
 use std::net::IpAddr;
 use std::str;
+pub(crate) use table::Covered;
 pub use table::DomainTable;
-pub(crate) use table::{Covered, DomainTableBuilder};
 
 /// Longest domain name as text, in bytes (RFC 1035 section 2.3.4: 255 octets on the wire).
 pub const MAX_NAME: usize = 253;
@@ -119,7 +121,7 @@ const BYTES: [Byte; 256] = {
 fn fold_ascii(name: &[u8]) -> Option<(&[u8], bool)> {
     let name = name.strip_suffix(b".").unwrap_or(name);
     if let Some(shape) = Shape::of(name) {
-        return shape.is_name(name.len()).then_some((name, shape.capitals == 0));
+        return shape.is_name(name.len()).then_some((name, shape.foreign == 0));
     }
     let (mut label, mut small) = (0, true);
     for (at, byte) in name.iter().enumerate() {
@@ -192,11 +194,14 @@ mod tests {
 
     /// A table of entries; `lists` says which list each entry stands in. Its answer is the number of the entry.
     fn table(entries: &[&str], lists: &[usize]) -> DomainTable {
-        let mut builder = DomainTableBuilder::new(entries.len(), 0);
-        for ((text, list), entry) in entries.iter().zip(lists).zip(1..) {
-            let (hole, text) = text.strip_prefix('!').map_or((false, *text), |text| (true, text));
-            let (form, name) = parse_entry(text).unwrap();
-            builder.add(form, name.as_bytes(), Candidate { list: *list, entry, hole, expires: false }).unwrap();
+        let mut builder = DomainTableBuilder::new(entries.len());
+        let parsed: Vec<(bool, (Form, Folded))> = entries
+            .iter()
+            .map(|text| text.strip_prefix('!').map_or((false, *text), |text| (true, text)))
+            .map(|(hole, text)| (hole, parse_entry(text).unwrap()))
+            .collect();
+        for (((hole, (form, name)), list), entry) in parsed.iter().zip(lists).zip(1..) {
+            builder.add(*form, name.as_bytes(), Candidate { list: *list, entry, hole: *hole, expires: false }).unwrap();
         }
         let standing = Standing { exempt: Exempt::default(), shadow: false, base: 0 };
         let mut resolver = Resolver::new(vec![standing; 9]);
@@ -245,6 +250,16 @@ mod tests {
                 let expected = if at % step == 0 { EntryId::try_from(at / step + 1).unwrap() } else { 0 };
                 assert_eq!(ask(&table, name), expected, "{} labels", at + 1);
             }
+        }
+    }
+
+    /// A name that has an entry in a later list, below one that covers it.
+    #[test]
+    fn names_of_many_labels_are_covered_from_above() {
+        for (above, below) in [(1, 2), (2, 62), (62, 63), (62, 64), (63, 64), (70, 127)] {
+            let [above, below] = [above, below].map(|labels| vec!["a"; labels].join("."));
+            let table = table(&[&format!(".{above}"), &below], &[0, 1]);
+            assert_eq!([ask(&table, &above), ask(&table, &below)], [1, 1], "{above} {below}");
         }
     }
 

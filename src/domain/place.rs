@@ -21,19 +21,19 @@ impl<'a> Place<'a> {
         self.name
     }
 
-    /// Its last label, and what stands before that.
+    /// Where its last label begins, and what stands before that.
     #[inline(always)]
-    pub(super) fn split_last(self) -> (&'a [u8], Option<Place<'a>>) {
+    pub(super) fn split_last(self) -> (usize, Option<Place<'a>>) {
         let dot = match self.dots {
             Some(dots) => dots.checked_ilog2().map(|dot| dot as usize),
             None => last(b'.', self.name),
         };
-        match dot.and_then(|dot| self.name.split_at_checked(dot)) {
-            Some((before, [_, label @ ..])) => {
+        match dot.and_then(|dot| self.name.get(..dot)) {
+            Some(before) => {
                 let dots = self.dots.map(|dots| dots & !(1 << (before.len() & 63)));
-                (label, Some(Place { name: before, dots }))
+                (before.len() + 1, Some(Place { name: before, dots }))
             }
-            _ => (self.name, None),
+            None => (0, None),
         }
     }
 }

@@ -8,7 +8,7 @@ use wide::{CmpEq, CmpGt, CmpLt, i8x16};
 /// The bytes of a text of 8 to 64 that matter, a bit each from its first one.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Shape {
-    /// Those that no name has.
+    /// Those that no name in the form of the tables has: capital letters too.
     pub foreign: u64,
     pub capitals: u64,
     pub dots: u64,
@@ -51,10 +51,22 @@ impl Shape {
 
     /// Whether a text of that length, which is like this, is a name. Anything but ASCII makes it none.
     pub(crate) fn is_name(&self, length: usize) -> bool {
+        self.foreign == self.capitals && self.has_labels(length)
+    }
+
+    /// Whether it is a name in the form of the tables.
+    #[inline(always)]
+    pub(crate) fn is_small_name(&self, length: usize) -> bool {
+        self.foreign == 0 && self.has_labels(length)
+    }
+
+    /// Whether labels are neither empty nor too long.
+    #[inline(always)]
+    fn has_labels(&self, length: usize) -> bool {
         let end = 1 << (length.wrapping_sub(1) & 63);
         let empty_label = self.dots & (self.dots << 1 | 1 | end) != 0;
         let long_label = self.dots == 0 && length > MAX_LABEL;
-        self.foreign == 0 && length > 0 && !empty_label && !long_label
+        length > 0 && !empty_label && !long_label
     }
 
     #[inline(always)]
@@ -65,15 +77,9 @@ impl Shape {
         let is = |byte: u8| bytes.cmp_eq(all(byte));
         let (capitals, dots) = (between(b'A', b'Z'), is(b'.'));
         // From the hyphen to the digits there is one that no name has.
-        let others = between(b'a', b'z') | is(b'_') | between(b'-', b'9') & !is(b'/');
+        let small = between(b'a', b'z') | is(b'_') | between(b'-', b'9') & !is(b'/');
         let bits = |mask: i8x16| u64::from(mask.move_mask().cast_unsigned() & 0xffff);
-        Shape {
-            foreign: bits(others | capitals) ^ 0xffff,
-            capitals: bits(capitals),
-            dots: bits(dots),
-            ats: bits(is(b'@')),
-            quotes: bits(is(b'"')),
-        }
+        Shape { foreign: bits(small) ^ 0xffff, capitals: bits(capitals), dots: bits(dots), ats: bits(is(b'@')), quotes: bits(is(b'"')) }
     }
 
     #[inline(always)]

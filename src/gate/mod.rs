@@ -10,7 +10,7 @@ mod quick;
 
 pub use load::LoadError;
 pub(crate) use prepared::{Common, Prepared, PreparedLists, ReplyCode, VERY_SHORT};
-pub(crate) use quick::{OfRecipient, Outcome, Refusal, RefusedPlace};
+pub(crate) use quick::{Outcome, Refusal, RefusedPlace};
 
 use crate::bans::{Ban, Bans};
 use crate::compile::{compile, seconds};

@@ -116,12 +116,17 @@ impl Prepared {
     /// The length of an entry's prefix, if the table does not have it; `None` if the entry does not always count.
     #[cold]
     pub(super) fn read_length(&self, number: EntryId) -> Option<u8> {
-        self.contents.entry(number.wrapping_sub(self.base))?.length_of_lasting_v4()
+        self.entry(number)?.length_of_lasting_v4()
     }
 
-    /// An entry that always counts, by its number among all lists and the length of its prefix.
-    pub(crate) fn entry(&self, number: EntryId, length: u8) -> Entry {
+    /// An entry about IPv4 addresses that always counts, by its number among all lists and the length of its prefix.
+    pub(crate) fn v4_entry(&self, number: EntryId, length: u8) -> Entry {
         Entry::lasting_v4(number.wrapping_sub(self.base), length)
+    }
+
+    /// An entry by its number among all lists.
+    pub(crate) fn entry(&self, number: EntryId) -> Option<Entry> {
+        self.contents.entry(number.wrapping_sub(self.base))
     }
 
     /// The line of an entry, if it is told.

@@ -10,11 +10,9 @@
 use super::prepared::{Common, Prepared, PreparedLists, Refused};
 use super::{Gate, InForce};
 use crate::bans::Bans;
-use crate::decision::Answer;
 use crate::domain::{Covered, Form, Place};
-use crate::facts::Facts;
 use crate::hits::Lanes;
-use crate::mailbox::Mailbox;
+use crate::mailbox::usual_domain;
 use crate::networks::EntryId;
 use crate::published::Reader;
 use crate::ruleset::{Live, Ruleset};
@@ -28,17 +26,6 @@ pub(crate) enum Outcome<'a> {
     /// Accepted: it is in no list. The generation of the rules.
     Unlisted(u64),
     Refused(Refusal<'a>),
-}
-
-/// What a recipient came to.
-#[derive(Debug)]
-pub(crate) enum OfRecipient<'a> {
-    /// Accepted: neither the client nor the domain is in any list. The generation of the rules.
-    Unlisted(u64),
-    /// A list has the domain, and refuses as most do.
-    Refused(RefusedPlace<'a>),
-    /// A list has the domain, in another way.
-    Listed(&'a Answer<'a>),
 }
 
 /// The refusal of an IPv4 client, by an entry of a list that the policy has, with a reply in which only the address is to be
@@ -94,16 +81,16 @@ impl Gate {
         Some(generation)
     }
 
-    /// Decides about a recipient of whose authentication nothing is known, counts, and hands over the outcome to be written to where
-    /// it is wanted, while nothing but lists of clients and of domains can refuse. `facts` has all that is known, for a list that has
-    /// the domain. `None`, and nothing is counted, if a list has the client, or the domain is not in the form of the tables.
+    /// Decides about a recipient of whose authentication nothing is known, counts, and hands over the refusal, or else the generation
+    /// of the rules, to be written to where it is wanted; while nothing but lists of clients and of domains can refuse. `None`, and
+    /// nothing is counted, if a list has the client, the domain is not in the form of the tables, or there is more to what a list says
+    /// about it than the table tells.
     #[inline(always)]
-    pub(crate) fn ask_quickly_rcpt<'a, T>(
+    pub(crate) fn ask_quickly_rcpt<T>(
         &self,
         client: Option<IpAddr>,
-        recipient: &'a [u8],
-        facts: impl FnOnce() -> Option<Facts<'a>>,
-        write: impl FnOnce(OfRecipient<'_>) -> T,
+        recipient: &[u8],
+        write: impl FnOnce(Result<RefusedPlace<'_>, u64>) -> T,
     ) -> Option<T> {
         let seat = Seat::own()?;
         let mut in_force = self.in_force.look_from(seat);
@@ -111,19 +98,14 @@ impl Gate {
         if !has_only_places || client.is_some_and(|client| !ruleset.networks.get(&client).is_none()) {
             return None;
         }
-        let recipient = Mailbox::parse(recipient);
-        let place = recipient.place_as_written()?;
+        let place = usual_domain(recipient)?;
         let covered = ruleset.domains.look_up(place);
-        let written = if let Some(refusal) = ruleset.refusal_of_place(place, covered) {
-            ruleset.prepared_places.count(refusal.prepared, seat);
-            self.tallies.refused(refusal.prepared.reply.code, seat);
-            write(OfRecipient::Refused(refusal))
-        } else if let Some(covering) = ruleset.domains.lists_of(covered.cover) {
-            let write = self.counting(seat, |answer: &Answer<'_>| write(OfRecipient::Listed(answer)));
-            ruleset.answer_by_place(&facts()?, recipient, place, covering, seat, write)
-        } else {
-            write(OfRecipient::Unlisted(ruleset.generation))
-        };
+        let outcome = if covered.cover.is_none() { Err(ruleset.generation) } else { Ok(ruleset.refusal_of_place(place, covered)?) };
+        if let Ok(RefusedPlace { prepared, .. }) = outcome {
+            ruleset.prepared_places.count(prepared, seat);
+            self.tallies.refused(prepared.reply.code, seat);
+        }
+        let written = write(outcome);
         in_force.count();
         Some(written)
     }
@@ -154,14 +136,13 @@ impl Ruleset {
         is_open && live.bans.is_none_or(Bans::is_empty) && !live.has_limits()
     }
 
-    /// The refusal of a recipient by what covers its domain; `None` too if there is more to it than the table tells.
+    /// The refusal of a recipient by what covers its domain; `None` if there is more to it than the table tells.
     #[inline(always)]
-    fn refusal_of_place<'a>(&'a self, place: Place<'a>, covered: Covered) -> Option<RefusedPlace<'a>> {
+    fn refusal_of_place<'a>(&'a self, place: Place<'a>, covered: Covered<'a>) -> Option<RefusedPlace<'a>> {
         let (form, number) = (covered.form?, covered.cover.single()?);
         let (common, prepared) = self.prepared_places.of_entry(number)?;
-        let place: &'a [u8] = place.as_bytes();
-        let name = place.get(place.len().checked_sub(covered.length)?..)?;
-        prepared.is_usual.then_some(RefusedPlace { generation: self.generation, common, prepared, number, form, name, place })
+        let (name, place) = (covered.suffix, place.as_bytes());
+        Some(RefusedPlace { generation: self.generation, common, prepared, number, form, name, place })
     }
 
     #[inline(always)]

@@ -3,7 +3,7 @@
 //! Inside a list the most specific entry decides: `user@example.org`, then the domain by its form, then `user@`, as in
 //! the access maps of Postfix and Sendmail.
 
-use crate::contents::{About, Contents};
+use crate::contents::About;
 use crate::covering::{Covering, List};
 use crate::diagnostic::Fault;
 use crate::domain::{Covered, DomainTable, DomainTableBuilder, Form, Place};
@@ -40,8 +40,7 @@ impl Names {
             let (table, chains) = image.names().unwrap_or_default();
             return (Names { lists, table, chains }, None);
         }
-        let sum = |of: fn(&Contents) -> usize| lists.iter().map(|list| of(&list.contents)).sum();
-        let mut builder = DomainTableBuilder::new(sum(|contents| contents.entries.len()), sum(|contents| contents.names.len()));
+        let mut builder = DomainTableBuilder::new(lists.iter().map(|list| list.contents.entries.len()).sum());
         let (mut fault, watch) = (None, Watch::begin());
         for (number, list) in lists.iter().enumerate() {
             for found in list.contents.live() {
@@ -71,19 +70,13 @@ impl Names {
 
     /// What covers a domain or an address literal; `None` if nothing does.
     pub(crate) fn of_place(&self, place: Place<'_>) -> Option<Covering<'_>> {
-        self.lists_of(self.table.get(place))
+        self.covering([self.table.get(place), Cover::NONE, Cover::NONE])
     }
 
-    /// What covers a domain or an address literal, and what the table tells of the entry.
+    /// What covers a domain, and what the table tells of the entry.
     #[inline(always)]
-    pub(crate) fn look_up(&self, place: Place<'_>) -> Covered {
-        self.table.look_up(place)
-    }
-
-    /// The lists of a cover; `None` if there is none.
-    #[inline(always)]
-    pub(crate) fn lists_of(&self, cover: Cover) -> Option<Covering<'_>> {
-        self.covering([cover, Cover::NONE, Cover::NONE])
+    pub(crate) fn look_up<'a>(&self, domain: Place<'a>) -> Covered<'a> {
+        self.table.look_up(domain)
     }
 
     /// What covers a mailbox, which is at a place; `None` if nothing does.

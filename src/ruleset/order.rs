@@ -202,37 +202,6 @@ impl Ruleset {
         }
     }
 
-    /// Answers a question about a recipient at a place that domain lists cover, if nothing but them can refuse it. They pass over
-    /// nobody, whoever asks, and none of them is only watched.
-    #[inline(always)]
-    pub(crate) fn answer_by_place<'a, T>(
-        &'a self,
-        facts: &Facts<'_>,
-        recipient: Mailbox<'_>,
-        place: Place<'_>,
-        covering: Covering<'a>,
-        counted: Seat,
-        write: impl FnOnce(&Answer<'_>) -> T,
-    ) -> T {
-        let situation = Exempt::default();
-        let question = Question { facts, recipient, place: Some(place), situation, connect: false, counted: Some(counted) };
-        let decision = self.by_domain_lists(covering, &question, place, &mut "").unwrap_or_default();
-        write(&Answer { ruleset: self, question: &question, decision })
-    }
-
-    /// What domain lists come to.
-    #[inline(always)]
-    fn by_domain_lists<'a>(
-        &self,
-        covering: Covering<'a>,
-        question: &Question<'_>,
-        place: Place<'_>,
-        shadow: &mut &'a str,
-    ) -> Option<Decision<'a>> {
-        let is_about = |contents: &Contents, entry| Names::is_of_place(contents.about(entry), Some(place));
-        self.by_lists(Some(covering), question, shadow, is_about)
-    }
-
     /// The rules about recipient and sender, in the order in which they decide.
     #[inline(always)]
     fn by_names<'a>(&'a self, question: &Question<'_>, shadow: &mut &'a str) -> Option<Decision<'a>> {
@@ -246,7 +215,8 @@ impl Ruleset {
         if let Some(place) = place
             && let Some(covering) = self.domains.of_place(place)
         {
-            let refusal = self.by_domain_lists(covering, question, place, shadow);
+            let is_about = |contents: &Contents, entry| Names::is_of_place(contents.about(entry), Some(place));
+            let refusal = self.by_lists(Some(covering), question, shadow, is_about);
             if refusal.is_some() {
                 return refusal;
             }
