@@ -79,6 +79,15 @@ pub(crate) fn write_at<const N: usize, const M: usize>(array: &mut [u8; N], at: 
     }
 }
 
+/// Writes a text of unknown length at a place of an array, if there is room; says where it ends.
+#[inline(always)]
+pub(crate) fn write_text_at<const N: usize>(array: &mut [u8; N], at: usize, text: &[u8]) -> usize {
+    if let Some(place) = array.get_mut(at..at + text.len()) {
+        copy(place, text);
+    }
+    at + text.len()
+}
+
 impl<'a> Line<'a> {
     /// An empty line.
     pub(crate) fn new(place: &'a mut [u8]) -> Line<'a> {

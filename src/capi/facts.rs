@@ -171,9 +171,10 @@ pub(super) unsafe fn client_and_recipient<'a>(facts: *const mxgate_facts, size: 
     // SAFETY: it has those bytes, of which every pattern is a valid value of the fields; it may be unaligned.
     let given = unsafe { facts.read_unaligned() };
     let results = u32::from_ne_bytes([given.spf, given.dkim, given.dmarc, given.rdns]);
-    let is_named = |text: *const c_char, length| if text.is_null() { length == 0 } else { length <= MAX_ARGUMENT };
-    let is_plain = is_named(given.helo, given.helo_length) && is_named(given.sender, given.sender_length);
-    if given.flags | u32::from(given.reserved) | results != 0 || !is_plain || given.recipient_length > MAX_ARGUMENT {
+    let are_long = (given.helo_length | given.sender_length | given.recipient_length) >= MAX_ARGUMENT;
+    let has_no_text = |text: *const c_char, length| text.is_null() && length != 0;
+    let is_wrong = has_no_text(given.helo, given.helo_length) || has_no_text(given.sender, given.sender_length);
+    if given.flags | u32::from(given.reserved) | results != 0 || are_long || is_wrong {
         return None;
     }
     // SAFETY: the caller says so.

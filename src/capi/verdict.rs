@@ -6,8 +6,8 @@ use crate::address::ShownV4;
 use crate::contents::Entry;
 use crate::decision::{Answer, By};
 use crate::domain::{Folded, Form, MAX_NAME};
-use crate::gate::{Common, Prepared, Refusal, RefusedPlace, ReplyCode, VERY_SHORT};
-use crate::line::SHORT;
+use crate::gate::{Common, Head, Prepared, Refusal, RefusedPlace, VERY_SHORT};
+use crate::line::{SHORT, write_at, write_text_at};
 use crate::mailbox::MAX_MAILBOX;
 use crate::networks::EntryId;
 use crate::reply::{MAX_TEXT, MAX_VALUE, Status, Text};
@@ -244,61 +244,46 @@ pub(super) fn accept(verdict: &mut mxgate_verdict, generation: u64) -> c_int {
 /// Stores a refusal: all numbers, and all strings.
 #[inline(always)]
 pub(super) fn refuse(verdict: &mut mxgate_verdict, refusal: &Refusal<'_>) -> c_int {
-    let Refusal { generation, common, prepared, number, length, client } = *refusal;
+    let Refusal { common, prepared, number, length, client } = *refusal;
     let client = ShownV4::of(client);
-    let line = if prepared.is_usual {
+    if prepared.is_usual {
         put_texts::<VERY_SHORT>(verdict, refusal, &client);
-        put_reply_code(verdict, &common.reply);
-        prepared.line(number)
+        put_head(verdict, &common.head, prepared.line(number));
     } else {
-        put_unusual(verdict, *refusal)
-    };
+        put_unusual(verdict, *refusal);
+    }
     client.write_network(bytes_of(&mut verdict.entry), length);
-    put_decider(verdict, Decider::Block, line, *generation);
     MXGATE_REJECT
 }
 
 /// Stores the refusal of a recipient by its domain: all numbers, and all strings.
 #[inline(always)]
 pub(super) fn refuse_place(verdict: &mut mxgate_verdict, refusal: &RefusedPlace<'_>) -> c_int {
-    let RefusedPlace { generation, common, prepared, number, form, name, place } = *refusal;
-    let line = if prepared.is_usual {
+    let RefusedPlace { common, prepared, number, form, name, place } = *refusal;
+    if prepared.is_usual {
         put_names::<VERY_SHORT>(verdict, common, prepared);
-        put_reply_code(verdict, &common.reply);
-        prepared.line(number)
+        put_place::<VERY_SHORT>(verdict, common, prepared, place);
+        put_head(verdict, &common.head, prepared.line(number));
     } else {
-        put_unusual_place(verdict, common, prepared, number)
-    };
-    write_line(&mut verdict.entry, |line| {
-        // Nearly all stand for themselves: the processor guesses that, and knows where the name goes before it knows the form.
-        if form != Form::Exact {
-            line.push(form.prefix().as_bytes());
-        }
-        line.push(name);
-    });
-    write_line(&mut verdict.text, |line| {
-        line.push_padded(&common.before);
-        line.push(place);
-        line.push_padded(&prepared.behind);
-    });
-    put_decider(verdict, Decider::Domain, line, generation);
+        put_unusual_place(verdict, *refusal);
+    }
+    let entry = bytes_of(&mut verdict.entry);
+    // Nearly all stand for themselves: the processor guesses that, and knows where the name goes before it knows the form.
+    let name_at = if form == Form::Exact { 0 } else { write_text_at(entry, 0, form.prefix().as_bytes()) };
+    let end = write_text_at(entry, name_at, name);
+    write_at(entry, end, &[0]);
     MXGATE_REJECT
 }
 
-/// Stores what decided, and that no list is only watched.
+/// Stores all that is no text, and that no list is only watched.
 #[inline(always)]
-fn put_decider(verdict: &mut mxgate_verdict, decider: Decider, line: u32, generation: u64) {
-    [verdict.decider, verdict.reserved1] = [decider as u16, 0];
+fn put_head(verdict: &mut mxgate_verdict, head: &Head, line: u32) {
+    [verdict.code, verdict.hangup] = [head.code, head.hang_up];
+    [verdict.decider, verdict.reserved1] = head.decider;
     [verdict.line, verdict.reserved2] = [line, 0];
-    [verdict.generation, verdict.reserved3] = [generation, 0];
+    [verdict.generation, verdict.reserved3] = head.generation;
+    put_padded(&mut verdict.status, &head.status);
     Output::of(&mut verdict.shadow).finish();
-}
-
-/// Stores what a verdict has of a reply beside the text.
-#[inline(always)]
-fn put_reply_code(verdict: &mut mxgate_verdict, reply: &ReplyCode) {
-    [verdict.code, verdict.hangup] = [reply.code, reply.hang_up];
-    put_padded(&mut verdict.status, &reply.status);
 }
 
 /// Stores the texts of a refusal: those that are ready all have room in so many bytes.
@@ -312,6 +297,15 @@ fn put_texts<const ROOM: usize>(verdict: &mut mxgate_verdict, refusal: &Refusal<
     prepared.behind.write::<ROOM, _>(text, behind_at);
 }
 
+/// Stores the text of a refusal by a domain.
+#[inline(always)]
+fn put_place<const ROOM: usize>(verdict: &mut mxgate_verdict, common: &Common, prepared: &Prepared, place: &[u8]) {
+    let text = bytes_of(&mut verdict.text);
+    let place_at = common.before.write::<ROOM, _>(text, 0);
+    let behind_at = write_text_at(text, place_at, place);
+    prepared.behind.write::<ROOM, _>(text, behind_at);
+}
+
 #[inline(always)]
 fn put_names<const ROOM: usize>(verdict: &mut mxgate_verdict, common: &Common, prepared: &Prepared) {
     prepared.list.write::<ROOM, _>(bytes_of(&mut verdict.list), 0);
@@ -319,34 +313,36 @@ fn put_names<const ROOM: usize>(verdict: &mut mxgate_verdict, common: &Common, p
     prepared.reason.write::<ROOM, _>(bytes_of(&mut verdict.reason), 0);
 }
 
-/// Stores any reply, texts of any length, and the reason that the entry has for itself; says its line.
+/// Stores any reply, texts of any length, and the reason that the entry has for itself.
 // The refusal by value, so that otherwise it need not be put together in memory.
 #[cold]
-fn put_unusual(verdict: &mut mxgate_verdict, refusal: Refusal<'_>) -> u32 {
+fn put_unusual(verdict: &mut mxgate_verdict, refusal: Refusal<'_>) {
     let Refusal { prepared, number, length, client, .. } = refusal;
     put_texts::<SHORT>(verdict, &refusal, &ShownV4::of(client));
-    put_reply_code(verdict, &prepared.reply);
-    put_origin(verdict, prepared, number, || Some(prepared.v4_entry(number, length)))
+    put_origin(verdict, prepared, number, || Some(prepared.v4_entry(number, length)));
 }
 
-/// As [`put_unusual`] about a recipient; the text comes later.
+/// As [`put_unusual`] about a recipient.
 #[cold]
-fn put_unusual_place(verdict: &mut mxgate_verdict, common: &Common, prepared: &Prepared, number: EntryId) -> u32 {
+fn put_unusual_place(verdict: &mut mxgate_verdict, refusal: RefusedPlace<'_>) {
+    let RefusedPlace { common, prepared, number, place, .. } = refusal;
     put_names::<SHORT>(verdict, common, prepared);
-    put_reply_code(verdict, &prepared.reply);
-    put_origin(verdict, prepared, number, || prepared.entry(number))
+    put_place::<SHORT>(verdict, common, prepared, place);
+    put_origin(verdict, prepared, number, || prepared.entry(number));
 }
 
-/// Stores the reason, if the entry has one for itself; says its line.
-fn put_origin(verdict: &mut mxgate_verdict, prepared: &Prepared, number: EntryId, entry: impl FnOnce() -> Option<Entry>) -> u32 {
-    if prepared.tells_origin {
-        return prepared.line(number);
+/// Stores all that is no text, with the line of the entry, and the reason if it has one for itself.
+fn put_origin(verdict: &mut mxgate_verdict, prepared: &Prepared, number: EntryId, entry: impl FnOnce() -> Option<Entry>) {
+    let mut line_number = prepared.line(number);
+    if !prepared.tells_origin
+        && let Some(entry) = entry()
+    {
+        line_number = prepared.contents.line(entry);
+        write_line(&mut verdict.reason, |line| {
+            prepared.contents.write_reason(entry, line);
+        });
     }
-    let Some(entry) = entry() else { return 0 };
-    write_line(&mut verdict.reason, |line| {
-        prepared.contents.write_reason(entry, line);
-    });
-    prepared.contents.line(entry)
+    put_head(verdict, &prepared.head, line_number);
 }
 
 /// Stores an answer over an "accept".

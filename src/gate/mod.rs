@@ -9,7 +9,7 @@ mod prepared;
 mod quick;
 
 pub use load::LoadError;
-pub(crate) use prepared::{Common, Prepared, PreparedLists, ReplyCode, VERY_SHORT};
+pub(crate) use prepared::{Common, Head, Prepared, PreparedLists, VERY_SHORT};
 pub(crate) use quick::{Outcome, Refusal, RefusedPlace};
 
 use crate::bans::{Ban, Bans};

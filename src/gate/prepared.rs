@@ -22,8 +22,8 @@ pub(crate) struct Prepared {
     pub reason: Padded<SHORT>,
     /// The text behind what is filled in.
     pub behind: Padded<SHORT>,
-    pub reply: ReplyCode,
-    /// Whether the reply is that of nearly all lists, all texts are shorter than [`VERY_SHORT`], and nothing is to be looked up.
+    pub head: Head,
+    /// Whether the head is that of nearly all lists, all texts are shorter than [`VERY_SHORT`], and nothing is to be looked up.
     pub is_usual: bool,
     /// Whether reason and line are known without looking at the entry.
     pub tells_origin: bool,
@@ -37,13 +37,18 @@ pub(crate) struct Prepared {
     lines: (u32, u32),
 }
 
-/// Of a reply what a verdict has beside the text.
+/// What a verdict has beside texts and line, in the order of its fields: so it is copied by few instructions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct ReplyCode {
-    pub status: Padded<16>,
+#[repr(C)]
+pub(crate) struct Head {
     pub code: u16,
     /// 1 for yes.
     pub hang_up: u16,
+    /// The number of the decider, and a zero.
+    pub decider: [u16; 2],
+    /// The generation of the rules, and a zero.
+    pub generation: [u64; 2],
+    pub status: Padded<16>,
 }
 
 /// Room for texts as short as most are, with a NUL.
@@ -56,8 +61,8 @@ pub(crate) struct Common {
     pub host: Padded<SHORT>,
     /// The text before what is filled in.
     pub before: Padded<SHORT>,
-    /// The reply of the first of them: most have the same.
-    pub reply: ReplyCode,
+    /// That of the first of them: most have the same.
+    pub head: Head,
 }
 
 /// The prepared refusals of some lists.
@@ -81,7 +86,7 @@ pub(super) enum Refused {
 impl Prepared {
     /// What the list has to refuse with, and the text before what is filled in; `None` if it does not refuse everybody, or in another
     /// shape than nearly all refusals have.
-    fn of(list: &List, refused: Refused) -> Option<(Prepared, Padded<SHORT>)> {
+    fn of(list: &List, refused: Refused, generation: u64) -> Option<(Prepared, Padded<SHORT>)> {
         let passes = list.conduct.shadow || list.conduct.exempt.meets(Exempt::CONNECTION);
         // What an image says is believed only after a look at all of the entry.
         if passes || list.role != refused.role() || list.contents.is_mapped() || list.contents.has_replies() {
@@ -103,7 +108,13 @@ impl Prepared {
             behind,
             is_usual: tells_origin && [list.shown_name, behind, reason].iter().all(is_very_short),
             tells_origin,
-            reply: ReplyCode { status: *reply.shown_status(), code: reply.code, hang_up: reply.hang_up.into() },
+            head: Head {
+                code: reply.code,
+                hang_up: reply.hang_up.into(),
+                decider: [refused.role() as u16, 0],
+                generation: [generation, 0],
+                status: *reply.shown_status(),
+            },
             base: list.base,
             hits: list.hits.clone(),
             one_hit: list.hits.one(),
@@ -148,13 +159,13 @@ impl Refused {
 
 impl PreparedLists {
     /// Lists take lanes for their hits.
-    pub(super) fn of(lists: &mut [List], refused: Refused, hostname: &str, lanes: &Arc<Lanes>) -> PreparedLists {
+    pub(super) fn of(lists: &mut [List], refused: Refused, hostname: &str, generation: u64, lanes: &Arc<Lanes>) -> PreparedLists {
         let mut common: Option<Common> = None;
         let mut prepare = |list: &List| {
-            let (mut prepared, before) = Prepared::of(list, refused)?;
+            let (mut prepared, before) = Prepared::of(list, refused, generation)?;
             let host = short(hostname.as_bytes())?;
-            let common = common.get_or_insert(Common { host, before, reply: prepared.reply });
-            prepared.is_usual &= is_very_short(&common.host) && is_very_short(&common.before) && common.reply == prepared.reply;
+            let common = common.get_or_insert(Common { host, before, head: prepared.head });
+            prepared.is_usual &= is_very_short(&common.host) && is_very_short(&common.before) && common.head == prepared.head;
             (common.before == before).then(|| Arc::new(prepared))
         };
         let mut blocks = Vec::new();

@@ -32,7 +32,6 @@ pub(crate) enum Outcome<'a> {
 /// filled in.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Refusal<'a> {
-    pub generation: &'a u64,
     pub common: &'a Common,
     pub prepared: &'a Prepared,
     /// The entry's number among those of all lists, and the length of its prefix.
@@ -44,7 +43,6 @@ pub(crate) struct Refusal<'a> {
 /// The refusal of a recipient by an entry about its domain, with a reply in which only that is to be filled in.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RefusedPlace<'a> {
-    pub generation: u64,
     pub common: &'a Common,
     pub prepared: &'a Prepared,
     /// The entry's number among those of all lists of domains.
@@ -64,8 +62,8 @@ impl Gate {
         let mut in_force = self.look_quickly(seat)?;
         let outcome = in_force.ruleset.v4_outcome(client)?;
         if let Outcome::Refused(Refusal { prepared, .. }) = outcome {
+            self.tallies.refused(prepared.head.code, seat);
             in_force.ruleset.prepared.count(prepared, seat);
-            self.tallies.refused(prepared.reply.code, seat);
         }
         let written = write(outcome);
         in_force.count();
@@ -102,8 +100,8 @@ impl Gate {
         let covered = ruleset.domains.look_up(place);
         let outcome = if covered.cover.is_none() { Err(ruleset.generation) } else { Ok(ruleset.refusal_of_place(place, covered)?) };
         if let Ok(RefusedPlace { prepared, .. }) = outcome {
+            self.tallies.refused(prepared.head.code, seat);
             ruleset.prepared_places.count(prepared, seat);
-            self.tallies.refused(prepared.reply.code, seat);
         }
         let written = write(outcome);
         in_force.count();
@@ -120,8 +118,8 @@ impl Gate {
 impl Ruleset {
     /// Prepares refusals, for a gate that has those lanes for the hits of lists.
     pub(super) fn prepare(&mut self, lanes: &Arc<Lanes>) {
-        self.prepared = PreparedLists::of(&mut self.lists, Refused::Clients, &self.hostname, lanes);
-        self.prepared_places = PreparedLists::of(&mut self.domains.lists, Refused::Places, &self.hostname, lanes);
+        self.prepared = PreparedLists::of(&mut self.lists, Refused::Clients, &self.hostname, self.generation, lanes);
+        self.prepared_places = PreparedLists::of(&mut self.domains.lists, Refused::Places, &self.hostname, self.generation, lanes);
     }
 
     /// Whether nothing but lists of clients and of domains can refuse a recipient of whose authentication nothing is known, and
@@ -142,7 +140,7 @@ impl Ruleset {
         let (form, number) = (covered.form?, covered.cover.single()?);
         let (common, prepared) = self.prepared_places.of_entry(number)?;
         let (name, place) = (covered.suffix, place.as_bytes());
-        Some(RefusedPlace { generation: self.generation, common, prepared, number, form, name, place })
+        Some(RefusedPlace { common, prepared, number, form, name, place })
     }
 
     #[inline(always)]
@@ -155,6 +153,6 @@ impl Ruleset {
         let (common, prepared) = self.prepared.of_entry(number)?;
         // If the table has the length, as it has of entries that always count, the entry is not read.
         let length = if length == 0 { prepared.read_length(number)? } else { length };
-        Some(Outcome::Refused(Refusal { generation: &self.generation, common, prepared, number, length, client }))
+        Some(Outcome::Refused(Refusal { common, prepared, number, length, client }))
     }
 }
