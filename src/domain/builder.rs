@@ -68,25 +68,10 @@ impl<'a> DomainTableBuilder<'a> {
     /// entry, of two that are alike a hole, else the first. `cover` makes one cover of the candidates in that order.
     // Where memory runs out it stops. What has been made so far is thrown away.
     pub(crate) fn finish(mut self, cover: impl FnMut(&[Candidate]) -> Cover) -> DomainTable {
-        self.sort();
+        self.own.sort_unstable_by(|one, other| one.hash.cmp(&other.hash).then_with(|| one.name.cmp(other.name)));
         self.place();
         self.settle(cover);
         self.table
-    }
-
-    /// Puts the entries in order.
-    fn sort(&mut self) {
-        // Numbers of entries in their place, which are moved quicker.
-        let mut order: Vec<(u64, u32)> = with_room(self.own.len());
-        let mut sorted: Vec<Own<'_>> = with_room(self.own.len());
-        if order.capacity().min(sorted.capacity()) < self.own.len() {
-            return;
-        }
-        order.extend(self.own.iter().map(|own| own.hash).zip(0..));
-        let name = |number: u32| self.own.get(number as usize).map(|own| own.name);
-        order.sort_unstable_by(|(one, first), (other, second)| one.cmp(other).then_with(|| name(*first).cmp(&name(*second))));
-        sorted.extend(order.iter().filter_map(|(_, number)| self.own.get(*number as usize)));
-        self.own = sorted;
     }
 
     /// The names, in the order of the table.
