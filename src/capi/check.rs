@@ -157,8 +157,8 @@ unsafe fn rcpt_quickly(gate: *const mxgate_gate, facts: *const mxgate_facts, siz
     let (client, recipient) = unsafe { client_and_recipient(facts, size) }?;
     let answer = |gate: &Gate, verdict: &mut mxgate_verdict| {
         gate.ask_quickly_rcpt(client, recipient, |outcome| match outcome {
-            Ok(refusal) => refuse_place(verdict, &refusal),
-            Err(generation) => accept(verdict, generation),
+            Outcome::Unlisted(generation) => accept(verdict, generation),
+            Outcome::Refused(refusal) => refuse_place(verdict, &refusal),
         })
     };
     // SAFETY: the contract is the same.

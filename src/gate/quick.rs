@@ -20,12 +20,12 @@ use crate::seat::Seat;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
-/// What a client came to.
+/// What a client or a recipient came to.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Outcome<'a> {
+pub(crate) enum Outcome<R> {
     /// Accepted: it is in no list. The generation of the rules.
     Unlisted(u64),
-    Refused(Refusal<'a>),
+    Refused(R),
 }
 
 /// The refusal of an IPv4 client, by an entry of a list that the policy has, with a reply in which only the address is to be
@@ -57,7 +57,7 @@ impl Gate {
     /// Decides about an IPv4 client that has just connected, counts, and hands over the outcome to be written to where it is
     /// wanted. `None` if the order of decision has to be gone through; then nothing is counted.
     #[inline(always)]
-    pub(crate) fn ask_quickly_v4<T>(&self, client: u32, write: impl FnOnce(Outcome<'_>) -> T) -> Option<T> {
+    pub(crate) fn ask_quickly_v4<T>(&self, client: u32, write: impl FnOnce(Outcome<Refusal<'_>>) -> T) -> Option<T> {
         let seat = Seat::own()?;
         let mut in_force = self.look_quickly(seat)?;
         let outcome = in_force.ruleset.v4_outcome(client)?;
@@ -79,16 +79,15 @@ impl Gate {
         Some(generation)
     }
 
-    /// Decides about a recipient of whose authentication nothing is known, counts, and hands over the refusal, or else the generation
-    /// of the rules, to be written to where it is wanted; while nothing but lists of clients and of domains can refuse. `None`, and
-    /// nothing is counted, if a list has the client, the domain is not in the form of the tables, or there is more to what a list says
-    /// about it than the table tells.
+    /// Decides about a recipient of whose authentication nothing is known, counts, and hands over the outcome to be written to where
+    /// it is wanted, while nothing but lists of clients and of domains can refuse. `None`, and nothing is counted, if a list has the
+    /// client, the domain is not in the form of the tables, or there is more to what a list says about it than the table tells.
     #[inline(always)]
     pub(crate) fn ask_quickly_rcpt<T>(
         &self,
         client: Option<IpAddr>,
         recipient: &[u8],
-        write: impl FnOnce(Result<RefusedPlace<'_>, u64>) -> T,
+        write: impl FnOnce(Outcome<RefusedPlace<'_>>) -> T,
     ) -> Option<T> {
         let seat = Seat::own()?;
         let mut in_force = self.in_force.look_from(seat);
@@ -98,8 +97,8 @@ impl Gate {
         }
         let place = usual_domain(recipient)?;
         let covered = ruleset.domains.look_up(place);
-        let outcome = if covered.cover.is_none() { Err(ruleset.generation) } else { Ok(ruleset.refusal_of_place(place, covered)?) };
-        if let Ok(RefusedPlace { prepared, .. }) = outcome {
+        let outcome = ruleset.place_outcome(place, covered)?;
+        if let Outcome::Refused(RefusedPlace { prepared, .. }) = outcome {
             self.tallies.refused(prepared.head.code, seat);
             ruleset.prepared_places.count(prepared, seat);
         }
@@ -134,17 +133,19 @@ impl Ruleset {
         is_open && live.bans.is_none_or(Bans::is_empty) && !live.has_limits()
     }
 
-    /// The refusal of a recipient by what covers its domain; `None` if there is more to it than the table tells.
     #[inline(always)]
-    fn refusal_of_place<'a>(&'a self, place: Place<'a>, covered: Covered<'a>) -> Option<RefusedPlace<'a>> {
+    fn place_outcome<'a>(&'a self, place: Place<'a>, covered: Covered<'a>) -> Option<Outcome<RefusedPlace<'a>>> {
+        if covered.cover.is_none() {
+            return Some(Outcome::Unlisted(self.generation));
+        }
         let (form, number) = (covered.form?, covered.cover.single()?);
         let (common, prepared) = self.prepared_places.of_entry(number)?;
         let (name, place) = (covered.suffix, place.as_bytes());
-        Some(RefusedPlace { common, prepared, number, form, name, place })
+        Some(Outcome::Refused(RefusedPlace { common, prepared, number, form, name, place }))
     }
 
     #[inline(always)]
-    fn v4_outcome(&self, client: u32) -> Option<Outcome<'_>> {
+    fn v4_outcome(&self, client: u32) -> Option<Outcome<Refusal<'_>>> {
         let (cover, length) = self.networks.get_v4_with_length(client);
         if cover.is_none() {
             return Some(Outcome::Unlisted(self.generation));
