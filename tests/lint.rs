@@ -72,6 +72,19 @@ fn when_to_come_back_is_said_where_it_is_known() {
 }
 
 #[test]
+fn what_is_about_files_alone_is_not_overlooked_beside_entries() {
+    let policy = |list: &str| format!("hostname = \"mx.example.org\"\n[[list]]\nname = \"local\"\n{list}\n");
+    let output = mxgate(&policy("entries = [\"192.0.2.7\"]\nttl = \"24h\"\n  threshold = 3\nformat = \"scored\""), &["--mta", "abi"]);
+    let warnings: Vec<&str> = text(&output.stderr).lines().collect();
+    let about = "is about files, and says nothing about entries that stand in the policy; leave it out, or put the entries into a file";
+    let expected = [("5:7", "ttl"), ("6:15", "threshold"), ("7:10", "format")]
+        .map(|(place, key)| format!("mxgate.toml:{place}: warning: {key} {about}"));
+    assert_eq!(warnings, expected);
+    assert!(text(&output.stdout).contains("list local: 550"), "the rules are in force all the same: {output:?}");
+    assert_eq!(text(&mxgate(&policy("entries = [\"192.0.2.7\"]\nmin_entries = 1"), &["--mta", "abi"]).stderr), "");
+}
+
+#[test]
 fn each_mail_server_alone_is_its_part_of_all() {
     for policy in ["policy.toml", "authentication.toml"] {
         each_alone(&golden(policy));

@@ -45,6 +45,12 @@ impl Reader<'_> {
         self.diagnostics.push(fault.at(self.file, line, column));
     }
 
+    /// Warns of what is no mistake, but hardly meant.
+    pub(super) fn warn(&mut self, span: Range<usize>, fault: Fault) {
+        let (line, column) = self.lines.position(span.start);
+        self.diagnostics.push(fault.at(self.file, line, column).warning());
+    }
+
     /// Reports a mistake in a string.
     pub(super) fn report_at(&mut self, item: &Item, fault: Fault) {
         self.diagnostics.push(fault.at(self.file, item.line, item.column));

@@ -133,8 +133,9 @@ impl Reader<'_> {
 
     pub(super) fn source(&mut self, fields: &mut Fields<'_>, key: &str, example: &str, defaults: &Guards) -> Source {
         const FILE: &str = "\"lists/example.txt\"";
-        let file_key = fields.take("file");
-        let place = match (fields.take("entries"), file_key) {
+        let (entries, file) = (fields.take("entries"), fields.take("file"));
+        let stands_here = entries.is_some() && file.is_none();
+        let place = match (entries, file) {
             (Some(entries), None) => Place::Inline(self.strings(Some(entries), "entries", example).unwrap_or_default()),
             (None, Some(file)) => match self.string_or_strings(Some(file), "file", FILE) {
                 Some(items) => Place::Files(items),
@@ -152,14 +153,21 @@ impl Reader<'_> {
                 Place::Inline(Vec::new())
             }
         };
-        let format = self.choice(fields.take("format"), "format", Format::ALL);
-        let value = fields.take("threshold");
+        let [format, value, ttl] = ["format", "threshold", "ttl"].map(|key| {
+            let value = fields.take(key)?;
+            if stands_here {
+                let cause = format!("{key} is about files, and says nothing about entries that stand in the policy");
+                self.warn(value.span(), Fault::new(cause, "leave it out, or put the entries into a file"));
+            }
+            Some(value)
+        });
+        let format = self.choice(format, "format", Format::ALL);
         if let (Some(value), Some(format)) = (&value, format.filter(|format| *format != Format::Scored)) {
             let cause = format!("a list of the format {} has no scores", format.name());
             self.report(value.span(), Fault::new(cause, "leave out threshold, or write format = \"scored\""));
         }
         let threshold = self.integer(value, "threshold", 0..=u64::MAX);
-        Source { place, format, threshold, ttl: self.duration(fields.take("ttl"), "ttl"), guards: self.guards(fields, defaults) }
+        Source { place, format, threshold, ttl: self.duration(ttl, "ttl"), guards: self.guards(fields, defaults) }
     }
 
     pub(super) fn guards(&mut self, fields: &mut Fields<'_>, defaults: &Guards) -> Guards {
@@ -203,8 +211,7 @@ impl Reader<'_> {
         let reply = self.reply_that_knows(value)?;
         if literal {
             let cause = format!("{RETRY} is known of limits and modes alone; here clients read \"later\"");
-            let (line, column) = self.lines.position(place.unwrap_or_default().start);
-            self.diagnostics.push(Fault::new(cause, "write that, or when they are to come back").at(self.file, line, column).warning());
+            self.warn(place.unwrap_or_default(), Fault::new(cause, "write that, or when they are to come back"));
         }
         Some(reply)
     }
