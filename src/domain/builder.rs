@@ -14,8 +14,8 @@ use std::hint::black_box;
 
 /// All names of one table together, in bytes: places are 32 bits wide.
 const MAX_NAMES: usize = u32::MAX as usize;
-/// Names that belong to a bucket on average; then a name passes one bucket in sixteen.
-pub(super) const LOAD: usize = 18;
+/// Names that belong to a bucket on average; then one bucket in twelve is passed by a name.
+const LOAD: usize = 18;
 
 /// What is known of names so far.
 #[derive(Debug)]
