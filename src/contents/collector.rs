@@ -183,10 +183,10 @@ impl<'a> Collector<'a> {
         let expires = expiry(record.expires);
         let note = self.note(record.reason, around, reply, expires)?;
         let line = Line { line: record.line, note, hole: record.action == Action::Hole, ends: expires != 0 };
-        match record.subject {
-            Subject::Network(network) => self.take(line, network)?,
-            Subject::Range(first, last) => self.range(line, first, last)?,
-            Subject::Domain(form, name) => self.name(line, Kind::of(form), &name)?,
+        match &record.subject {
+            Subject::Network(network) => self.take(line, *network)?,
+            Subject::Range(first, last) => self.range(line, *first, *last)?,
+            Subject::Domain(form, name) => self.name(line, Kind::of(*form), name)?,
             Subject::Mailbox(text) => {
                 let mailbox = Mailbox::parse(text.as_bytes());
                 let name = mailbox.name(mailbox.place().unwrap_or_default().as_bytes());

@@ -16,6 +16,7 @@ use arrayvec::ArrayString;
 pub(crate) use builder::DomainTableBuilder;
 pub(crate) use place::Place;
 pub(crate) use shape::Shape;
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::str;
 pub(crate) use table::Covered;
@@ -148,10 +149,10 @@ pub fn fold_literal(literal: &[u8]) -> Option<Folded> {
     Some(line.text())
 }
 
-/// Reads an entry of a domain list.
-pub fn parse_entry(text: &str) -> Result<(Form, Folded), Fault> {
+/// Reads an entry of a domain list. Its name is a part of the text if it is in the form of the table already.
+pub fn parse_entry(text: &str) -> Result<(Form, Cow<'_, str>), Fault> {
     if text.starts_with('[') {
-        return fold_literal(text.as_bytes()).map(|literal| (Form::Exact, literal)).ok_or_else(|| {
+        return fold_literal(text.as_bytes()).map(|literal| (Form::Exact, Cow::Owned(literal.to_string()))).ok_or_else(|| {
             let cause = format!("{} is not an address literal", quote(text.as_bytes()));
             Fault::new(cause, "write one such as [192.0.2.1] or [IPv6:2001:db8::1]")
         });
@@ -161,7 +162,11 @@ pub fn parse_entry(text: &str) -> Result<(Form, Folded), Fault> {
         (None, Some(name)) => (Form::Both, name),
         (None, None) => (Form::Exact, text),
     };
-    match fold(name.as_bytes()) {
+    let folded = match fold_ascii(name.as_bytes()) {
+        Some((small, true)) => name.get(..small.len()).map(Cow::Borrowed),
+        _ => fold(name.as_bytes()).map(|folded| Cow::Owned(folded.to_string())),
+    };
+    match folded {
         Some(folded) if !folded.rsplit('.').next().is_some_and(|top| top.bytes().all(|b| b.is_ascii_digit())) => Ok((form, folded)),
         _ => Err(Fault::new(format!("{} is not a domain name", quote(text.as_bytes())), remedy(text, name))),
     }
@@ -195,7 +200,7 @@ mod tests {
     /// A table of entries; `lists` says which list each entry stands in. Its answer is the number of the entry.
     fn table(entries: &[&str], lists: &[usize]) -> DomainTable {
         let mut builder = DomainTableBuilder::new(entries.len());
-        let parsed: Vec<(bool, (Form, Folded))> = entries
+        let parsed: Vec<(bool, (Form, Cow<'_, str>))> = entries
             .iter()
             .map(|text| text.strip_prefix('!').map_or((false, *text), |text| (true, text)))
             .map(|(hole, text)| (hole, parse_entry(text).unwrap()))

@@ -34,11 +34,12 @@ mod server_tests;
 mod tests;
 
 use crate::diagnostic::{Fault, quote};
-use crate::domain::{self, Folded, Form};
+use crate::domain::{self, Form};
 use crate::image::{Reader, Stored, Writer};
 use crate::prefix::{parse_network, parse_range};
 use ipnet::IpNet;
 use progress::Told;
+use std::borrow::Cow;
 use std::io::{self, BufRead};
 use std::net::IpAddr;
 
@@ -46,15 +47,14 @@ use std::net::IpAddr;
 pub(crate) type Seconds = u64;
 
 /// What an entry is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(clippy::large_enum_variant, reason = "lives on the stack of a reader, one at a time")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Subject<'a> {
     /// A network, or one host.
     Network(IpNet),
     /// All addresses from the first to the last; of one family, in order.
     Range(IpAddr, IpAddr),
-    /// A domain name.
-    Domain(Form, Folded),
+    /// A domain name, in the form of the table.
+    Domain(Form, Cow<'a, str>),
     /// A mailbox, `local@domain`, or `local@` at any domain; as written. What it stands for is told by the `Field`.
     Mailbox(&'a str),
 }
@@ -86,7 +86,7 @@ pub(crate) enum Action<'a> {
 }
 
 /// One entry of a list.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Record<'a> {
     /// Line, from 1.
     pub line: u32,

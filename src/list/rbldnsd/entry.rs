@@ -17,7 +17,7 @@ use ipnet::{IpNet, Ipv4Net};
 use std::net::{IpAddr, Ipv4Addr};
 
 /// Takes the entry off the front of a line: what it is about, and what stands after it.
-pub(super) fn parse(kind: Kind, line: &[u8]) -> Result<(Subject<'static>, &[u8]), Fault> {
+pub(super) fn parse(kind: Kind, line: &[u8]) -> Result<(Subject<'_>, &[u8]), Fault> {
     let ends = |byte: &u8| match kind {
         Kind::Dnset => byte.is_ascii_whitespace(),
         Kind::Ip6Tset | Kind::Ip6Trie => byte.is_ascii_whitespace() || matches!(byte, b'#' | b';'),

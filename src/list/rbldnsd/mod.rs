@@ -205,7 +205,7 @@ impl Reader<'_> {
             reason: b"",
             expires: None,
         };
-        if kind == Kind::Ip6Tset && (subject_length(&subject) != Some(if hole { 128 } else { 64 })) {
+        if kind == Kind::Ip6Tset && (subject_length(&record.subject) != Some(if hole { 128 } else { 64 })) {
             let (cause, remedy) = if hole {
                 ("a hole of an ip6tset is one address", "write all of it, such as 2001:db8:1:2::5, or take format = \"rbldnsd-ip6trie\"")
             } else {
@@ -215,7 +215,7 @@ impl Reader<'_> {
         }
         if hole {
             // What stands after a hole is not looked at.
-            each_hole(kind, &subject, |subject| self.sink.record(Record { subject, ..record }));
+            each_hole(kind, record.subject, |subject| self.sink.record(Record { subject, ..record }));
             return Ok(());
         }
         let rest = rest.trim_ascii_start();
@@ -317,9 +317,9 @@ fn subject_length(subject: &Subject<'_>) -> Option<u8> {
 
 /// A hole, as rbldnsd sees it. An ip4set knows networks of whole octets alone: a hole of 192.0.2.0/25 is 128 holes of
 /// one host each, and wins over an entry for one of these hosts.
-fn each_hole<'a>(kind: Kind, subject: &Subject<'a>, mut each: impl FnMut(Subject<'a>)) {
-    match (kind, entry::range4(subject)) {
+fn each_hole<'a>(kind: Kind, subject: Subject<'a>, mut each: impl FnMut(Subject<'a>)) {
+    match (kind, entry::range4(&subject)) {
         (Kind::Ip4Set, Some((first, last))) => entry::each_octet_network(first, last, |network| each(Subject::Network(network))),
-        _ => each(*subject),
+        _ => each(subject),
     }
 }
