@@ -419,8 +419,8 @@ fn what_is_no_image_is_named_for_what_it_is() {
         ),
         (put("longer", &|bytes| bytes.push(0)), format!("the image is damaged: it has {} bytes of {length}; {again}", length + 1)),
         (
-            put("newer", &|bytes| bytes[8..12].copy_from_slice(&8_u32.to_ne_bytes())),
-            "the image has format 8, and this release reads format 7; make it again with this release: mxgate compile".into(),
+            put("newer", &|bytes| bytes[8..12].copy_from_slice(&9_u32.to_ne_bytes())),
+            "the image has format 9, and this release reads format 8; make it again with this release: mxgate compile".into(),
         ),
         (
             put("foreign", &|bytes| [8, 12].into_iter().for_each(|at| bytes[at..at + 4].reverse())),

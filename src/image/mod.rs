@@ -31,7 +31,7 @@ use std::process;
 /// What every image begins with. The line ends show a file that was transferred as text.
 pub(crate) const MARK: [u8; 8] = *b"mxgate\r\n";
 /// The layout of this release.
-const FORMAT: u32 = 7;
+const FORMAT: u32 = 8;
 /// As written by a processor that writes it.
 const BYTE_ORDER: u32 = 0x0102_0304;
 /// Arrays begin at multiples of this.

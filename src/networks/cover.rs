@@ -75,11 +75,11 @@ impl Cover {
         (number < Cover::PACKED_CHAIN).then_some(number | (self.0 & Cover::CHAIN) >> 7)
     }
 
-    /// The cover with these 24 bits.
+    /// The cover with these lower 24 bits.
     pub(super) fn of_packed(packed: u32) -> Cover {
-        // The bit 23 becomes the bit 30.
-        let chain = packed & Cover::PACKED_CHAIN;
-        Cover(packed + (chain << 7) - chain)
+        // The bit 23 becomes the bit 30, and those between are put out again.
+        let spread = (packed << 8).cast_signed() >> 8;
+        Cover(spread.cast_unsigned() & (Cover::CHAIN | (Cover::PACKED_CHAIN - 1)))
     }
 }
 

@@ -1,10 +1,9 @@
 //! Lengths of prefixes, in the bits that a line of IPv4 has to spare: who refuses a client has to say which network it is in, and
-//! what the entry says of itself lies far away.
+//! what the entry says of itself lies far away. The tag of a background is the length itself, 0 if it is not known; that of a piece:
 //!
 //! ```text
-//!   a piece      | mark 3 | size 5 |      mark 0: not known. Of a piece with a size 2^k: the mark is 1 for a network of that
-//!                                         size, 2 for one twice as large, and so on. Of one that lasts to the next: see OPEN
-//!   background   | 0 | chain | length 6 | number 24 |       length 0: not known
+//!   | mark 3 | size 5 |      mark 0: not known. Of a piece with a size 2^k: the mark is 1 for a network of that size, 2 for one
+//!                            twice as large, and so on. Of one that lasts to the next: see OPEN
 //! ```
 //!
 //! Only lengths of entries that always count are kept, one for each place where one entry covers.
@@ -17,9 +16,6 @@ const OPEN: [u8; 7] = [16, 18, 19, 20, 21, 22, 24];
 const SIZE: u8 = (1 << MARK) - 1;
 /// Where the mark begins.
 const MARK: u8 = 5;
-/// Where the length of the background begins, and its bits.
-const BACKGROUND: u32 = 24;
-const SIX_BITS: u32 = 63;
 
 /// The lengths that the sizes of pieces tell, with their marks; 0 if none is told.
 #[expect(clippy::indexing_slicing, clippy::cast_possible_truncation, reason = "what goes wrong here does not compile")]
@@ -58,24 +54,6 @@ pub(super) fn marked(size: u8, length: Option<u8>) -> u8 {
     length.and_then(|length| marks.clone().find(|marked| of_piece(*marked) == length)).unwrap_or(size)
 }
 
-/// The background without its length.
-#[inline(always)]
-pub(super) fn cover_of_background(background: u32) -> u32 {
-    background & !(SIX_BITS << BACKGROUND)
-}
-
-/// The length that a background tells; 0 for none.
-#[inline(always)]
-pub(super) fn of_background(background: u32) -> u8 {
-    // Six bits fit.
-    (background >> BACKGROUND & SIX_BITS) as u8
-}
-
-/// A background that tells a length.
-pub(super) fn background_with(cover: u32, length: Option<u8>) -> u32 {
-    cover_of_background(cover) | u32::from(length.unwrap_or(0)) << BACKGROUND
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -98,12 +76,5 @@ mod tests {
             }
         }
         assert!(told * 4 > all, "{told} of {all}");
-        for length in 1..=32 {
-            for cover in [0, 1, (1 << 23) - 1, 1 << 30 | 5] {
-                let background = background_with(cover, Some(length));
-                assert_eq!((cover_of_background(background), of_background(background)), (cover, length));
-                assert_eq!(background_with(background, None), cover);
-            }
-        }
     }
 }

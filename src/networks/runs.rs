@@ -11,6 +11,7 @@
 
 use super::cover::Cover;
 use arrayvec::ArrayVec;
+use bytemuck::{Pod, Zeroable};
 
 /// The size of a piece that lasts until the next one begins.
 pub(super) const OPEN: u8 = u8::MAX;
@@ -35,14 +36,47 @@ impl Value {
         }
     }
 
-    /// The lower and upper bits of 24, as lines have it; 0 if the covers of the table stand beside its lines.
-    pub(super) fn packed(self, is_wide: bool) -> (u16, u8) {
-        let packed = match self {
+    /// In 24 bits, as lines have it; 0 if the covers of the table stand beside its lines.
+    fn packed(self, is_wide: bool) -> u32 {
+        match self {
             _ if is_wide => 0,
             Value::Cover(cover) => cover.packed().unwrap_or(0),
             Value::Lower(at) => at,
-        };
-        ((packed & 0xffff) as u16, (packed >> 16 & 0xff) as u8)
+        }
+    }
+}
+
+/// A value of a line in 24 bits, and above it what is said about the piece that leads there: one read for both.
+#[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
+#[repr(transparent)]
+pub(super) struct Word(u32);
+
+impl Word {
+    const BITS: u32 = 24;
+
+    pub(super) fn new(value: Value, is_wide: bool, tag: u8) -> Word {
+        Word(value.packed(is_wide)).tagged(tag)
+    }
+
+    /// With another tag.
+    pub(super) fn tagged(self, tag: u8) -> Word {
+        Word(self.value() | u32::from(tag) << Word::BITS)
+    }
+
+    #[inline(always)]
+    pub(super) fn value(self) -> u32 {
+        self.0 & ((1 << Word::BITS) - 1)
+    }
+
+    /// The value, and more above it.
+    #[inline(always)]
+    pub(super) fn bits(self) -> u32 {
+        self.0
+    }
+
+    #[inline(always)]
+    pub(super) fn tag(self) -> u8 {
+        (self.0 >> Word::BITS) as u8
     }
 }
 

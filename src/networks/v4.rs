@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!   root  [upper 16 bits]  ->  the cover, or where the run begins
-//!   first [lines of the run]   first number of each line but the first, which has the count of lines in its place
+//!   first [lines of the run]   first number of each line but the first, which has in its place how many follow
 //!   lines [one of them]        10 pieces: lower 16 bits, size, cover; and the background
 //! ```
 //!
@@ -15,7 +15,7 @@ use super::cover::{Cover, EntryId};
 use super::intervals::Interval;
 use super::lengths::{self, TO_THE_NEXT};
 use super::rank::{rank_of_9, rank_of_16};
-use super::runs::{self, Cutter, OPEN, Step, Value};
+use super::runs::{self, Cutter, OPEN, Step, Value, Word};
 use crate::flat::Flat;
 use crate::image::{Reader, Stored, Writer};
 use crate::memory::{Watch, room, with_room};
@@ -35,15 +35,34 @@ const RUN: u32 = 1 << 31;
 #[repr(C, align(64))]
 pub(super) struct Line {
     starts: [u16; PIECES],
-    /// The lower and upper bits of the covers, as [`Cover::packed`] has them.
-    lower: [u16; PIECES],
-    upper: [u8; PIECES],
-    /// Sizes as powers of two; with them and the background lengths of prefixes (see `lengths`).
-    sizes: [u8; PIECES],
-    background: u32,
+    /// The covers, as [`Cover::packed`] has them; above them sizes as powers of two, and lengths of prefixes (see `lengths`).
+    pieces: [Word; PIECES],
+    background: Word,
 }
 
 const _: () = assert!(size_of::<Line>() == 64, "a cache line, without holes");
+
+impl Line {
+    /// What it says about a number, and the length of that prefix; 0 if it does not say.
+    #[inline(always)]
+    fn find(&self, low: u16, background: Word) -> (Cover, u8) {
+        let (piece, inside) = self.piece(low);
+        let word = self.pieces.get(piece).copied().unwrap_or_default();
+        let length = select_unpredictable(inside, lengths::of_piece(word.tag()), background.tag());
+        (Cover::of_packed(select_unpredictable(inside, word, background).bits()), length)
+    }
+
+    /// The last piece that begins at a number or before it, and whether the number is in it.
+    #[inline(always)]
+    fn piece(&self, low: u16) -> (usize, bool) {
+        // What is before the first piece counts as part of it.
+        let [_, later @ ..] = &self.starts;
+        let piece = rank_of_9(later, low);
+        let (Some(start), Some(word)) = (self.starts.get(piece), self.pieces.get(piece)) else { return (0, false) };
+        // Before the first piece the distance is that to an earlier number than there is: larger than any size.
+        (piece, u32::from(low).wrapping_sub(u32::from(*start)) >> lengths::size(word.tag()) == 0)
+    }
+}
 
 /// All IPv4 rules.
 #[derive(Clone, Debug, Default)]
@@ -51,8 +70,8 @@ pub(crate) struct Table {
     root: Flat<u32>,
     first: Flat<u16>,
     lines: Flat<Line>,
-    /// The covers of each line, if there are some that the lines have no room for.
-    wide: Flat<[u32; PIECES]>,
+    /// The covers of each line, the background last, if there are some that the lines have no room for.
+    wide: Flat<[u32; PIECES + 1]>,
 }
 
 impl Table {
@@ -87,9 +106,19 @@ impl Table {
             return Some((Cover::of_number(entry), 0));
         }
         let (at, low) = ((entry & !RUN) as usize, (address & 0xffff) as u16);
-        let at = self.line(at, low)?;
-        let line = self.lines.get(at)?;
-        self.in_line(at, line, low, line.background)
+        if !self.wide.is_empty() {
+            return self.find_beside(at, low);
+        }
+        let line = self.lines.get(self.line(at, low))?;
+        Some(line.find(low, line.background))
+    }
+
+    /// As [`Table::find`] in a run, where covers stand beside the lines.
+    #[cold]
+    fn find_beside(&self, at: usize, low: u16) -> Option<(Cover, u8)> {
+        let at = self.line(at, low);
+        let (piece, inside) = self.lines.get(at)?.piece(low);
+        Some((Cover::of_number(*self.wide.get(at)?.get(if inside { piece } else { PIECES })?), 0))
     }
 
     /// Tells the table the lengths of the prefixes of entries; `length` has those of entries that always count.
@@ -98,12 +127,12 @@ impl Table {
         if !self.wide.is_empty() {
             return;
         }
-        let of = |cover: Cover| cover.single().and_then(&length);
+        let of = |word: Word| Cover::of_packed(word.value()).single().and_then(&length);
         for line in self.lines.to_mut().iter_mut() {
-            for (size, (lower, upper)) in line.sizes.iter_mut().zip(line.lower.iter().zip(line.upper)) {
-                *size = lengths::marked(*size, of(packed(*lower, upper)));
+            for piece in &mut line.pieces {
+                *piece = piece.tagged(lengths::marked(piece.tag(), of(*piece)));
             }
-            line.background = lengths::background_with(line.background, of(Cover::of_number(line.background)));
+            line.background = line.background.tagged(of(line.background).unwrap_or(0));
         }
     }
 
@@ -111,6 +140,9 @@ impl Table {
     /// them are on their way from memory when the first is needed. One after the other a processor sees three look-ups ahead.
     #[inline]
     pub(super) fn get_together<const N: usize>(&self, addresses: &[u32; N]) -> [Cover; N] {
+        if !self.wide.is_empty() {
+            return addresses.map(|address| self.get(address));
+        }
         let entries = addresses.map(|address| self.root.get((address >> 16) as usize).copied().unwrap_or(0));
         // Which of them have a run, without a branch: half of the time it would be guessed wrong.
         let (mut with_run, mut count) = ([0; N], 0);
@@ -121,57 +153,40 @@ impl Table {
             count += usize::from(entry & RUN != 0);
         }
         let with_run = with_run.get(..count).unwrap_or_default();
-        let mut lines = [(0, 0, 0); N];
+        let mut lines = [(0, 0, Word::default()); N];
         for (line, number) in lines.iter_mut().zip(with_run) {
             let (Some(entry), Some(address)) = (entries.get(*number), addresses.get(*number)) else { continue };
             let low = (address & 0xffff) as u16;
-            *line = (self.line((entry & !RUN) as usize, low).unwrap_or(usize::MAX), low, 0);
+            *line = (self.line((entry & !RUN) as usize, low), low, Word::default());
         }
         for (at, _, background) in lines.iter_mut().take(count) {
-            *background = self.lines.get(*at).map_or(0, |line| line.background);
+            *background = self.lines.get(*at).map_or(Word::default(), |line| line.background);
         }
         let mut covers = entries.map(Cover::of_number);
         for ((at, low, background), number) in lines.iter().zip(with_run) {
-            let found = self.lines.get(*at).and_then(|line| self.in_line(*at, line, *low, *background));
-            if let Some(place) = covers.get_mut(*number) {
-                *place = found.unwrap_or_default().0;
+            if let (Some(place), Some(line)) = (covers.get_mut(*number), self.lines.get(*at)) {
+                *place = line.find(*low, *background).0;
             }
         }
         covers
     }
 
-    /// What a line says about a number, and the length of that prefix; 0 if it does not say.
+    /// The line of a run in which a number lies; beyond all lines if there is no such run.
     #[inline(always)]
-    fn in_line(&self, at: usize, line: &Line, low: u16, background: u32) -> Option<(Cover, u8)> {
-        // What is before the first piece counts as part of it.
-        let [_, later @ ..] = &line.starts;
-        let piece = rank_of_9(later, low);
-        let (start, size) = (*line.starts.get(piece)?, *line.sizes.get(piece)?);
-        // Before the first piece the distance is that to an earlier number than there is: larger than any size.
-        let inside = u32::from(low).wrapping_sub(u32::from(start)) >> lengths::size(size) == 0;
-        if !self.wide.is_empty() {
-            let cover = Cover::of_number(*self.wide.get(at)?.get(piece)?);
-            return Some((select_unpredictable(inside, cover, Cover::of_number(background)), 0));
-        }
-        let cover = packed(*line.lower.get(piece)?, *line.upper.get(piece)?);
-        let around = Cover::of_number(lengths::cover_of_background(background));
-        let length = select_unpredictable(inside, lengths::of_piece(size), lengths::of_background(background));
-        Some((select_unpredictable(inside, cover, around), length))
-    }
-
-    /// The line of a run in which a number lies.
-    #[inline(always)]
-    fn line(&self, at: usize, low: u16) -> Option<usize> {
-        let [lines, first @ ..]: &[u16; AT_ONCE + 1] = self.first.get(at..at + AT_ONCE + 1)?.first_chunk()?;
-        let lines = usize::from(*lines);
-        if lines > AT_ONCE {
-            return self.line_of_many(at, lines, low);
+    fn line(&self, at: usize, low: u16) -> usize {
+        let Some([last, first @ ..]) = self.first.get(at..at + AT_ONCE + 1).and_then(<[u16]>::first_chunk::<{ AT_ONCE + 1 }>) else {
+            return usize::MAX;
+        };
+        let last = usize::from(*last);
+        if last >= AT_ONCE {
+            return self.line_of_many(at, last + 1, low).unwrap_or(usize::MAX);
         }
         // What stands behind the run does not count.
-        Some(at + rank_of_16(first, low, lines.saturating_sub(1)))
+        at + rank_of_16(first, low, last)
     }
 
     /// The line of a run of more than are compared at once.
+    #[inline(never)]
     fn line_of_many(&self, mut at: usize, mut lines: usize, low: u16) -> Option<usize> {
         while lines > AT_ONCE {
             let half = lines / 2;
@@ -206,7 +221,7 @@ pub(crate) struct Builder {
     root: Vec<u32>,
     first: Vec<u16>,
     lines: Vec<Line>,
-    wide: Vec<[u32; PIECES]>,
+    wide: Vec<[u32; PIECES + 1]>,
     is_wide: bool,
     /// Whether the lines have room for all covers.
     fits: bool,
@@ -275,43 +290,33 @@ impl Builder {
             if !room(&mut self.lines, 1) || !room(&mut self.first, 1) || is_wide && !room(&mut self.wide, 1) {
                 return;
             }
-            let last = line.last.packed(is_wide);
             let mut packed_line = Line {
                 starts: [u16::MAX; PIECES],
-                lower: [last.0; PIECES],
-                upper: [last.1; PIECES],
-                sizes: [TO_THE_NEXT; PIECES],
-                background: line.background.number(),
+                pieces: [Word::new(line.last, is_wide, TO_THE_NEXT); PIECES],
+                background: Word::new(Value::Cover(line.background), is_wide, 0),
             };
-            let Line { starts, lower, upper, sizes, .. } = &mut packed_line;
-            let places = starts.iter_mut().zip(lower).zip(upper).zip(sizes);
-            for ((((start, lower), upper), size), piece) in places.zip(line.pieces) {
+            for ((start, word), piece) in packed_line.starts.iter_mut().zip(&mut packed_line.pieces).zip(line.pieces) {
                 *start = piece.start;
-                (*lower, *upper) = piece.value.packed(is_wide);
-                *size = if piece.size == OPEN { TO_THE_NEXT } else { piece.size };
+                *word = Word::new(piece.value, is_wide, if piece.size == OPEN { TO_THE_NEXT } else { piece.size });
             }
             self.lines.push(packed_line);
             self.first.push(line.start);
             if is_wide {
-                let mut covers = [line.last.number(); PIECES];
-                covers.iter_mut().zip(line.pieces).for_each(|(cover, piece)| *cover = piece.value.number());
+                let mut covers = [line.last.number(); PIECES + 1];
+                let [pieces @ .., background] = &mut covers;
+                pieces.iter_mut().zip(line.pieces).for_each(|(cover, piece)| *cover = piece.value.number());
+                *background = line.background.number();
                 self.wide.push(covers);
             }
         };
         Cutter::new(true).lines(steps, Some(0), |_, _| true, push);
         if let Some(first) = self.first.get_mut(begin_first) {
             // There are at most 65,536 pieces, so at most 6,554 lines.
-            *first = u16::try_from(self.lines.len() - begin).unwrap_or(0);
+            *first = u16::try_from(self.lines.len() - begin - 1).unwrap_or(0);
         }
         // There are fewer lines than boundaries, which are at most twice as many as entries.
         self.root.push(RUN | u32::try_from(begin).unwrap_or(0));
     }
-}
-
-/// The cover with these bits.
-#[inline(always)]
-fn packed(lower: u16, upper: u8) -> Cover {
-    Cover::of_packed(u32::from(lower) | u32::from(upper) << 16)
 }
 
 impl Stored for Table {

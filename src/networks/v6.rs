@@ -19,7 +19,7 @@ use super::cover::Cover;
 use super::index::Index;
 use super::intervals::Interval;
 use super::rank::rank;
-use super::runs::{self, Cutter, OPEN, Piece, Step, Value};
+use super::runs::{self, Cutter, OPEN, Piece, Step, Value, Word};
 use crate::flat::Flat;
 use crate::image::{Reader, Stored, Writer};
 use crate::memory::{Watch, room, with_room};
@@ -46,11 +46,9 @@ pub(super) struct Line {
     /// Upper halves, without their last bits, which are 0, and the first 32 of the others, which they share.
     starts: [u32; PIECES],
     shared: u32,
-    /// The lower and upper bits of the values: of the covers, as [`Cover::packed`] has them, or of the number of a lower half.
-    lower: [u16; VALUES],
-    upper: [u8; VALUES],
-    /// The last one is how many bits the starts lack.
-    sizes: [u8; VALUES],
+    /// The covers, as [`Cover::packed`] has them, or numbers of lower halves; above them the sizes. The tag of the last one says
+    /// how many bits the starts lack.
+    values: [Word; VALUES],
 }
 
 const _: () = assert!(size_of::<Line>() == 64, "a cache line, without holes");
@@ -116,22 +114,21 @@ impl Table {
     #[inline(always)]
     fn in_line(&self, number: u64, at: usize) -> Option<(u32, usize)> {
         let line = self.lines.get(at)?;
-        let (shared, cut) = (u64::from(line.shared) << 32, line.sizes[PIECES] & 63);
+        let [pieces @ .., around] = &line.values;
+        let (shared, cut) = (u64::from(line.shared) << 32, around.tag() & 63);
         // Whatever is beyond the last start that can be written is beyond all of them.
         let ahead = u32::try_from((number >> cut).wrapping_sub(shared)).unwrap_or(u32::MAX);
         let before = rank(&line.starts, |start| start <= ahead);
         let piece = before.saturating_sub(1);
-        let (start, size) = ((shared | u64::from(*line.starts.get(piece)?)) << cut, *line.sizes.get(piece)?);
+        let (start, word) = ((shared | u64::from(*line.starts.get(piece)?)) << cut, *pieces.get(piece)?);
+        let size = word.tag();
         let is_open = size & TO_THE_NEXT != 0;
         let inside = is_open | (number.wrapping_sub(start) >> (size & (TO_THE_NEXT - 1)) == 0);
         // Inside or not, one is as likely as the other: a branch would be guessed wrong half of the time.
-        let piece = select_unpredictable(inside, piece, PIECES);
-        let value = if self.wide.is_empty() {
-            u32::from(*line.lower.get(piece)?) | u32::from(*line.upper.get(piece)?) << 16
-        } else {
-            *self.wide.get(at)?.get(piece)?
-        };
-        Some((value, select_unpredictable(*line.sizes.get(piece)? & LOWER != 0, value as usize, 0)))
+        let word = select_unpredictable(inside, word, *around);
+        let value =
+            if self.wide.is_empty() { word.value() } else { *self.wide.get(at)?.get(select_unpredictable(inside, piece, PIECES))? };
+        Some((value, select_unpredictable(word.tag() & LOWER != 0, value as usize, 0)))
     }
 
     /// What a value says about an address, and those answers for its lower half. Those of all others stand at 0.
@@ -324,9 +321,7 @@ impl Builder {
             self.lines.push(Line {
                 starts: std::array::from_fn(|at| (piece(at).start >> cut & 0xffff_ffff) as u32),
                 shared: (last.start >> cut >> 32) as u32,
-                lower: std::array::from_fn(|at| value(at).packed(is_wide).0),
-                upper: std::array::from_fn(|at| value(at).packed(is_wide).1),
-                sizes: std::array::from_fn(|at| if at < PIECES { size(piece(at)) } else { cut }),
+                values: std::array::from_fn(|at| Word::new(value(at), is_wide, if at < PIECES { size(piece(at)) } else { cut })),
             });
             self.first.push(line.start);
             if is_wide {
