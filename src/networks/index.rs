@@ -15,7 +15,7 @@
 //! Nothing is decided by what was read, only computed, so that a processor goes on with the next look-ups while it waits for
 //! memory: in a tree with fewer steps here and more there it would have to guess.
 
-use super::rank::rank;
+use super::rank::{rank_of_few, rank_of_many};
 use crate::flat::Flat;
 use crate::image::{Reader, Stored, Writer};
 use crate::memory::room;
@@ -46,6 +46,14 @@ pub(super) struct Index {
     /// Where each level of nodes begins.
     levels: ArrayVec<usize, MAX_LEVELS>,
     places: usize,
+}
+
+impl Node {
+    /// Which of the nodes that follow has the number.
+    #[inline(always)]
+    fn branch(&self, number: u64) -> usize {
+        rank_of_few(&self.0, |key| key < number)
+    }
 }
 
 /// How many nodes the levels over so many places have, the last level first.
@@ -90,10 +98,9 @@ impl Index {
     /// The place of the last number that is at most this one.
     #[inline]
     pub(super) fn find(&self, number: u64) -> Option<usize> {
-        let mut at = rank::<_, ROOT>(self.root.first_chunk()?, |key| key < number);
+        let mut at = rank_of_many::<_, ROOT>(self.root.first_chunk()?, |key| key < number);
         for begin in &self.levels {
-            let (seven, [eighth]) = self.nodes.get(begin + at)?.0.split_first_chunk()? else { return None };
-            at = at * BRANCHES + rank::<_, 7>(seven, |key| key < number) + usize::from(*eighth < number);
+            at = at * BRANCHES + self.nodes.get(begin + at)?.branch(number);
         }
         Some(at)
     }
@@ -102,14 +109,10 @@ impl Index {
     #[inline]
     pub(super) fn find_together<const N: usize>(&self, numbers: &[u64; N]) -> Option<[(u64, usize); N]> {
         let root: &[u64; ROOT] = self.root.first_chunk()?;
-        let mut found = numbers.map(|number| (number, rank(root, |key| key < number)));
+        let mut found = numbers.map(|number| (number, rank_of_many(root, |key| key < number)));
         for begin in &self.levels {
             let nodes = self.nodes.get(*begin..)?;
-            found = found.map(|(number, at)| {
-                let keys = nodes.get(at).map_or(&[u64::MAX; KEYS], |node| &node.0);
-                let ([.., eighth], Some(seven)) = (keys, keys.first_chunk::<7>()) else { return (number, 0) };
-                (number, at * BRANCHES + rank(seven, |key| key < number) + usize::from(*eighth < number))
-            });
+            found = found.map(|(number, at)| (number, at * BRANCHES + nodes.get(at).map_or(0, |node| node.branch(number))));
         }
         Some(found)
     }

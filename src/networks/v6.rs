@@ -18,7 +18,7 @@
 use super::cover::Cover;
 use super::index::Index;
 use super::intervals::Interval;
-use super::rank::rank;
+use super::rank::rank_of_few;
 use super::runs::{self, Cutter, OPEN, Piece, Step, Value, Word};
 use crate::flat::Flat;
 use crate::image::{Reader, Stored, Writer};
@@ -118,7 +118,7 @@ impl Table {
         let (shared, cut) = (u64::from(line.shared) << 32, around.tag() & 63);
         // Whatever is beyond the last start that can be written is beyond all of them.
         let ahead = u32::try_from((number >> cut).wrapping_sub(shared)).unwrap_or(u32::MAX);
-        let before = rank(&line.starts, |start| start <= ahead);
+        let before = rank_of_few(&line.starts, |start| start <= ahead);
         let piece = before.saturating_sub(1);
         let (start, word) = ((shared | u64::from(*line.starts.get(piece)?)) << cut, *pieces.get(piece)?);
         let size = word.tag();
