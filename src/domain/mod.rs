@@ -162,9 +162,11 @@ pub fn parse_entry(text: &str) -> Result<(Form, Cow<'_, str>), Fault> {
         (None, Some(name)) => (Form::Both, name),
         (None, None) => (Form::Exact, text),
     };
-    let folded = match fold_ascii(name.as_bytes()) {
-        Some((small, true)) => name.get(..small.len()).map(Cow::Borrowed),
-        _ => fold(name.as_bytes()).map(|folded| Cow::Owned(folded.to_string())),
+    let folded: Option<Cow<'_, str>> = match fold_ascii(name.as_bytes()) {
+        Some((whole, is_small)) => {
+            name.get(..whole.len()).map(|name| if is_small { name.into() } else { name.to_ascii_lowercase().into() })
+        }
+        None => fold(name.as_bytes()).map(|folded| folded.to_string().into()),
     };
     match folded {
         Some(folded) if !folded.rsplit('.').next().is_some_and(|top| top.bytes().all(|b| b.is_ascii_digit())) => Ok((form, folded)),

@@ -75,7 +75,7 @@ impl Cover {
         (number < Cover::PACKED_CHAIN).then_some(number | (self.0 & Cover::CHAIN) >> 7)
     }
 
-    /// The cover with these lower 24 bits.
+    /// The cover with these 24 bits.
     pub(super) fn of_packed(packed: u32) -> Cover {
         // The bit 23 becomes the bit 30, and those between are put out again.
         let spread = (packed << 8).cast_signed() >> 8;

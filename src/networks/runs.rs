@@ -68,10 +68,10 @@ impl Word {
         self.0 & ((1 << Word::BITS) - 1)
     }
 
-    /// The value, and more above it.
+    /// The value, if it is a cover.
     #[inline(always)]
-    pub(super) fn bits(self) -> u32 {
-        self.0
+    pub(super) fn cover(self) -> Cover {
+        Cover::of_packed(self.value())
     }
 
     #[inline(always)]
@@ -198,4 +198,22 @@ fn choose<K>(rest: &[Step<K>], before: Cover) -> Cover {
         }
     }
     best
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_have_covers_and_tags() {
+        for cover in [0, 1, (1 << 23) - 1, 1 << 30 | 5, 1 << 30 | ((1 << 23) - 1)].map(Cover::of_number) {
+            for tag in [0, 1, 32, 63, 255] {
+                let word = Word::new(Value::Cover(cover), false, tag);
+                assert_eq!((word.cover(), word.tag()), (cover, tag));
+                assert_eq!((word.tagged(0).cover(), word.tagged(0).tag()), (cover, 0));
+                assert_eq!(Word::new(Value::Cover(cover), true, tag).value(), 0);
+            }
+        }
+        assert_eq!(Word::new(Value::Lower((1 << 24) - 1), false, 255).value(), (1 << 24) - 1);
+    }
 }

@@ -46,21 +46,22 @@ impl Line {
     /// What it says about a number, and the length of that prefix; 0 if it does not say.
     #[inline(always)]
     fn find(&self, low: u16, background: Word) -> (Cover, u8) {
-        let (piece, inside) = self.piece(low);
-        let word = self.pieces.get(piece).copied().unwrap_or_default();
+        let (_, word, inside) = self.piece(low);
         let length = select_unpredictable(inside, lengths::of_piece(word.tag()), background.tag());
-        (Cover::of_packed(select_unpredictable(inside, word, background).bits()), length)
+        (select_unpredictable(inside, word, background).cover(), length)
     }
 
     /// The last piece that begins at a number or before it, and whether the number is in it.
     #[inline(always)]
-    fn piece(&self, low: u16) -> (usize, bool) {
+    fn piece(&self, low: u16) -> (usize, Word, bool) {
         // What is before the first piece counts as part of it.
         let [_, later @ ..] = &self.starts;
         let piece = rank_of_9(later, low);
-        let (Some(start), Some(word)) = (self.starts.get(piece), self.pieces.get(piece)) else { return (0, false) };
+        let (Some(start), Some(word)) = (self.starts.get(piece), self.pieces.get(piece)) else {
+            return (0, Word::default(), false);
+        };
         // Before the first piece the distance is that to an earlier number than there is: larger than any size.
-        (piece, u32::from(low).wrapping_sub(u32::from(*start)) >> lengths::size(word.tag()) == 0)
+        (piece, *word, u32::from(low).wrapping_sub(u32::from(*start)) >> lengths::size(word.tag()) == 0)
     }
 }
 
@@ -105,20 +106,24 @@ impl Table {
         if entry & RUN == 0 {
             return Some((Cover::of_number(entry), 0));
         }
-        let (at, low) = ((entry & !RUN) as usize, (address & 0xffff) as u16);
+        let (run, low) = ((entry & !RUN) as usize, (address & 0xffff) as u16);
         if !self.wide.is_empty() {
-            return self.find_beside(at, low);
+            return self.find_beside(run, low);
         }
-        let line = self.lines.get(self.line(at, low))?;
+        let line = self.lines.get(self.line(run, low))?;
         Some(line.find(low, line.background))
     }
 
     /// As [`Table::find`] in a run, where covers stand beside the lines.
     #[cold]
-    fn find_beside(&self, at: usize, low: u16) -> Option<(Cover, u8)> {
-        let at = self.line(at, low);
-        let (piece, inside) = self.lines.get(at)?.piece(low);
-        Some((Cover::of_number(*self.wide.get(at)?.get(if inside { piece } else { PIECES })?), 0))
+    fn find_beside(&self, run: usize, low: u16) -> Option<(Cover, u8)> {
+        Some((self.beside(self.line(run, low), low)?, 0))
+    }
+
+    /// What stands beside a line about a number.
+    fn beside(&self, at: usize, low: u16) -> Option<Cover> {
+        let (piece, _, inside) = self.lines.get(at)?.piece(low);
+        Some(Cover::of_number(*self.wide.get(at)?.get(if inside { piece } else { PIECES })?))
     }
 
     /// Tells the table the lengths of the prefixes of entries; `length` has those of entries that always count.
@@ -127,7 +132,7 @@ impl Table {
         if !self.wide.is_empty() {
             return;
         }
-        let of = |word: Word| Cover::of_packed(word.value()).single().and_then(&length);
+        let of = |word: Word| word.cover().single().and_then(&length);
         for line in self.lines.to_mut().iter_mut() {
             for piece in &mut line.pieces {
                 *piece = piece.tagged(lengths::marked(piece.tag(), of(*piece)));
@@ -140,9 +145,6 @@ impl Table {
     /// them are on their way from memory when the first is needed. One after the other a processor sees three look-ups ahead.
     #[inline]
     pub(super) fn get_together<const N: usize>(&self, addresses: &[u32; N]) -> [Cover; N] {
-        if !self.wide.is_empty() {
-            return addresses.map(|address| self.get(address));
-        }
         let entries = addresses.map(|address| self.root.get((address >> 16) as usize).copied().unwrap_or(0));
         // Which of them have a run, without a branch: half of the time it would be guessed wrong.
         let (mut with_run, mut count) = ([0; N], 0);
@@ -164,8 +166,10 @@ impl Table {
         }
         let mut covers = entries.map(Cover::of_number);
         for ((at, low, background), number) in lines.iter().zip(with_run) {
-            if let (Some(place), Some(line)) = (covers.get_mut(*number), self.lines.get(*at)) {
-                *place = line.find(*low, *background).0;
+            let found =
+                if self.wide.is_empty() { self.lines.get(*at).map(|line| line.find(*low, *background).0) } else { self.beside(*at, *low) };
+            if let Some(place) = covers.get_mut(*number) {
+                *place = found.unwrap_or_default();
             }
         }
         covers
@@ -186,7 +190,6 @@ impl Table {
     }
 
     /// The line of a run of more than are compared at once.
-    #[inline(never)]
     fn line_of_many(&self, mut at: usize, mut lines: usize, low: u16) -> Option<usize> {
         while lines > AT_ONCE {
             let half = lines / 2;
@@ -331,5 +334,18 @@ impl Stored for Table {
     fn restore(image: &mut Reader) -> Option<Table> {
         let (root, first) = (Flat::restore(image)?, Flat::restore(image)?);
         Some(Table { root, first, lines: Flat::restore(image)?, wide: Flat::restore(image)? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_damaged_root_leads_to_nothing() {
+        let lost = Table { root: vec![RUN | 5; 1 << 16].into(), ..Table::default() };
+        let addresses = [0, 0xc000_0201, u32::MAX];
+        assert_eq!(addresses.map(|address| lost.get(address)), [Cover::NONE; 3]);
+        assert_eq!(lost.get_together(&addresses), [Cover::NONE; 3]);
     }
 }
